@@ -1,0 +1,1 @@
+"""Micro-expression spotting and recognition on edge devices."""

@@ -1,0 +1,48 @@
+"""Every exception the SDK raises on purpose.
+
+Each message states what was expected, what came, and what to do about it; the command line prints it as one line.
+"""
+
+
+class MetstError(Exception):
+    """Base of all of them: catch this to catch whatever the SDK refuses."""
+
+
+class SourceError(MetstError):
+    """A camera, video file or image folder cannot be opened, or broke off while it was read."""
+
+
+class FrameError(MetstError, ValueError):
+    """A frame has the wrong dtype, shape or size, or its size changed within a stream."""
+
+
+class TimestampError(MetstError, ValueError):
+    """A timestamp is not a finite number, or does not rise."""
+
+
+class FaceModelError(MetstError):
+    """The face landmark model cannot be loaded."""
+
+
+class ModelNotFoundError(MetstError, LookupError):
+    """No shipped model has this name and no bundle lies at this path."""
+
+
+class BundleError(MetstError):
+    """A bundle cannot be used as it is on disk."""
+
+
+class BundleFileError(BundleError):
+    """A file of the bundle is missing or cannot be parsed."""
+
+
+class BundleHashError(BundleError):
+    """A file of the bundle differs from the sha256 in its manifest."""
+
+
+class BundleVersionError(BundleError):
+    """The bundle was written in a format this version does not know."""
+
+
+class EngineError(MetstError):
+    """An engine is unknown, not installed here, or was given arrays that do not fit the model."""

@@ -1,0 +1,83 @@
+"""What an analysis reports: frozen values with one JSON form, the same live, offline and in the web page.
+
+Seconds are source time; frames are source frames counted from 0; both ends of an interval are inclusive.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+
+@dataclass(frozen=True, slots=True)
+class MicroExpression:
+    """One spotted micro-expression.
+
+    Attributes:
+        onset, apex, offset: seconds of source time.
+        onset_frame, apex_frame, offset_frame: indices of source frames.
+        emotion: the emotion voted for by the interval's frames.
+        probabilities: emotion -> mean probability over the interval's frames; they sum to 1.
+        score: height of the smoothed spotting curve at the apex, 0 to 1. Not a probability of being right.
+        face: which face of the picture; always 0 while one face is followed.
+    """
+
+    onset: float
+    apex: float
+    offset: float
+    onset_frame: int
+    apex_frame: int
+    offset_frame: int
+    emotion: str
+    probabilities: Mapping[str, float]
+    score: float
+    face: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object as a dict, seconds rounded to a tenth of a millisecond."""
+        return {
+            "type": "micro_expression",
+            "onset": round(self.onset, 4),
+            "apex": round(self.apex, 4),
+            "offset": round(self.offset, 4),
+            "onset_frame": self.onset_frame,
+            "apex_frame": self.apex_frame,
+            "offset_frame": self.offset_frame,
+            "emotion": self.emotion,
+            "probabilities": {name: round(p, 4) for name, p in self.probabilities.items()},
+            "score": round(self.score, 4),
+            "face": self.face,
+        }
+
+    def to_json(self) -> str:
+        """Return the event as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of source time in which nothing could be spotted; no interval crosses it.
+
+    Attributes:
+        start, end: seconds of source time: the last frame before and the first frame after the gap, or the ends of
+            the source.
+        reason: "face_lost", "no_frames" (a hole in the timestamps), "scene_cut", or what the camera reported
+            ("camera_stalled", "camera_frozen", "camera_lost", "size_changed").
+    """
+
+    start: float
+    end: float
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object as a dict, seconds rounded to a tenth of a millisecond."""
+        return {"type": "gap", "start": round(self.start, 4), "end": round(self.end, 4), "reason": self.reason}
+
+    def to_json(self) -> str:
+        """Return the event as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+
+Event = Union[MicroExpression, Gap]

@@ -1,0 +1,10 @@
+"""Where to look: facial landmarks, the crop around them, and the regions of interest on the crop.
+
+Knows pictures and pixels only; nothing of optical flow, models or time.
+"""
+
+from metst_edge.face.crop import CROP_SIZE, Box, crop, crop_box, to_crop
+from metst_edge.face.mesh import Face, FaceFinder
+from metst_edge.face.rois import ROI_SETS, Roi, rectangles
+
+__all__ = ["CROP_SIZE", "ROI_SETS", "Box", "Face", "FaceFinder", "Roi", "crop", "crop_box", "rectangles", "to_crop"]

@@ -1,0 +1,9 @@
+"""What moved: optical flow of facial regions, measured from an anchor frame.
+
+Knows gray pictures, a crop box and landmarks; nothing of models, time or events.
+"""
+
+from metst_edge.flow.farneback import Farneback
+from metst_edge.flow.regions import RoiFlow, channels, window_features
+
+__all__ = ["Farneback", "RoiFlow", "channels", "window_features"]
