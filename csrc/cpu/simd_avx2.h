@@ -1,0 +1,81 @@
+// Eight floats in an AVX register (needs AVX2 and FMA).
+#pragma once
+
+#include <immintrin.h>
+
+namespace metst {
+namespace {
+
+struct Avx2 {
+    static constexpr int kWidth = 8;
+    static constexpr int kGroup = 2;  // vectors of state that stay in registers together
+
+    __m256 v;
+
+    static Avx2 zero() { return {_mm256_setzero_ps()}; }
+    static Avx2 set(float x) { return {_mm256_set1_ps(x)}; }
+    static Avx2 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+    static void store(float* p, Avx2 a) { _mm256_storeu_ps(p, a.v); }
+    // The first n lanes, 0 <= n <= 8; the others read as zero and are not written.
+    static Avx2 load_first(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
+    static void store_first(float* p, Avx2 a, int n) { _mm256_maskstore_ps(p, first(n), a.v); }
+
+    static Avx2 add(Avx2 a, Avx2 b) { return {_mm256_add_ps(a.v, b.v)}; }
+    static Avx2 sub(Avx2 a, Avx2 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+    static Avx2 mul(Avx2 a, Avx2 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+    static Avx2 div(Avx2 a, Avx2 b) { return {_mm256_div_ps(a.v, b.v)}; }
+    static Avx2 fma(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+    static Avx2 fmsub(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fmsub_ps(a.v, b.v, c.v)}; }
+    // A NaN in `a` is passed on, as std::fmax would not.
+    static Avx2 max(Avx2 a, Avx2 b) { return {_mm256_max_ps(b.v, a.v)}; }
+    static Avx2 min(Avx2 a, Avx2 b) { return {_mm256_min_ps(b.v, a.v)}; }
+    static Avx2 negative_abs(Avx2 a) { return {_mm256_or_ps(a.v, _mm256_set1_ps(-0.0f))}; }
+
+    // x, clamped to [-127, 128], = whole + fraction, |fraction| <= 1/2. Adding 1.5 2^23 rounds to a whole number and
+    // leaves it in the low bits; scale(p, split) = p 2^whole adds it to the exponent of p, which is in [0.7, 1.42]
+    // or, when whole is zero, anything. At the two clamps the fraction is 0 and p is 1: the result is exactly 0 and
+    // infinity.
+    struct Split {
+        __m256 fraction;
+        __m256 shifted;
+    };
+    static Split split(Avx2 x) {
+        const __m256 shift = _mm256_set1_ps(0x1.8p23f);
+        const Avx2 clamped = min(max(x, set(-127.0f)), set(128.0f));
+        const __m256 shifted = _mm256_add_ps(clamped.v, shift);
+        return {_mm256_sub_ps(clamped.v, _mm256_sub_ps(shifted, shift)), shifted};
+    }
+    static Avx2 scale(Avx2 p, const Split& s) {
+        const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(s.shifted), 23);
+        return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.v), exponent))};
+    }
+
+    using Mask = __m256;
+    static Mask whole_is_zero(const Split& s) {
+        return _mm256_cmp_ps(s.shifted, _mm256_set1_ps(0x1.8p23f), _CMP_EQ_OQ);
+    }
+    static Avx2 zero_where(Mask m, Avx2 a) { return {_mm256_andnot_ps(m, a.v)}; }
+    // a + b where m is set, else a.
+    static Avx2 add_where(Mask m, Avx2 a, Avx2 b) { return {_mm256_add_ps(a.v, _mm256_and_ps(m, b.v))}; }
+
+    // Eight rows of eight floats -> their eight sums.
+    static Avx2 sum_rows(const float* rows) {
+        const __m256 a = sum_four(rows), b = sum_four(rows + 32);
+        return {_mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31))};
+    }
+
+private:
+    static __m256i first(int n) {
+        return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    }
+
+    // In each half, that half's part of the sums of four rows.
+    static __m256 sum_four(const float* r) {
+        const __m256 a = _mm256_hadd_ps(_mm256_loadu_ps(r), _mm256_loadu_ps(r + 8));
+        const __m256 b = _mm256_hadd_ps(_mm256_loadu_ps(r + 16), _mm256_loadu_ps(r + 24));
+        return _mm256_hadd_ps(a, b);
+    }
+};
+
+}  // namespace
+}  // namespace metst

@@ -1,0 +1,79 @@
+// Four floats in a NEON register (aarch64).
+#pragma once
+
+#include <arm_neon.h>
+
+namespace metst {
+namespace {
+
+struct Neon {
+    static constexpr int kWidth = 4;
+    static constexpr int kGroup = 4;  // vectors of state that stay in registers together
+
+    float32x4_t v;
+
+    static Neon zero() { return {vdupq_n_f32(0.0f)}; }
+    static Neon set(float x) { return {vdupq_n_f32(x)}; }
+    static Neon load(const float* p) { return {vld1q_f32(p)}; }
+    static void store(float* p, Neon a) { vst1q_f32(p, a.v); }
+    // The first n lanes, 0 <= n <= 4; the others read as zero and are not written.
+    static Neon load_first(const float* p, int n) {
+        float lanes[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        for (int i = 0; i < n; ++i) lanes[i] = p[i];
+        return load(lanes);
+    }
+    static void store_first(float* p, Neon a, int n) {
+        float lanes[4];
+        store(lanes, a);
+        for (int i = 0; i < n; ++i) p[i] = lanes[i];
+    }
+
+    static Neon add(Neon a, Neon b) { return {vaddq_f32(a.v, b.v)}; }
+    static Neon sub(Neon a, Neon b) { return {vsubq_f32(a.v, b.v)}; }
+    static Neon mul(Neon a, Neon b) { return {vmulq_f32(a.v, b.v)}; }
+    static Neon div(Neon a, Neon b) { return {vdivq_f32(a.v, b.v)}; }
+    static Neon fma(Neon a, Neon b, Neon c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+    static Neon fmsub(Neon a, Neon b, Neon c) { return {vfmaq_f32(vnegq_f32(c.v), a.v, b.v)}; }
+    static Neon max(Neon a, Neon b) { return {vmaxq_f32(a.v, b.v)}; }
+    static Neon min(Neon a, Neon b) { return {vminq_f32(a.v, b.v)}; }
+    static Neon negative_abs(Neon a) { return {vnegq_f32(vabsq_f32(a.v))}; }
+
+    // x, clamped to [-127, 128], = whole + fraction, |fraction| <= 1/2. Adding 1.5 2^23 rounds to a whole number and
+    // leaves it in the low bits; scale(p, split) = p 2^whole adds it to the exponent of p, which is in [0.7, 1.42]
+    // or, when whole is zero, anything. At the two clamps the fraction is 0 and p is 1: the result is exactly 0 and
+    // infinity.
+    struct Split {
+        float32x4_t fraction;
+        float32x4_t shifted;
+    };
+    static Split split(Neon x) {
+        const float32x4_t shift = vdupq_n_f32(0x1.8p23f);
+        const Neon clamped = min(max(x, set(-127.0f)), set(128.0f));
+        const float32x4_t shifted = vaddq_f32(clamped.v, shift);
+        return {vsubq_f32(clamped.v, vsubq_f32(shifted, shift)), shifted};
+    }
+    static Neon scale(Neon p, const Split& s) {
+        const int32x4_t exponent = vshlq_n_s32(vreinterpretq_s32_f32(s.shifted), 23);
+        return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p.v), exponent))};
+    }
+
+    using Mask = uint32x4_t;
+    static Mask whole_is_zero(const Split& s) { return vceqq_f32(s.shifted, vdupq_n_f32(0x1.8p23f)); }
+    static Neon zero_where(Mask m, Neon a) {
+        return {vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a.v), m))};
+    }
+    // a + b where m is set, else a.
+    static Neon add_where(Mask m, Neon a, Neon b) {
+        return add(a, {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(b.v), m))});
+    }
+
+    // Four rows of four floats -> their four sums.
+    static Neon sum_rows(const float* r) {
+        const float32x4_t a = vpaddq_f32(vld1q_f32(r), vld1q_f32(r + 4));
+        const float32x4_t b = vpaddq_f32(vld1q_f32(r + 8), vld1q_f32(r + 12));
+        return {vpaddq_f32(a, b)};
+    }
+};
+
+}  // namespace
+}  // namespace metst
