@@ -1,0 +1,182 @@
+"""Checkpoints on disk: the format `training fit` writes, and the bare state dicts of the published code.
+
+Both load with `weights_only=True`: a file that wants to run code is refused, not run.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metst_edge.errors import MetstError
+from training.models.metst import MeTst
+from training.models.registry import MODELS, build
+
+FORMAT = 1
+
+# In published checkpoints but read by no forward pass: the recognition stack of both releases and each
+# block's norm2.
+UNUSED_PREFIXES = ("blocks_recog.", "recog_pathway.")
+UNUSED_LEAVES = (".norm2.weight", ".norm2.bias")
+
+
+class CheckpointError(MetstError):
+    """A checkpoint cannot be read, or does not fit the network it is for."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network as `training fit` left it.
+
+    Attributes:
+        network: in evaluation mode, with the checkpoint's weights.
+        meta: what the exporter writes into the bundle, plain JSON values: name, fps, k, k_p, roi_set, compat,
+            decode, labels, training, licence, metrics.
+    """
+
+    network: MeTst
+    meta: dict[str, Any]
+
+
+def save_checkpoint(path: str | os.PathLike[str], network: MeTst, meta: Mapping[str, Any]) -> None:
+    """Write the network and its meta data so that a crash leaves either the old file or the whole new one.
+
+    Args:
+        path: the file to write; its folder must exist.
+        network: weights are copied to the CPU.
+        meta: JSON-like values only (str, numbers, bool, None, lists, dicts), so that `weights_only` can read
+            it back.
+    """
+    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    content = {
+        "format": FORMAT,
+        "model": network.name,
+        "sizes": network.sizes.to_dict(),
+        "state_dict": state,
+        "meta": dict(meta),
+    }
+    path = Path(path)
+    partial = path.with_name(path.name + ".part")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: not such a file, or names or shapes do not fit; every one of them is listed.
+    """
+    content = _read(path)
+    parts = {"format", "model", "state_dict", "meta"}
+    if (
+        not isinstance(content, Mapping)
+        or not parts <= content.keys()
+        or not isinstance(content["meta"], Mapping)
+    ):
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of `python -m training fit` (model, state_dict, meta); "
+            "for a published state dict use `python -m export upstream`"
+        )
+    if content["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: expected checkpoint format {FORMAT}, got {content['format']!r}; train again"
+        )
+    try:
+        network = build(content["model"], **content.get("sizes", {}))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    fill(network, content["state_dict"], path)
+    return Checkpoint(network.eval(), dict(content["meta"]))
+
+
+def load_published(path: str | os.PathLike[str], model: str, **sizes: int) -> MeTst:
+    """Read a state dict of the published code into the network of that name.
+
+    Args:
+        path: a pickled state dict; `module.` before names, and weights the published code never reads, are
+            accepted.
+        model: a key of MODELS. sizes: as for `build`.
+
+    Raises:
+        CheckpointError: not a state dict, or names or shapes do not fit; every one of them is listed.
+    """
+    content = _read(path)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    network = build(model, init="mamba", **sizes)
+    fill(network, content, path)
+    return network.eval()
+
+
+def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
+    """Load a state dict, after saying everything about it that does not fit.
+
+    Args:
+        network: filled in place.
+        state: published names, with or without `module.` in front and the unused weights.
+        source: what to call the state dict in an error.
+
+    Raises:
+        CheckpointError: names are missing or unknown, shapes differ, or values are not finite.
+    """
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise CheckpointError(
+            f"{source}: expected a state dict (names and tensors), got {type(state).__name__}"
+        )
+    expected = network.state_dict()
+    found = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    found = {
+        name: tensor
+        for name, tensor in found.items()
+        if name in expected or not (name.startswith(UNUSED_PREFIXES) or name.endswith(UNUSED_LEAVES))
+    }
+    # A counter that inference never reads; old checkpoints lack it.
+    for name in expected.keys() - found.keys():
+        if name.endswith("num_batches_tracked"):
+            found[name] = expected[name]
+    problems = [f"missing {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
+    problems += [f"unknown {name} {tuple(found[name].shape)}" for name in found if name not in expected]
+    for name in expected:
+        if name not in found:
+            continue
+        if found[name].shape != expected[name].shape:
+            problems.append(
+                f"{name}: expected shape {tuple(expected[name].shape)}, got {tuple(found[name].shape)}"
+            )
+        elif not torch.isfinite(found[name]).all():
+            problems.append(f"{name}: expected finite values, got nan or inf")
+    if problems:
+        others = [name for name in MODELS if name != network.name]
+        raise CheckpointError(
+            f"{source} does not fit {network.name}: {'; '.join(problems)}. "
+            f"Is it another model ({', '.join(others)}), or trained with other sizes?"
+        )
+    network.load_state_dict(found)
+
+
+def _read(path: str | os.PathLike[str]) -> Any:
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: expected a checkpoint file, found none")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: expected tensors and plain values only, but the file is damaged or holds code, "
+            f"which is never run ({_first_line(error)}); save the state dict alone"
+        ) from error
+    except Exception as error:  # a damaged file makes the reader fail in any way
+        raise CheckpointError(f"{path}: not a readable checkpoint ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
