@@ -1,0 +1,1 @@
+"""Workstation side: checkpoints -> bundles that need no torch. Run from a checkout: `python -m export`."""

@@ -1,0 +1,97 @@
+"""Command line: `python -m export bundle CHECKPOINT --out DIR`, `... upstream CHECKPOINT.pkl --model ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from export import bundle as writer
+from export.description import Description, ExportError
+from metst_edge.errors import MetstError
+from training.models import MODELS, load_checkpoint, load_published
+
+# What the published checkpoints were trained on: frame rate, window, half the mean ME duration (reference,
+# section 6).
+PUBLISHED = {"samm-lv": (200 / 7, 30, 5), "casme3": (30.0, 50, 17)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0 done, 1 failed, 2 bad usage (by argparse)."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.verb == "bundle":
+            checkpoint = load_checkpoint(options.checkpoint)
+            network = checkpoint.network
+            meta = checkpoint.meta | ({"name": options.name} if options.name else {})
+            description = Description.from_meta(meta, name=options.out.name)
+        else:
+            network = load_published(options.checkpoint, options.model)
+            description = _published(options)
+        console = Console()
+        written = writer.write(network, description, options.out, force=options.force, console=console)
+    except MetstError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    size = sum(entry["bytes"] for entry in written.manifest["files"].values())
+    console.print(
+        f"{options.out}: {written.model}, k {written.k} at {written.fps:g} fps, {size / 1e6:.1f} MB"
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m export", description="Turn a checkpoint into a bundle.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    own = verbs.add_parser(
+        "bundle", help="a checkpoint of `python -m training fit`; all else is read from it"
+    )
+    upstream = verbs.add_parser("upstream", help="a state dict of the published code")
+    for verb in (own, upstream):
+        verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+        verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to make")
+        verb.add_argument("--name", help="name of the bundle (default: the checkpoint's own, or that of DIR)")
+        verb.add_argument("--force", action="store_true", help="replace the bundle at DIR")
+    upstream.add_argument(
+        "--model", choices=sorted(MODELS), required=True, help="which published network it is"
+    )
+    upstream.add_argument("--trained-on", choices=sorted(PUBLISHED), help="sets fps, k and k_p as published")
+    upstream.add_argument("--fps", type=float, help="frame rate of the training data")
+    upstream.add_argument("--k", type=int, help="frames in a window, even")
+    upstream.add_argument("--k-p", type=int, help="half a typical ME, frames")
+    upstream.add_argument("--licence", default="not stated", help="terms of the weights, for the model card")
+    upstream.add_argument(
+        "--compat",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure features exactly as the published code does (default), which its weights expect",
+    )
+    return parser
+
+
+def _published(options: argparse.Namespace) -> Description:
+    published = PUBLISHED.get(options.trained_on, (None, None, None))
+    fps = published[0] if options.fps is None else options.fps
+    k = published[1] if options.k is None else options.k
+    k_p = published[2] if options.k_p is None else options.k_p
+    if fps is None or k is None or k_p is None:
+        raise ExportError(
+            "expected --trained-on, or all of --fps, --k and --k-p: a published state dict does not hold them"
+        )
+    data = {"samm-lv": "SAMM Long Videos", "casme3": "CAS(ME)3"}.get(options.trained_on, "not stated")
+    return Description(
+        name=options.name or options.out.name,
+        fps=fps,
+        k=k,
+        k_p=k_p,
+        compat=options.compat,
+        training={"data": data, "weights": f"published checkpoint {options.checkpoint.name}"},
+        licence=options.licence,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

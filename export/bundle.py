@@ -1,0 +1,173 @@
+"""Writes a bundle, proves it against the network, and only then puts it where it was asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from rich.console import Console
+
+from export import graphs, layers, parity
+from export.card import model_card
+from export.description import FLOW, Description, ExportError
+from metst_edge.bundle import FORMAT_VERSION, MANIFEST, REQUIRED_FILES, Bundle, sha256
+from metst_edge.engine import ENGINES
+from metst_edge.errors import MetstError
+from training.models import MeTst
+
+# Enough for every vector unit; the file is read whole, so pages do not matter.
+ALIGNMENT = 64
+
+
+def write(network: MeTst, description: Description, out: Path, *, force: bool, console: Console) -> Bundle:
+    """Export a network as a bundle.
+
+    Everything is written beside `out`, run in every engine present, and renamed at the end; whatever fails,
+    nothing is left behind and an existing bundle stays.
+
+    Args:
+        network: in evaluation mode. description: what the bundle says of itself.
+        out: directory to make. force: replace a bundle that is there.
+        console: where the parity table goes.
+
+    Raises:
+        ExportError: `out` exists, no engine is present to check with, or one differs by more than the
+            tolerances.
+    """
+    _check_out(out, force)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise ExportError(f"{out}: cannot write there ({error}); choose another --out") from error
+    try:
+        manifest = _write_graphs(network, description, staging)
+        bundle = _seal(staging, manifest)
+        results, absent = parity.measure(bundle, network)
+        console.print(parity.table(results, absent))
+        failed = [r for r in results if not r.passed]
+        if failed:
+            worst = ", ".join(
+                f"{r.engine} {r.graph} (spot {r.spot:.1e}, logits {r.emotion:.1e})" for r in failed
+            )
+            raise ExportError(
+                f"expected differences to torch of at most {parity.SPOT_TOLERANCE:g} (spot) and "
+                f"{parity.EMOTION_TOLERANCE:g} (logits), got {worst}; no bundle was written"
+            )
+        if len(absent) == len(ENGINES):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
+            raise ExportError(f"expected an engine to check the bundle with, found none ({reasons})")
+        manifest["parity"]["results"] = [r.to_dict() for r in results]
+        _seal(staging, manifest)
+        _move_into_place(staging, out)
+    except MetstError as error:
+        # The staging directory's name is of no use to anyone.
+        raise ExportError(str(error).replace(str(staging), str(out))) from error
+    except OSError as error:
+        raise ExportError(f"{out}: cannot write there ({error}); choose another --out") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return Bundle.load(out)
+
+
+def _check_out(out: Path, force: bool) -> None:
+    if not out.exists():
+        return
+    if not force:
+        raise ExportError(f"{out} exists; choose another --out, or replace it with --force")
+    if not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file()):
+        raise ExportError(
+            f"{out}: expected a bundle to replace, but it is something else; choose another --out"
+        )
+
+
+def _write_graphs(network: MeTst, description: Description, folder: Path) -> dict[str, Any]:
+    """Write the graphs and weights; return the manifest but for parity results and file hashes."""
+    net = layers.describe(network)
+    entries, offsets = _write_weights(net, folder / graphs.WEIGHTS_FILE)
+    step, state = graphs.step(net, offsets)
+    for name, model in (("window.onnx", graphs.window(net, offsets)), ("step.onnx", step)):
+        onnx.save(model, folder / name)
+        onnx.checker.check_model(folder / name, full_check=True)
+    sizes = network.sizes.to_dict() | {"dt_rank": net.blocks[0].dt_rank}
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": description.name,
+        "model": network.name,
+        "channels": network.sizes.channels,
+        "labels": list(description.labels),
+        "fps": description.fps,
+        "k": description.k,
+        "k_p": description.k_p,
+        "roi_set": description.roi_set,
+        "compat": description.compat,
+        "flow": FLOW,
+        "decode": dict(description.decode),
+        "look_ahead": graphs.LOOK_AHEAD,
+        "sizes": sizes,
+        "state": [{"name": s.name, "shape": list(s.shape)} for s in state],
+        "tensors": entries,
+        "training": description.training,
+        "licence": description.licence,
+        "metrics": description.metrics,
+        "parity": {
+            "tolerance": {"spot": parity.SPOT_TOLERANCE, "emotion": parity.EMOTION_TOLERANCE},
+            "results": [],
+        },
+    }
+
+
+def _write_weights(net: layers.Network, path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    entries, offsets = [], {}
+    with path.open("wb") as stream:
+        for weight in layers.weights(net):
+            stream.write(b"\0" * (-stream.tell() % ALIGNMENT))
+            offsets[weight.name] = stream.tell()
+            entries.append(
+                {
+                    "name": weight.name,
+                    "dtype": "float32",
+                    "shape": list(weight.array.shape),
+                    "offset": stream.tell(),
+                }
+            )
+            stream.write(weight.array.astype("<f4").tobytes())
+    return entries, offsets
+
+
+def _seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
+    """Write the model card and the manifest with the hashes of all files, and read the bundle back."""
+    parameters = sum(int(np.prod(entry["shape"])) for entry in manifest["tensors"])
+    (folder / "MODEL_CARD.md").write_text(model_card(manifest, parameters), encoding="utf-8")
+    files = {
+        name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in REQUIRED_FILES
+    }
+    text = json.dumps({**manifest, "files": files}, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return Bundle.load(folder)
+
+
+def _move_into_place(staging: Path, out: Path) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    staging.chmod(0o777 & ~umask)  # mkdtemp's is private
+    if not out.exists():
+        staging.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    out.rename(old / "bundle")
+    try:
+        staging.rename(out)
+    except OSError:
+        (old / "bundle").rename(out)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

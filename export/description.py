@@ -1,0 +1,82 @@
+"""What a bundle says about itself beyond its weights, checked before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from metst_edge.errors import MetstError
+
+LABELS = ("negative", "positive", "surprise", "others", "neutral")
+# arXiv 2409.09707: threshold mean + 0.55 (max - mean); online, those of a sliding minute.
+DECODE = {"ratio": 0.55, "floor": 0.0, "synergy": "spotting_mainly", "window_seconds": 60}
+# Farneback as the models were trained with (both papers); the flow stage has these as its defaults.
+FLOW = {"pyr_scale": 0.5, "levels": 3, "winsize": 15, "iterations": 5, "poly_n": 7, "poly_sigma": 1.5}
+
+
+class ExportError(MetstError):
+    """A checkpoint cannot be exported, or the exported bundle does not compute what the checkpoint does."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The manifest's fields that do not follow from the weights.
+
+    Attributes:
+        name: of the bundle. fps: frame rate of the training data. k: frames in a window. k_p: half a typical
+            ME, frames.
+        roi_set, compat: how features are measured. labels: in the order of the logits.
+        decode: defaults of the decoder. training, licence, metrics: plain JSON values, shown in the model
+            card.
+    """
+
+    name: str
+    fps: float
+    k: int
+    k_p: int
+    roi_set: str = "metst"
+    compat: bool = False
+    labels: tuple[str, ...] = LABELS
+    decode: Mapping[str, Any] = field(default_factory=lambda: dict(DECODE))
+    training: Any = None
+    licence: str = "not stated"
+    metrics: Any = None
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any], name: str) -> Description:
+        """Read the meta data that `training fit` stored with a checkpoint.
+
+        Args:
+            meta: must hold fps, k and k_p; the rest has defaults. name: used where meta has none.
+
+        Raises:
+            ExportError: a field is missing or its value cannot be written as JSON.
+        """
+        missing = [key for key in ("fps", "k", "k_p") if key not in meta]
+        if missing:
+            raise ExportError(
+                f"expected {', '.join(missing)} in the checkpoint's meta data, "
+                f"found {', '.join(meta) or 'none'}; "
+                "write the checkpoint with `python -m training fit`"
+            )
+        try:
+            json.dumps(dict(meta), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ExportError(
+                f"expected plain finite values in the checkpoint's meta data ({error})"
+            ) from error
+        for key, kind, wanted in (("labels", list, "a list"), ("decode", dict, "an object")):
+            if not isinstance(meta.get(key, kind()), kind):
+                raise ExportError(
+                    f"expected '{key}' in the checkpoint's meta data as {wanted}, got {meta[key]!r}"
+                )
+        known = ("fps", "k", "k_p", "roi_set", "compat", "training", "licence", "metrics")
+        fields = {key: meta[key] for key in known if key in meta}
+        return cls(
+            name=meta.get("name", name),
+            labels=tuple(meta.get("labels", LABELS)),
+            decode={**DECODE, **meta.get("decode", {})},
+            **fields,
+        )

@@ -1,0 +1,356 @@
+"""The exported model on disk: find it, verify it, describe it, hand out its weights.
+
+A bundle is a directory, or a zip of it: manifest.json, window.onnx, step.onnx, weights.bin, MODEL_CARD.md.
+    Nothing here
+knows an engine, and nothing here needs onnx.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from metst_edge.errors import BundleFileError, BundleHashError, BundleVersionError, ModelNotFoundError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+REQUIRED_FILES = ("window.onnx", "step.onnx", "weights.bin", "MODEL_CARD.md")
+CHANNELS_OF_ROI_SET = {"metst": 10, "metst_plus": 36}
+SYNERGIES = ("spotting_mainly", "recognition_mainly", "none")
+SHIPPED_MODELS = Path(__file__).parent / "models"
+# A manifest is a few kilobytes; anything near this is not one.
+MANIFEST_LIMIT_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one weight lies in weights.bin: little-endian float32 in C order, from byte `offset` on."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class StateEntry:
+    """One state tensor of step.onnx, float32 (lanes, *shape): input `name`, output `name` + "_next"."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle. Make one with `Bundle.find` or `Bundle.load`.
+
+    Attributes:
+        path: what was loaded, a directory or a zip.
+        folder: the directory with the files; for a zip, a temporary one that lives as long as this
+            object.
+        manifest: all of manifest.json.
+        name, model: of this bundle, and of its network ("metst64").
+        channels: feature channels C. labels: emotions in the order of the logits, neutral last.
+        fps: the frame rate the model was trained at. k: frames in a window, even. k_p: half a typical ME,
+            frames.
+        roi_set: "metst" or "metst_plus". compat: whether features are measured as upstream does.
+        decode: ratio, floor, synergy, window_seconds. look_ahead: steps after which a frame's score comes.
+        sizes: shapes of the network. state: of step.onnx. tensors: of weights.bin.
+    """
+
+    path: Path
+    folder: Path
+    manifest: Mapping[str, Any]
+    name: str
+    model: str
+    channels: int
+    labels: tuple[str, ...]
+    fps: float
+    k: int
+    k_p: int
+    roi_set: str
+    compat: bool
+    decode: Mapping[str, Any]
+    look_ahead: int
+    sizes: Mapping[str, int]
+    state: tuple[StateEntry, ...]
+    tensors: tuple[TensorEntry, ...]
+    _unpacked: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def find(cls, name_or_path: str | os.PathLike[str]) -> Bundle:
+        """Load a shipped model by name, or any bundle by path.
+
+        Raises:
+            ModelNotFoundError: neither a shipped name nor an existing path.
+            BundleError: as `load`.
+        """
+        shipped = shipped_models()
+        if str(name_or_path) in shipped:
+            return cls.load(shipped[str(name_or_path)])
+        if not Path(name_or_path).exists():
+            raise ModelNotFoundError(
+                f"expected a shipped model ({', '.join(shipped) or 'none in this installation'}) "
+                f"or the path of a bundle, got {str(name_or_path)!r}"
+            )
+        return cls.load(name_or_path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Read the manifest and check it and every file it names.
+
+        Args:
+            path: a bundle directory, or a zip of one (its files at the top or inside one folder). A zip's
+                files are unpacked into a temporary directory that is removed with the returned object.
+
+        Raises:
+            BundleFileError: a file is missing, the manifest cannot be parsed, or a field has a wrong value.
+            BundleVersionError: written in a newer format.
+            BundleHashError: a file differs from the hash in the manifest.
+        """
+        path = Path(path)
+        try:
+            if path.is_dir():
+                return cls._from_folder(path, path, None)
+            if not path.is_file():
+                raise BundleFileError(f"{path}: expected a bundle directory or a zip of one, found nothing")
+            # Removed with the last reference to it, also when what follows fails.
+            unpacked = tempfile.TemporaryDirectory(prefix="metst_edge-")
+            _unpack(path, Path(unpacked.name))
+            return cls._from_folder(path, Path(unpacked.name), unpacked)
+        except OSError as error:
+            raise BundleFileError(
+                f"{path}: expected a readable bundle, but it cannot be read ({error})"
+            ) from error
+
+    @classmethod
+    def _from_folder(
+        cls, path: Path, folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None
+    ) -> Bundle:
+        if not (folder / MANIFEST).is_file():
+            raise BundleFileError(f"{path}: expected {MANIFEST}, which every bundle has; is this a bundle?")
+        manifest = _parse_manifest((folder / MANIFEST).read_bytes(), path)
+        for name, entry in manifest["files"].items():
+            if not (folder / name).is_file():
+                raise BundleFileError(f"{path}: {name} is missing; copy the bundle again, whole")
+            found = sha256(folder / name)
+            if found != entry["sha256"]:
+                raise BundleHashError(
+                    f"{path}: expected sha256 {entry['sha256']} of {name}, got {found}; "
+                    "copy or export the bundle again"
+                )
+        tensors = tuple(TensorEntry(t["name"], tuple(t["shape"]), t["offset"]) for t in manifest["tensors"])
+        end = max((t.offset + 4 * int(np.prod(t.shape)) for t in tensors), default=0)
+        if (folder / "weights.bin").stat().st_size < end:
+            raise BundleFileError(
+                f"{path}: expected at least {end} bytes in weights.bin; export the bundle again"
+            )
+        return cls(
+            path=path,
+            folder=folder,
+            manifest=manifest,
+            name=manifest["name"],
+            model=manifest["model"],
+            channels=manifest["channels"],
+            labels=tuple(manifest["labels"]),
+            fps=float(manifest["fps"]),
+            k=manifest["k"],
+            k_p=manifest["k_p"],
+            roi_set=manifest["roi_set"],
+            compat=manifest["compat"],
+            decode=manifest["decode"],
+            look_ahead=manifest["look_ahead"],
+            sizes=manifest["sizes"],
+            state=tuple(StateEntry(s["name"], tuple(s["shape"])) for s in manifest["state"]),
+            tensors=tensors,
+            _unpacked=unpacked,
+        )
+
+    def file(self, name: str) -> Path:
+        """Return where a file of the bundle lies; it must not be used longer than the bundle."""
+        return self.folder / name
+
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Map weights.bin: name -> float32 array, read-only."""
+        blob = np.memmap(self.folder / "weights.bin", dtype=np.uint8, mode="r")
+        return {
+            t.name: blob[t.offset : t.offset + 4 * int(np.prod(t.shape))].view("<f4").reshape(t.shape)
+            for t in self.tensors
+        }
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the models that came with the installation: name -> path."""
+    if not SHIPPED_MODELS.is_dir():
+        return {}
+    found = sorted(p for p in SHIPPED_MODELS.iterdir() if p.suffix == ".zip" or (p / MANIFEST).is_file())
+    return {p.stem if p.suffix == ".zip" else p.name: p for p in found}
+
+
+def sha256(path: Path) -> str:
+    """Return the hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """Copy out of a zip the files its manifest names, and only those."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            manifests = [name for name in members if re.fullmatch(rf"([^/\\]+/)?{re.escape(MANIFEST)}", name)]
+            if len(manifests) != 1:
+                raise BundleFileError(f"{path}: expected one {MANIFEST} in the zip, found {len(manifests)}")
+            top = manifests[0].removesuffix(MANIFEST)
+            if members[manifests[0]].file_size > MANIFEST_LIMIT_BYTES:
+                raise BundleFileError(f"{path}: expected {MANIFEST} of a few kilobytes, got a huge one")
+            content = archive.read(manifests[0])
+            manifest = _parse_manifest(content, path)
+            (folder / MANIFEST).write_bytes(content)
+            for name, entry in manifest["files"].items():
+                member = members.get(top + name)
+                if member is None:
+                    raise BundleFileError(f"{path}: {name} is missing; copy the bundle again, whole")
+                if member.file_size != entry["bytes"]:  # also what keeps a bomb from going off
+                    raise BundleHashError(
+                        f"{path}: expected {entry['bytes']} bytes of {name}, got {member.file_size}; "
+                        "copy or export the bundle again"
+                    )
+                (folder / name).write_bytes(archive.read(member))
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise BundleFileError(f"{path}: expected a bundle directory or a zip of one ({error})") from error
+
+
+def _parse_manifest(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(content)
+    except ValueError as error:
+        raise BundleFileError(
+            f"{path}: {MANIFEST} cannot be parsed ({error}); export the bundle again"
+        ) from error
+    if not isinstance(manifest, dict):
+        raise BundleFileError(f"{path}: expected an object in {MANIFEST}, got {type(manifest).__name__}")
+    version = manifest.get("format_version")
+    if not _is_int(version, 1):
+        raise BundleFileError(
+            f"{path}: {MANIFEST}: expected 'format_version' to be {FORMAT_VERSION}, got {version!r}"
+        )
+    if version > FORMAT_VERSION:
+        raise BundleVersionError(
+            f"{path}: expected bundle format {FORMAT_VERSION} or older, got {version}; "
+            "update metst_edge, or export the bundle with this version"
+        )
+    for name, (expected, fits) in _FIELDS.items():
+        if name not in manifest or not fits(manifest[name]):
+            got = repr(manifest[name])[:80] if name in manifest else "nothing"
+            raise BundleFileError(f"{path}: {MANIFEST}: expected '{name}' to be {expected}, got {got}")
+    _check_agreement(manifest, path)
+    return manifest
+
+
+def _check_agreement(manifest: dict[str, Any], path: Path) -> None:
+    """Check fields against each other."""
+    for name, expected, got in (
+        ("channels", CHANNELS_OF_ROI_SET[manifest["roi_set"]], manifest["channels"]),
+        ("sizes.channels", manifest["channels"], manifest["sizes"].get("channels")),
+        ("number of labels", manifest["sizes"].get("classes"), len(manifest["labels"])),
+    ):
+        if expected != got:
+            raise BundleFileError(f"{path}: {MANIFEST}: expected {name} to be {expected}, got {got}")
+
+
+def _is_int(value: object, least: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object, least: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < float("inf")
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and all(_is_int(size, 1) for size in value)
+
+
+def _is_label_list(value: object) -> bool:
+    if not isinstance(value, list) or not all(isinstance(label, str) and label for label in value):
+        return False
+    return len(set(value)) == len(value) >= 2 and value[-1] == "neutral"
+
+
+def _is_decode(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_number(value.get("ratio"), 0.0)
+        and _is_number(value.get("floor"), 0.0)
+        and value.get("synergy") in SYNERGIES
+        and _is_number(value.get("window_seconds"), 1.0)
+    )
+
+
+def _is_file_table(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(REQUIRED_FILES) <= value.keys()
+        # Plain names only: nothing outside the bundle is ever read or, from a zip, written.
+        and all(re.fullmatch(r"\w[\w.-]*", name) and name != MANIFEST for name in value)
+        and all(
+            isinstance(entry, dict)
+            and isinstance(entry.get("sha256"), str)
+            and re.fullmatch(r"[0-9a-f]{64}", entry["sha256"])
+            and _is_int(entry.get("bytes"), 0)
+            for entry in value.values()
+        )
+    )
+
+
+def _is_state_table(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("name"), str) and _is_shape(entry.get("shape"))
+        for entry in value
+    )
+
+
+def _is_tensor_table(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and _is_state_table(value)
+        and all(entry.get("dtype") == "float32" and _is_int(entry.get("offset"), 0) for entry in value)
+    )
+
+
+def _is_size_table(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_int(size, 1) for size in value.values())
+
+
+_Check = Callable[[Any], bool]
+_FIELDS: dict[str, tuple[str, _Check]] = {
+    "name": ("a name", lambda v: isinstance(v, str) and bool(v)),
+    "model": ("a model name", lambda v: isinstance(v, str) and bool(v)),
+    "channels": ("a positive integer", lambda v: _is_int(v, 1)),
+    "labels": ("a list of different names, 'neutral' last", _is_label_list),
+    "fps": ("a frame rate", lambda v: _is_number(v, 1.0)),
+    "k": ("an even number of frames", lambda v: _is_int(v, 2) and v % 2 == 0),
+    "k_p": ("a positive number of frames", lambda v: _is_int(v, 1)),
+    "roi_set": (f"one of {', '.join(CHANNELS_OF_ROI_SET)}", lambda v: v in tuple(CHANNELS_OF_ROI_SET)),
+    "compat": ("true or false", lambda v: isinstance(v, bool)),
+    "decode": (f"ratio, floor, synergy ({', '.join(SYNERGIES)}) and window_seconds", _is_decode),
+    "look_ahead": ("a number of frames", lambda v: _is_int(v, 0)),
+    "sizes": ("an object of positive integers", _is_size_table),
+    "state": ("a list of names and shapes", _is_state_table),
+    "tensors": ("a list of names, dtype float32, shapes and offsets", _is_tensor_table),
+    "files": (f"sha256 and bytes of {', '.join(REQUIRED_FILES)}, plain names", _is_file_table),
+}

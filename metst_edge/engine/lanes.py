@@ -1,0 +1,159 @@
+"""Turns overlapping windows into one score a frame: live with two lanes of a stream, offline by stitching.
+
+Windows of k frames start every h = k/2 frames, each measured from its own first frame and scored from a zero
+state. The first window of a segment is kept whole, of later ones the second half; at the segment's end
+windows are cut off. Live, window w runs in lane w % 2: when it ends, window w + 2 begins in the same lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from metst_edge.engine.types import Array, Engine, Stream
+from metst_edge.errors import EngineError
+
+LANES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FrameScore:
+    """The kept score of one frame.
+
+    Attributes:
+        frame: index within the segment, from 0.
+        spot: 0 to 1.
+        emotion: float32 (E,), logits.
+    """
+
+    frame: int
+    spot: float
+    emotion: Array
+
+
+class Lanes:
+    """Feeds a two-lane stream frame by frame and picks each frame's score from the lane that is kept.
+
+    Args:
+        stream: with two lanes; it is reset, and must not be fed by anyone else.
+        k: frames in a window, even.
+
+    Example:
+        >>> import metst_edge
+        >>> engine = metst_edge.load_engine("demo")
+        >>> lanes = Lanes(engine.open_stream(lanes=2), engine.bundle.k)
+        >>> lanes.starting
+        0
+    """
+
+    def __init__(self, stream: Stream, k: int) -> None:
+        if stream.lanes != LANES:
+            raise EngineError(
+                f"expected a stream of {LANES} lanes, got {stream.lanes}; use open_stream(lanes={LANES})"
+            )
+        self._stream, self._half = stream, _half(k)
+        self.reset()
+
+    @property
+    def starting(self) -> int | None:
+        """The lane whose window starts with the next frame, or None; its features for that frame are zero."""
+        window, frame = divmod(self._fed, self._half)
+        return window % LANES if frame == 0 else None
+
+    def push(self, features: Array) -> list[FrameScore]:
+        """Feed the next frame of the segment.
+
+        Args:
+            features: float32 (2, C), each lane's measured from the first frame of its own window. Before lane
+                1's first window its row is read but decides nothing.
+
+        Returns:
+            The score that became known: of the frame `look_ahead` earlier; nothing at the segment's
+                beginning.
+
+        Raises:
+            EngineError: as `Stream.step`.
+        """
+        reset = np.zeros(LANES, bool)
+        if self.starting is not None:
+            reset[self.starting] = True
+        scores = self._step(features, reset)
+        self._fed += 1
+        return scores
+
+    def flush(self) -> list[FrameScore]:
+        """End the segment: return the scores still under way, and begin a new one."""
+        scores = []
+        if self._fed:
+            nothing = np.zeros((LANES, self._stream.channels), np.float32)
+            for _ in range(self._stream.look_ahead):
+                scores += self._step(nothing, np.ones(LANES, bool))
+        self.reset()
+        return scores
+
+    def reset(self) -> None:
+        """Drop the segment and begin a new one."""
+        self._stream.reset()
+        self._fed = 0  # frames of this segment
+        self._given = 0  # scores given of it
+
+    def _step(self, features: Array, reset: npt.NDArray[np.bool_]) -> list[FrameScore]:
+        scores = self._stream.step(features, reset)
+        if scores is None:
+            return []
+        frame = self._given
+        self._given += 1
+        lane = _window_of(frame, self._half) % LANES
+        return [FrameScore(frame, float(scores.spot[lane]), scores.emotion[lane])]
+
+
+def stitch(engine: Engine, windows: Sequence[Array], k: int) -> tuple[Array, Array]:
+    """Score a segment's windows from scratch: what a stream of `Lanes` must equal.
+
+    Args:
+        engine: any.
+        windows: float32 (C, T_w) in order, all that start inside the segment; k frames each, but the last
+            ones are cut off where the segment ends.
+        k: frames in a window, even.
+
+    Returns:
+        spot float32 (n,) and emotion float32 (n, E) of the segment's n frames.
+
+    Raises:
+        EngineError: no window, or a window's length does not fit the segment.
+    """
+    half = _half(k)
+    if not windows:
+        raise EngineError("expected at least one window, got none")
+    frames = max(w * half + window.shape[-1] for w, window in enumerate(windows))
+    for w, window in enumerate(windows):
+        expected = min(k, frames - w * half)
+        if window.ndim != 2 or window.shape[1] != expected:
+            raise EngineError(
+                f"expected window {w} as (C, {expected}) in a segment of {frames} frames, got {window.shape}"
+            )
+    spot = np.empty(frames, np.float32)
+    emotion = np.empty((frames, len(engine.bundle.labels)), np.float32)
+    whole = [w for w, window in enumerate(windows) if window.shape[1] == k]
+    groups = ([whole] if whole else []) + [[w] for w in range(len(whole), len(windows))]
+    for group in groups:
+        scores = engine.infer(np.stack([windows[w] for w in group]))
+        for row, w in enumerate(group):
+            kept = 0 if w == 0 else half
+            span = slice(w * half + kept, w * half + windows[w].shape[1])
+            spot[span], emotion[span] = scores.spot[row, kept:], scores.emotion[row, kept:]
+    return spot, emotion
+
+
+def _half(k: int) -> int:
+    if not isinstance(k, (int, np.integer)) or k < 2 or k % 2:
+        raise EngineError(f"expected an even number of frames in a window, at least 2, got {k!r}")
+    return int(k) // 2
+
+
+def _window_of(frame: int, half: int) -> int:
+    """Return the window whose score is kept for a frame."""
+    return max(frame // half - 1, 0)

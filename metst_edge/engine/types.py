@@ -1,0 +1,133 @@
+"""What every engine is and gives: two protocols and two frozen results. No engine is known here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from metst_edge.bundle import Bundle
+from metst_edge.errors import EngineError
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of whole windows.
+
+    Attributes:
+        spot: float32 (B, T), 0 to 1, after the sigmoid.
+        emotion: float32 (B, T, E), logits in the order of the bundle's labels.
+    """
+
+    spot: Array
+    emotion: Array
+
+
+@dataclass(frozen=True, slots=True)
+class StepScores:
+    """Scores of one frame in every lane.
+
+    Attributes:
+        spot: float32 (lanes,), 0 to 1, after the sigmoid.
+        emotion: float32 (lanes, E), logits in the order of the bundle's labels.
+    """
+
+    spot: Array
+    emotion: Array
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A network that is fed one frame at a time in `lanes` independent lanes, and its state."""
+
+    lanes: int
+    channels: int
+    look_ahead: int
+
+    def step(self, features: Array, reset: npt.ArrayLike | None = None) -> StepScores | None:
+        """Feed one frame to every lane.
+
+        Args:
+            features: float32 (lanes, C).
+            reset: bool (lanes,), None for all false. True: this frame is the first of the lane's next window.
+                The zero padding at both windows' ends follows from it; feed the first frame of all with it
+                set.
+
+        Returns:
+            The scores of the frame fed `look_ahead` steps earlier, in new arrays; None for the first
+            `look_ahead` steps. At the end, `look_ahead` steps of zeros with reset set bring out the last
+            ones.
+
+        Raises:
+            EngineError: dtype, shape or values do not fit.
+        """
+
+    def reset(self) -> None:
+        """Forget everything, as if just opened."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A bundle made ready to run."""
+
+    name: str
+    bundle: Bundle
+
+    def infer(self, features: Array) -> Scores:
+        """Score windows, each from a zero state.
+
+        Args:
+            features: float32 (B, C, T), at least one window of at least one frame.
+
+        Raises:
+            EngineError: dtype, shape or values do not fit.
+        """
+
+    def open_stream(self, lanes: int = 2) -> Stream:
+        """Return a stream with its own state; several may be open at once."""
+
+
+def check_windows(features: object, channels: int) -> Array:
+    """Return the features, C-contiguous, after checking that they are float32 (B, C, T) and finite."""
+    return _check(features, (None, channels, None), "(windows, channels, frames)")
+
+
+def check_step(features: object, lanes: int, channels: int) -> Array:
+    """Return the features, C-contiguous, after checking that they are float32 (lanes, C) and finite."""
+    return _check(features, (lanes, channels), "(lanes, channels)")
+
+
+def check_reset(reset: npt.ArrayLike | None, lanes: int) -> npt.NDArray[np.bool_]:
+    """Return the flags as bool (lanes,)."""
+    if reset is None:
+        return np.zeros(lanes, bool)
+    flags = np.asarray(reset)
+    if flags.shape != (lanes,) or flags.dtype != np.bool_:
+        raise EngineError(
+            f"expected reset as bool ({lanes},), one flag a lane, got {flags.dtype} {flags.shape}"
+        )
+    return flags
+
+
+def check_lanes(lanes: object) -> int:
+    """Return the number of lanes, an int of at least 1."""
+    if not isinstance(lanes, int) or isinstance(lanes, bool) or lanes < 1:
+        raise EngineError(f"expected lanes to be an integer of at least 1, got {lanes!r}")
+    return lanes
+
+
+def _check(features: object, shape: tuple[int | None, ...], axes: str) -> Array:
+    wanted = f"float32 {axes} with {shape[1]} channels" + (f" and {shape[0]} lanes" if shape[0] else "")
+    if not isinstance(features, np.ndarray) or features.dtype != np.float32:
+        got = f"dtype {features.dtype}" if isinstance(features, np.ndarray) else type(features).__name__
+        raise EngineError(f"expected features as {wanted}, got {got}; convert with numpy.float32")
+    fits = features.ndim == len(shape) and features.size > 0
+    if not fits or any(want not in (None, got) for want, got in zip(shape, features.shape, strict=True)):
+        raise EngineError(f"expected features as {wanted}, got shape {features.shape}")
+    if not np.isfinite(features).all():
+        raise EngineError(f"expected finite features as {wanted}, got nan or infinity")
+    return np.ascontiguousarray(features)

@@ -1,0 +1,262 @@
+"""The command line of the exporter: what it writes, and that a failure leaves nothing behind."""
+
+import dataclasses
+import hashlib
+import json
+import stat
+
+import numpy as np
+import pytest
+import torch
+
+from export import layers
+from export.__main__ import main
+from metst_edge.bundle import Bundle
+from training.models import build, save_checkpoint
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Where to export to: a folder of its own, so that anything left behind shows."""
+    (tmp_path / "made").mkdir()
+    return tmp_path / "made" / "bundle"
+
+
+def left_behind(out):
+    return sorted(path.name for path in out.parent.iterdir())
+
+
+def tamper(monkeypatch, change):
+    """Make the exporter write other weights than the network's."""
+    describe = layers.describe
+    monkeypatch.setattr(layers, "describe", lambda network: change(describe(network)))
+
+
+def slightly_wrong(net):
+    weight = dataclasses.replace(net.spot.weight, array=net.spot.weight.array + np.float32(0.003))
+    return dataclasses.replace(net, spot=dataclasses.replace(net.spot, weight=weight))
+
+
+def test_a_checkpoint_becomes_a_bundle_with_its_own_meta_data(checkpoint, out, capsys):
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
+    bundle = Bundle.load(out)
+    assert (bundle.name, bundle.fps, bundle.k, bundle.k_p) == ("small", 30.0, 30, 5)
+    assert bundle.manifest["licence"] == "CC0-1.0"
+    assert left_behind(out) == ["bundle"]
+    assert sorted(p.name for p in out.iterdir()) == sorted(
+        ["manifest.json", "window.onnx", "step.onnx", "weights.bin", "MODEL_CARD.md"]
+    )
+    for name, entry in bundle.manifest["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == entry["sha256"]
+    printed = capsys.readouterr().out
+    for word in ("native", "onnxruntime", "window", "step", "ok"):
+        assert word in printed
+
+
+def test_the_manifest_and_the_card_state_the_parity_that_was_measured(checkpoint, out):
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
+    results = json.loads((out / "manifest.json").read_text())["parity"]["results"]
+    assert {(r["engine"], r["graph"]) for r in results} == {
+        ("torch float32", "window"),
+        ("native", "window"),
+        ("native", "step"),
+        ("onnxruntime", "window"),
+        ("onnxruntime", "step"),
+    }
+    assert all(0 < r["spot"] <= 1e-4 and 0 < r["emotion"] <= 1e-3 for r in results)
+    assert "| onnxruntime | step |" in (out / "MODEL_CARD.md").read_text()
+
+
+def test_the_model_card_tells_the_data_the_licence_the_figures_and_the_limits(checkpoint, out):
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
+    card = (out / "MODEL_CARD.md").read_text()
+    for part in (
+        "rendered faces",
+        "astronaut, another",
+        "CC0-1.0",
+        "f1: 0.7123",
+        "3, 1",
+        "Not for deciding about people",
+    ):
+        assert part in card
+
+
+def test_a_card_without_figures_says_that_nothing_was_measured(network, out, tmp_path):
+    save_checkpoint(tmp_path / "bare.pt", network, {"fps": 30, "k": 30, "k_p": 5})
+    assert main(["bundle", str(tmp_path / "bare.pt"), "--out", str(out)]) == 0
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "Not measured." in card and "Not recorded." in card and "not stated" in card
+    assert Bundle.load(out).name == "bundle"
+
+
+def test_an_export_is_the_same_every_time(checkpoint, out, tmp_path):
+    for path in (out, tmp_path / "again"):
+        assert main(["bundle", str(checkpoint), "--out", str(path)]) == 0
+    for file in out.iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+
+
+def test_a_bundle_may_be_read_by_whoever_may_read_other_files(checkpoint, out, tmp_path):
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
+    (tmp_path / "ordinary").mkdir()
+    assert stat.S_IMODE(out.stat().st_mode) == stat.S_IMODE((tmp_path / "ordinary").stat().st_mode)
+
+
+def test_weights_that_compute_something_else_fail_and_leave_nothing_behind(
+    checkpoint, out, monkeypatch, capsys
+):
+    tamper(monkeypatch, slightly_wrong)
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 1
+    assert left_behind(out) == []
+    streams = capsys.readouterr()
+    assert "above" in streams.out
+    assert "at most 0.0001 (spot)" in streams.err and "native step" in streams.err
+    assert streams.err.count("\n") == 1
+
+
+def test_a_failed_replacement_leaves_the_old_bundle(checkpoint, out, monkeypatch):
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
+    before = (out / "manifest.json").read_bytes()
+    tamper(monkeypatch, slightly_wrong)
+    assert main(["bundle", str(checkpoint), "--out", str(out), "--force"]) == 1
+    assert left_behind(out) == ["bundle"]
+    assert (out / "manifest.json").read_bytes() == before
+
+
+def test_scores_that_are_no_numbers_fail(checkpoint, out, monkeypatch):
+    def poison(net):
+        bias = dataclasses.replace(net.emotion.bias, array=np.full_like(net.emotion.bias.array, np.nan))
+        return dataclasses.replace(net, emotion=dataclasses.replace(net.emotion, bias=bias))
+
+    tamper(monkeypatch, poison)
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 1
+    assert left_behind(out) == []
+
+
+def test_an_existing_bundle_is_replaced_only_by_force(checkpoint, out, capsys):
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
+    assert main(["bundle", str(checkpoint), "--out", str(out), "--name", "other"]) == 1
+    assert "exists" in capsys.readouterr().err and Bundle.load(out).name == "small"
+    assert main(["bundle", str(checkpoint), "--out", str(out), "--name", "other", "--force"]) == 0
+    assert Bundle.load(out).name == "other"
+    assert left_behind(out) == ["bundle"]
+
+
+def test_force_never_removes_what_is_no_bundle(checkpoint, out, capsys):
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    assert main(["bundle", str(checkpoint), "--out", str(out), "--force"]) == 1
+    assert "something else" in capsys.readouterr().err
+    assert (out / "thesis.tex").read_text() == "years of work"
+
+
+def test_without_any_engine_nothing_is_written(checkpoint, out, monkeypatch, capsys):
+    monkeypatch.setattr("export.parity.why_missing", lambda engine: "not here")
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 1
+    assert "expected an engine to check the bundle with" in capsys.readouterr().err
+    assert left_behind(out) == []
+
+
+def test_an_engine_that_is_absent_is_named_in_the_table(checkpoint, out, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "export.parity.why_missing", lambda engine: "not here" if engine == "onnxruntime" else None
+    )
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
+    assert "not checked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", ["metst64", "metst128"])
+def test_a_published_state_dict_becomes_a_bundle(model, out, tmp_path):
+    torch.manual_seed(0)
+    state = build(model).state_dict()
+    stack = "blocks_spot." if model == "metst64" else "spot_pathway.block."
+    for name in [name for name in state if name.startswith(stack)]:  # what the published file has besides
+        state[name.replace("spot", "recog", 1)] = torch.full_like(state[name], 9.0)
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "subject_7.pkl")
+    arguments = ["--model", model, "--trained-on", "samm-lv", "--licence", "research only", "--out", str(out)]
+    assert main(["upstream", str(tmp_path / "subject_7.pkl"), *arguments]) == 0
+    bundle = Bundle.load(out)
+    assert (bundle.model, bundle.k, bundle.k_p, bundle.compat) == (model, 30, 5, True)
+    assert bundle.fps == pytest.approx(28.57, abs=0.005)
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "SAMM Long Videos" in card and "subject_7.pkl" in card and "research only" in card
+
+
+def test_a_wrong_model_lists_the_names_that_do_not_fit_and_leaves_nothing(out, tmp_path, capsys):
+    torch.save(build("metst64").state_dict(), tmp_path / "weights.pkl")
+    arguments = ["--model", "metst128", "--trained-on", "casme3", "--out", str(out)]
+    assert main(["upstream", str(tmp_path / "weights.pkl"), *arguments]) == 1
+    message = capsys.readouterr().err
+    assert "missing spot_pathway.block.0.attn.mamba.A_log (256, 64)" in message
+    assert "unknown blocks_spot.11.norm1.bias (64,)" in message
+    assert "Stem.0.weight: expected shape (128, 10, 3), got (64, 10, 3)" in message
+    assert left_behind(out) == []
+
+
+def test_a_checkpoint_with_code_is_refused_and_not_run(out, tmp_path, capsys):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"weights": Trap()}, tmp_path / "trap.pkl")
+    arguments = ["--model", "metst64", "--trained-on", "casme3", "--out", str(out)]
+    assert main(["upstream", str(tmp_path / "trap.pkl"), *arguments]) == 1
+    assert main(["bundle", str(tmp_path / "trap.pkl"), "--out", str(out)]) == 1
+    assert "never run" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
+    assert left_behind(out) == []
+
+
+def test_a_published_state_dict_needs_to_be_told_its_rate_and_window(out, tmp_path, capsys):
+    torch.save(build("metst64").state_dict(), tmp_path / "weights.pkl")
+    assert (
+        main(
+            ["upstream", str(tmp_path / "weights.pkl"), "--model", "metst64", "--k", "30", "--out", str(out)]
+        )
+        == 1
+    )
+    assert "--trained-on, or all of --fps, --k and --k-p" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ({"fps": 30.0, "k": 30}, "expected k_p in the checkpoint's meta data"),
+        ({"fps": 30.0, "k": 31, "k_p": 5}, "expected 'k' to be an even number"),
+        ({"fps": 30.0, "k": 30, "k_p": 5, "metrics": {"f1": float("nan")}}, "plain finite values"),
+        (
+            {"fps": 30.0, "k": 30, "k_p": 5, "labels": ["yes", "neutral"]},
+            "expected number of labels to be 5, got 2",
+        ),
+        ({"fps": 30.0, "k": 30, "k_p": 5, "roi_set": "metst_plus"}, "expected channels to be 36, got 10"),
+        ({"fps": 30.0, "k": 30, "k_p": 5, "decode": {"synergy": "both"}}, "expected 'decode' to be"),
+        ({"fps": 30.0, "k": 30, "k_p": 5, "decode": None}, "expected 'decode' in the checkpoint's meta data"),
+        (
+            {"fps": 30.0, "k": 30, "k_p": 5, "labels": "yes"},
+            "expected 'labels' in the checkpoint's meta data",
+        ),
+    ],
+)
+def test_meta_data_that_make_no_bundle_are_refused(meta, message, network, out, tmp_path, capsys):
+    save_checkpoint(tmp_path / "model.pt", network, meta)
+    assert main(["bundle", str(tmp_path / "model.pt"), "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert f".{out.name}-" not in error  # the temporary directory's name helps nobody
+    assert left_behind(out) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused(checkpoint, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["bundle", str(checkpoint), "--out", str(tmp_path / "file" / "bundle")]) == 1
+    assert "cannot write there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["bundle"], ["upstream", "x.pkl", "--out", "y"], ["bundle", "x", "--what"]]
+)
+def test_bad_usage_has_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err

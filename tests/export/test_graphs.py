@@ -1,0 +1,149 @@
+"""The two graphs: what they are made of, and that the local function is the scan design.md defines."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from export import graphs, layers
+from metst_edge._native import selective_scan as native_scan
+from training.models.scan import selective_scan as torch_scan
+
+
+@pytest.fixture
+def built(network):
+    """Both models and the layers they are of."""
+    net = layers.describe(network)
+    offsets, at = {}, 0
+    for weight in layers.weights(net):
+        offsets[weight.name], at = at, at + weight.array.nbytes
+    return net, graphs.window(net, offsets), *graphs.step(net, offsets)
+
+
+def scan_reference(u, delta, a, b, c, d, z, delta_bias, h0):
+    """design.md's definition in float64."""
+    u, delta, a, b, c, d, z, delta_bias, h = (
+        np.asarray(v, np.float64) for v in (u, delta, a, b, c, d, z, delta_bias, h0)
+    )
+    dt = np.logaddexp(0.0, delta + delta_bias)
+    y = np.empty_like(u)
+    for t in range(u.shape[1]):
+        h = np.exp(dt[:, t, :, None] * a) * h + dt[:, t, :, None] * b[:, t, None, :] * u[:, t, :, None]
+        y[:, t] = np.einsum("bdn,bn->bd", h, c[:, t]) + d * u[:, t]
+    return y * z / (1 + np.exp(-z)), h
+
+
+def by_local_function(values):
+    """Run the function alone in ONNX Runtime."""
+    function = graphs.selective_scan()
+    node = helper.make_node(
+        graphs.SCAN, graphs.SCAN_INPUTS, graphs.SCAN_OUTPUTS, domain=graphs.DOMAIN, **graphs.SCAN_ATTRIBUTES
+    )
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape)
+        for name, value in zip(graphs.SCAN_INPUTS, values, strict=True)
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3) for name in graphs.SCAN_OUTPUTS
+    ]
+    model = helper.make_model(
+        helper.make_graph([node], "scan", inputs, outputs),
+        functions=[function],
+        opset_imports=[helper.make_opsetid("", graphs.OPSET), helper.make_opsetid(graphs.DOMAIN, 1)],
+        ir_version=graphs.IR_VERSION,
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(list(graphs.SCAN_OUTPUTS), dict(zip(graphs.SCAN_INPUTS, values, strict=True)))
+
+
+@pytest.mark.parametrize("runtime", ["onnx function", "native", "torch"])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 7, 5, 3), (3, 50, 32, 64)])
+def test_every_scan_is_the_one_of_the_design(shape, runtime):
+    batch, steps, inner, states = shape
+    rng = np.random.default_rng(sum(shape))
+    u, delta, z = (rng.standard_normal((batch, steps, inner)).astype(np.float32) for _ in range(3))
+    b, c = (rng.standard_normal((batch, steps, states)).astype(np.float32) for _ in range(2))
+    a = -np.exp(rng.standard_normal((inner, states))).astype(np.float32)
+    d, bias = (rng.standard_normal(inner).astype(np.float32) for _ in range(2))
+    h0 = rng.standard_normal((batch, inner, states)).astype(np.float32)
+    values = (u, delta, a, b, c, d, z, bias, h0)
+    if runtime == "onnx function":
+        y, h = by_local_function(values)
+    elif runtime == "native":
+        y, h = native_scan(*values)
+    else:
+        y, h = (t.numpy() for t in torch_scan(*(torch.from_numpy(v) for v in values)))
+    expected_y, expected_h = scan_reference(*values)
+    np.testing.assert_allclose(y, expected_y, rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(h, expected_h, rtol=1e-5, atol=2e-5)
+
+
+def test_the_window_graph_scans_with_the_custom_node_and_carries_its_body(built):
+    net, window, _, _ = built
+    scans = [node for node in window.graph.node if node.domain == "metst"]
+    assert [node.op_type for node in scans] == ["SelectiveScan"] * len(net.blocks)
+    assert all(len(node.input) == 9 and len(node.output) == 2 for node in scans)
+    for node in scans:
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        assert attributes["plugin_namespace"] == b"metst"
+    (function,) = window.functions
+    assert (function.domain, function.name) == ("metst", "SelectiveScan")
+    assert list(function.input) == ["u", "delta", "A", "B", "C", "D", "z", "delta_bias", "h0"]
+    assert {node.domain for node in function.node} == {""}
+    assert "Scan" in {node.op_type for node in function.node}
+
+
+def test_the_step_graph_has_standard_operators_only_and_no_loop(built):
+    _, _, step, _ = built
+    assert not step.functions
+    assert {node.domain for node in step.graph.node} == {""}
+    assert not {"Scan", "Loop", "If"} & {node.op_type for node in step.graph.node}
+    assert [(o.domain, o.version) for o in step.opset_import] == [("", graphs.OPSET)]
+
+
+def test_the_step_graph_takes_and_gives_every_state(built):
+    net, _, step, states = built
+    names = [state.name for state in states]
+    assert [i.name for i in step.graph.input] == ["features", "reset", *names]
+    assert [o.name for o in step.graph.output] == ["spot", "emotion", *(f"{name}_next" for name in names)]
+    assert {f"{kind}_{i:02d}" for kind in ("conv", "ssm") for i in range(len(net.blocks))} < set(names)
+    shapes = {
+        i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in step.graph.input
+    }
+    for state in states:
+        assert shapes[state.name] == ["lanes", *state.shape]
+
+
+def test_both_graphs_read_the_same_bytes(built):
+    net, window, step, _ = built
+
+    def external(model):
+        return {
+            t.name: {e.key: e.value for e in t.external_data}
+            for t in model.graph.initializer
+            if t.data_location == TensorProto.EXTERNAL
+        }
+
+    assert external(window) == external(step)
+    assert external(window).keys() == {weight.name for weight in layers.weights(net)}
+    assert {entry["location"] for entry in external(window).values()} == {"weights.bin"}
+    for model in (window, step):  # and nothing of size is kept anywhere else
+        inline = [t for t in model.graph.initializer if t.data_location != TensorProto.EXTERNAL]
+        assert sum(t.ByteSize() for t in inline) < 2000
+
+
+def test_names_of_values_are_unique(built):
+    for model in built[1:3]:
+        names = [name for node in model.graph.node for name in node.output]
+        assert len(names) == len(set(names))
+
+
+def test_batch_norm_is_folded_into_the_convolution(network):
+    x = torch.randn(2, 10, 9).double()
+    with torch.no_grad():
+        expected = network.double().Stem[:2](x)
+    layer = layers.describe(network).stem[0]
+    weight, bias = (torch.from_numpy(w.array).double() for w in (layer.weight, layer.bias))
+    found = torch.nn.functional.conv1d(x, weight, bias, padding=1)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
