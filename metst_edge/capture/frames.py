@@ -1,0 +1,114 @@
+"""A frame, what a source may say between frames, and what makes a frame fit to be analysed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metst_edge.errors import FrameError, TimestampError
+
+Image = NDArray[np.uint8]
+"""uint8 (H, W, 3) BGR or (H, W) gray."""
+
+SMALLEST = 32
+"""Pixels; no face can be measured in a smaller picture."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture of a source.
+
+    Attributes:
+        index: frames of the source before this one.
+        timestamp: seconds of source time, rising.
+        image: uint8 (H, W, 3) BGR or (H, W) gray.
+    """
+
+    index: int
+    timestamp: float
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """A live source was away and is back; the frames before and after do not belong together.
+
+    Attributes:
+        start, end: seconds of source time: the last frame before and the first after; 0 where there was none
+        before.
+        reason: "camera_stalled", "camera_frozen", "camera_lost" or "size_changed".
+    """
+
+    start: float
+    end: float
+    reason: str
+
+
+def check_frame(image: object, expected_shape: tuple[int, ...] | None = None) -> Image:
+    """Return the image if it can be analysed.
+
+    Args:
+        image: what should be uint8 (H, W, 3) or (H, W), at least 32x32.
+        expected_shape: that of the frames before, None for the first.
+
+    Raises:
+        FrameError: what is wrong with it, and what to do.
+    """
+    wanted = "expected a frame that is a numpy array, uint8 (H, W, 3) BGR or (H, W) gray"
+    if not isinstance(image, np.ndarray):
+        raise FrameError(f"{wanted}; got {type(image).__name__}: convert it with numpy.asarray")
+    if image.dtype != np.uint8:
+        raise FrameError(f"{wanted}; got dtype {image.dtype}: scale it to 0..255 and convert it to uint8")
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise FrameError(f"{wanted}; got shape {image.shape}: pass one picture, without alpha channel")
+    height, width = image.shape[:2]
+    if height < SMALLEST or width < SMALLEST:
+        raise FrameError(
+            f"expected a frame of at least {SMALLEST}x{SMALLEST} pixels; got {width}x{height}: "
+            "pass the whole picture of the camera"
+        )
+    if expected_shape is not None and image.shape != tuple(expected_shape):
+        raise FrameError(
+            f"expected a frame of shape {tuple(expected_shape)} like those before; got {image.shape}: "
+            "a stream keeps one size; reset before another video"
+        )
+    return cast(Image, image)
+
+
+def to_gray(image: Image) -> Image:
+    """Return uint8 (H, W), by OpenCV's weights of BGR; a gray image is returned as it is."""
+    if image.ndim == 2:
+        return image
+    import cv2
+
+    return cast(Image, cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+
+
+def check_timestamp(timestamp: Any, previous: float | None = None) -> float:
+    """Return the timestamp as a float if it can follow the one before.
+
+    Args:
+        timestamp: seconds.
+        previous: that of the frame before, None for the first.
+
+    Raises:
+        TimestampError: it is not a finite number, or does not rise.
+    """
+    try:
+        seconds = float(timestamp)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise TimestampError(
+            f"expected a timestamp in seconds, a finite number; got {timestamp!r}: pass the time of capture"
+        )
+    if previous is not None and seconds <= previous:
+        raise TimestampError(
+            f"expected a timestamp above {previous} s, that of the frame before; got {seconds} s: "
+            "pass frames in order of capture; reset before another video"
+        )
+    return seconds

@@ -1,0 +1,431 @@
+"""A source is opened by its URI, gives its frames in order, and says what is wrong with bad input."""
+
+import itertools
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from metst_edge.capture import open_source
+from metst_edge.capture.mp4 import video_duration
+from metst_edge.errors import FrameError, MetstError, SourceError
+
+N, FPS = 40, 25.0
+
+
+def picture(level, height=64, width=96):
+    """A picture of mean 5 level + 30, with texture so that its file has a size."""
+    texture = np.random.default_rng(level).integers(-20, 21, (height // 2, width, 1))
+    texture = np.concatenate((texture, -texture))
+    return np.repeat(np.clip(texture + 5 * level + 30, 0, 255), 3, axis=2).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A video of N frames as MP4 and AVI; frame i has mean 5 i + 30."""
+    folder = tmp_path_factory.mktemp("clips")
+    paths = {}
+    for suffix, code in ((".mp4", "mp4v"), (".avi", "MJPG")):
+        paths[suffix] = folder / f"clip{suffix}"
+        writer = cv2.VideoWriter(str(paths[suffix]), cv2.VideoWriter_fourcc(*code), FPS, (96, 64))
+        assert writer.isOpened()
+        for level in range(N):
+            writer.write(picture(level))
+        writer.release()
+    return paths
+
+
+def levels(frames):
+    # A codec may shift the mean by a little less than 3.
+    return [round((float(frame.image.mean()) - 28.5) / 5) for frame in frames]
+
+
+def read_until_error(source):
+    frames = []
+    with pytest.raises(MetstError) as caught:
+        for frame in source:
+            frames.append(frame)
+    return frames, caught.value
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_video_gives_its_frames_with_rising_times(clips, suffix):
+    with open_source(clips[suffix]) as source:
+        assert source.fps == pytest.approx(FPS)
+        assert abs(source.frame_count - N) <= 2
+        assert not source.live and source.uri == str(clips[suffix])
+        frames = list(source)
+        assert list(source) == []
+    assert levels(frames) == list(range(N))
+    assert [frame.index for frame in frames] == list(range(N))
+    assert all(frame.image.shape == (64, 96, 3) and frame.image.dtype == np.uint8 for frame in frames)
+    times = [frame.timestamp for frame in frames]
+    assert all(b > a for a, b in itertools.pairwise(times))
+    if suffix == ".mp4":
+        np.testing.assert_allclose(times, np.arange(N) / FPS, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [str, Path, lambda path: path.as_uri(), lambda path: f"file://{path}"])
+def test_a_file_is_found_by_path_and_by_uri(clips, tmp_path, form):
+    path = tmp_path / "with space.mp4"
+    path.write_bytes(clips[".mp4"].read_bytes())
+    with open_source(form(path)) as source:
+        assert len(list(source)) == N
+
+
+def report(monkeypatch, wrong):
+    """Let OpenCV report other properties of a video than it has."""
+    real = cv2.VideoCapture
+
+    class Misreporting:
+        def __init__(self, *args):
+            self.capture = real(*args)
+
+        def get(self, prop):
+            return wrong.get(prop, self.capture.get(prop))
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Misreporting)
+
+
+def test_times_come_from_the_rate_where_the_container_has_none(clips, monkeypatch):
+    report(monkeypatch, {cv2.CAP_PROP_POS_MSEC: 0.0})
+    with open_source(clips[".mp4"]) as source:
+        times = [frame.timestamp for frame in source]
+    np.testing.assert_allclose(times, np.arange(N) / FPS, atol=1e-9)
+
+
+def test_a_video_with_neither_times_nor_rate_is_refused_where_it_matters(clips, monkeypatch):
+    report(monkeypatch, {cv2.CAP_PROP_POS_MSEC: 0.0, cv2.CAP_PROP_FPS: 0.0})
+    with open_source(clips[".mp4"]) as source:
+        assert source.fps is None
+        frames, error = read_until_error(source)
+    assert len(frames) == 1 and "expected timestamps or a frame rate" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "container", "count", "complete"),
+    [
+        (".avi", ".avi", N + 2, True),  # counts are off by one or two
+        (".avi", ".avi", N + 5, False),
+        (".avi", ".mkv", N + 5, True),  # sound may be longer
+        (".avi", ".mkv", N + 20, False),
+        (
+            ".mp4",
+            ".mp4",
+            N + 20,
+            True,
+        ),  # frames that an edit list hides are counted; the track's duration is not
+        (".mp4", ".mp4", -1, True),
+    ],
+)
+def test_whether_a_video_broke_off_is_judged_by_count_and_duration(
+    clips, tmp_path, monkeypatch, suffix, container, count, complete
+):
+    path = tmp_path / f"clip{container}"
+    path.write_bytes(clips[suffix].read_bytes())
+    report(monkeypatch, {cv2.CAP_PROP_FRAME_COUNT: float(count)})
+    with open_source(path) as source:
+        if complete:
+            assert len(list(source)) == N
+        else:
+            frames, error = read_until_error(source)
+            assert len(frames) == N and f"{N} of {count} frames" in str(error)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.75])
+def test_a_video_cut_off_gives_its_frames_and_then_says_how_far_it_got(clips, tmp_path, keep):
+    whole = clips[".avi"].read_bytes()
+    path = tmp_path / "cut.avi"
+    path.write_bytes(whole[: int(len(whole) * keep)])
+    with open_source(path) as source:
+        frames, error = read_until_error(source)
+        assert list(source) == []
+    assert isinstance(error, SourceError)
+    assert N * keep - 6 < len(frames) < N * keep + 6
+    assert levels(frames[:-1]) == list(range(len(frames) - 1))  # the last may be half a picture
+    assert str(path) in str(error) and "broke off" in str(error)
+    assert f"{len(frames)} of " in str(error) and "record it again" in str(error)
+
+
+def test_a_real_video_cut_off_or_damaged_is_reported(test_data, tmp_path):
+    whole = (test_data / "WolfgangLanger_Pexels.mp4").read_bytes()
+    with open_source(test_data / "WolfgangLanger_Pexels.mp4") as source:
+        intact = [frame.timestamp for frame in source]
+    middle = len(whole) // 2
+    noise = np.random.default_rng(0).integers(0, 256, len(whole) - middle, dtype=np.uint8).tobytes()
+    for damaged in (whole[:middle], whole[:middle] + noise):
+        path = tmp_path / "damaged.mp4"
+        path.write_bytes(damaged)
+        with open_source(path) as source:
+            frames, error = read_until_error(source)
+        assert 100 < len(frames) < 400
+        # The last frames before the damage depend on later ones, and some of them get lost.
+        assert [frame.timestamp for frame in frames[:-8]] == intact[: len(frames) - 8]
+        assert f"{len(frames)} of 472 frames" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [
+        ("WolfgangLanger_Pexels.mp4", 472),
+        ("single_face.mp4", 72),
+        ("face_noface.mov", 169),
+        ("no_face.mp4", 95),  # its container says 98; its edit list hides the rest
+    ],
+)
+def test_real_videos_are_read_to_their_end(test_data, name, frames):
+    with open_source(test_data / name) as source:
+        assert abs(source.frame_count - frames) <= 2
+        assert sum(1 for _ in source) == frames
+
+
+def test_an_mp4_whose_headers_were_cut_off_is_refused(clips, tmp_path):
+    whole = clips[".mp4"].read_bytes()
+    assert whole.index(b"moov") > len(whole) // 2
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+        SourceError, match=r"cut\.mp4: expected a video file; this is none, or it was cut off"
+    ):
+        open_source(path)
+
+
+def test_what_is_not_a_video_is_refused(tmp_path):
+    (tmp_path / "text.mp4").write_text("this is not a video\n" * 100)
+    (tmp_path / "empty.mp4").touch()
+    cv2.imwrite(str(tmp_path / "picture.jpg"), picture(3))
+    for name, message in (
+        ("text.mp4", "expected a video file; this is none, or it was cut off; .*convert it to MP4"),
+        ("empty.mp4", "this file is empty"),
+        ("missing.mp4", "there is nothing of that name; check the path"),
+        ("picture.jpg", "got one picture; give the folder"),
+    ):
+        with pytest.raises(SourceError, match=message) as caught:
+            open_source(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+    with pytest.raises(SourceError, match="expected a video file, got a folder"):
+        open_source(f"file://{tmp_path}")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.mp4")
+        with pytest.raises(SourceError, match="this is not a file"):
+            open_source(tmp_path / "pipe.mp4")
+
+
+def test_a_video_without_frames_is_refused(clips, tmp_path):
+    """The headers are whole, but where the pictures should be there are zeros."""
+    data = bytearray(clips[".mp4"].read_bytes())
+    start = data.index(b"mdat") + 4
+    data[start : data.index(b"moov") - 4] = bytes(data.index(b"moov") - 4 - start)
+    path = tmp_path / "hollow.mp4"
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"hollow\.mp4: expected a video; no frame of it can be decoded"):
+        open_source(path)
+
+
+def test_a_closed_video_ends(clips):
+    source = open_source(clips[".mp4"])
+    next(source)
+    source.close()
+    source.close()
+    assert list(source) == []
+
+
+SCRIPT = """
+import sys
+from metst_edge.capture import open_source
+from metst_edge.errors import SourceError
+try:
+    list(open_source(sys.argv[1]))
+except SourceError:
+    pass
+"""
+
+
+def output_of_reading(path, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    command = [sys.executable, "-c", SCRIPT, str(path)]
+    done = subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def test_opencv_and_ffmpeg_are_silent_unless_the_user_wants_to_hear_them(tmp_path):
+    path = tmp_path / "text.mp4"
+    path.write_text("this is not a video\n" * 100)
+    assert output_of_reading(path) == ""
+    assert output_of_reading("987") == ""
+    assert "FFMPEG" in output_of_reading(path, OPENCV_FFMPEG_LOGLEVEL="48")
+    assert "VIDEOIO" in output_of_reading(path, OPENCV_LOG_LEVEL="WARNING")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Numbered without leading zeros, so that order by name is wrong, and kinds mixed."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for level in range(12):
+        suffix = (".jpg", ".PNG", ".bmp", ".jpeg")[level % 4]
+        cv2.imwrite(str(folder / f"img{level}{suffix}"), picture(level))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".img3.jpg").write_text("hidden")
+    (folder / "sub.jpg").mkdir()
+    return folder
+
+
+def test_a_folder_gives_its_pictures_by_number_at_30_per_second(pictures):
+    with open_source(str(pictures)) as source:
+        assert (source.fps, source.frame_count, source.live) == (30.0, 12, False)
+        frames = list(source)
+        assert list(source) == []
+    assert levels(frames) == list(range(12))
+    assert [frame.timestamp for frame in frames] == [i / 30.0 for i in range(12)]
+
+
+def test_names_are_ordered_by_all_their_numbers(tmp_path):
+    for level, name in enumerate(["2_9.png", "2_10.png", "10_1.png", "a2.png", "a10.png", "b01.png"]):
+        cv2.imwrite(str(tmp_path / name), picture(level))
+    assert levels(open_source(tmp_path)) == list(range(6))
+
+
+def test_a_folder_uri_sets_the_rate(pictures, monkeypatch):
+    with open_source(f"folder://{pictures}?fps=12.5") as source:
+        assert source.fps == 12.5
+        assert [frame.timestamp for frame in source][:3] == [0.0, 0.08, 0.16]
+    monkeypatch.chdir(pictures.parent)
+    with open_source("folder://frames") as source:
+        assert (source.fps, source.frame_count) == (30.0, 12)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("fps=0", "expected fps to be a number above 0; got '0'"),
+        ("fps=fast", "got 'fast'"),
+        ("fps=nan", "got 'nan'"),
+        ("fps=", "got ''"),
+        ("rate=30", "expected no option but fps; got rate"),
+    ],
+)
+def test_a_folder_uri_with_a_bad_option_is_refused(pictures, query, message):
+    with pytest.raises(SourceError, match=message):
+        open_source(f"folder://{pictures}?{query}")
+
+
+def test_gray_pictures_stay_gray(tmp_path):
+    for level in range(3):
+        cv2.imwrite(str(tmp_path / f"{level}.png"), picture(level)[..., 0])
+    frames = list(open_source(tmp_path))
+    assert [frame.image.shape for frame in frames] == [(64, 96)] * 3
+    assert levels(frames) == [0, 1, 2]
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(SourceError, match=r"expected pictures \(\.jpg.*there are none") as caught:
+        open_source(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    with pytest.raises(SourceError, match="expected a folder of pictures; found nothing of that name"):
+        open_source(f"folder://{tmp_path}/missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(SourceError, match="expected a folder of pictures; found a file"):
+        open_source(f"folder://{tmp_path}/file")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture"])
+def test_a_picture_that_cannot_be_read_is_named_after_those_before(pictures, content):
+    (pictures / "img5.PNG").write_bytes(content)
+    with open_source(pictures) as source:
+        frames, error = read_until_error(source)
+    assert levels(frames) == list(range(5))
+    assert isinstance(error, SourceError)
+    assert "img5.PNG" in str(error) and "5 of 12" in str(error)
+
+
+@pytest.mark.parametrize("odd", [picture(5, 60, 96), picture(5)[..., 0]])
+def test_a_picture_of_another_shape_is_named_with_both_shapes(pictures, odd):
+    cv2.imwrite(str(pictures / "img5.PNG"), odd)
+    with open_source(pictures) as source:
+        frames, error = read_until_error(source)
+    assert levels(frames) == list(range(5))
+    assert isinstance(error, FrameError)
+    assert "img5.PNG" in str(error) and "(64, 96, 3)" in str(error) and str(odd.shape) in str(error)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "csi", "https"])
+def test_kinds_that_come_later_are_named_as_such(scheme):
+    with pytest.raises(
+        SourceError, match=f"{scheme}:// is not in this version yet; this version reads a camera"
+    ):
+        open_source(f"{scheme}://somewhere/0")
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("ftp://clip.mp4", "expected camera://, file:// or folder://; got ftp://"),
+        ("camera://front", "expected a camera index, 0 or above; got 'front'"),
+        ("camera://-1", "got '-1'"),
+        (-1, "got '-1'"),
+        ("", "expected a source, got an empty text; this version reads"),
+    ],
+)
+def test_a_uri_that_makes_no_sense_is_refused(uri, message):
+    with pytest.raises(SourceError, match=message):
+        open_source(uri)
+
+
+def box(kind, *content):
+    body = b"".join(content)
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def mp4_headers(version, scale, duration, kinds=(b"soun", b"vide")):
+    """The headers of a file whose first track is sound, as ISO/IEC 14496-12 lays them out."""
+    flags = bytes([version, 0, 0, 0])
+    wide = ">QQ" if version else ">II"
+    mvhd = box(b"mvhd", flags, struct.pack(wide, 7, 7), struct.pack(">I", scale), bytes(80))
+    tracks = []
+    for kind in kinds:
+        shown = duration if kind == b"vide" else 9 * duration
+        length = struct.pack(">Q" if version else ">I", shown)
+        tkhd = box(b"tkhd", flags, struct.pack(wide, 7, 7), struct.pack(">II", 1, 0), length, bytes(60))
+        hdlr = box(b"hdlr", bytes(4), bytes(4), kind, bytes(12))
+        tracks.append(box(b"trak", tkhd, box(b"mdia", box(b"mdhd", bytes(24)), hdlr)))
+    return box(b"moov", mvhd, *tracks)
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("moov_first", [True, False])
+def test_the_duration_of_an_mp4_is_that_of_its_video_track(tmp_path, version, moov_first):
+    path = tmp_path / "clip.mp4"
+    large = struct.pack(">I4sQ", 1, b"mdat", 16 + 100) + bytes(100)  # a box with a 64-bit size
+    headers = mp4_headers(version, 600, 1500)
+    path.write_bytes(box(b"ftyp", b"isom") + (headers + large if moov_first else large + headers))
+    assert video_duration(path) == 2.5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no boxes here, just text",
+        box(b"ftyp", b"isom"),
+        mp4_headers(0, 600, 0),
+        mp4_headers(0, 600, 1500, kinds=(b"soun",)),
+        mp4_headers(0, 0, 1500),
+        mp4_headers(1, 600, 1500)[:60],
+        struct.pack(">I4s", 4, b"moov"),
+        struct.pack(">I4s", 0, b"mdat") + bytes(50),
+        box(b"moov", box(b"trak", box(b"mdia", box(b"hdlr", bytes(8), b"vide")))),
+    ],
+)
+def test_a_file_that_does_not_tell_its_duration_gives_none(tmp_path, content):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    assert video_duration(path) is None
