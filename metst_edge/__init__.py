@@ -1,1 +1,39 @@
-"""Micro-expression spotting and recognition on edge devices."""
+"""Spot micro-expressions in face video and name their emotion, on edge devices and plain CPUs.
+
+`Analyzer` takes video and gives events; `load_engine` runs a model on features of your own; `flow` measures them.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from metst_edge.events import Event, Gap, MicroExpression
+
+if TYPE_CHECKING:
+    from metst_edge import flow
+    from metst_edge.analyzer import Analyzer
+    from metst_edge.bundle import Bundle
+    from metst_edge.engine import load_engine
+    from metst_edge.report import Report
+
+__version__ = version("metst-edge")
+__all__ = ["Analyzer", "Bundle", "Event", "Gap", "MicroExpression", "Report", "flow", "load_engine"]
+
+_LATE = {
+    "Analyzer": "metst_edge.analyzer",
+    "Bundle": "metst_edge.bundle",
+    "Report": "metst_edge.report",
+    "load_engine": "metst_edge.engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Each stage brings libraries of its own; importing the package loads none of them until it is used.
+    from importlib import import_module
+
+    if name == "flow":
+        return import_module("metst_edge.flow")
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
+    raise AttributeError(f"module 'metst_edge' has no attribute {name!r}")

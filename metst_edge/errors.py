@@ -4,8 +4,22 @@ Each message states what was expected, what came, and what to do about it; the c
 """
 
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metst_edge.report import Report
+
+
 class MetstError(Exception):
-    """Base of all of them: catch this to catch whatever the SDK refuses."""
+    """Base of all of them: catch this to catch whatever the SDK refuses.
+
+    Attributes:
+        report: what ``Analyzer.analyze`` had found when the source broke off, None elsewhere.
+    """
+
+    report: Report | None = None
 
 
 class SourceError(MetstError):

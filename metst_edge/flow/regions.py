@@ -22,6 +22,9 @@ Vector = npt.NDArray[np.float64]
 MAX_ALIGNMENTS = 3
 """How often the crop is moved after the head within one frame."""
 
+THUMBNAIL = 32
+"""Side of the reduced crop that ``RoiFlow.likeness`` compares, pixels: too coarse to see an expression change."""
+
 
 def channels(roi_set: str) -> int:
     """Return how many channels a set of regions gives: two per region."""
@@ -49,6 +52,21 @@ def largest_mean(flow: npt.NDArray[np.float32], share: float) -> Vector:
     return vectors[longest].mean(axis=0, dtype=np.float64)
 
 
+def thumbnail(gray: Gray) -> npt.NDArray[np.float32]:
+    """Reduce a picture to 32x32 area means, free of mean and scale: float32 (1024,), unit length."""
+    import cv2
+
+    small = cv2.resize(gray, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    small -= small.mean()
+    out: npt.NDArray[np.float32] = small / max(float(np.linalg.norm(small)), 1e-6)
+    return out
+
+
+def correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    """Return the correlation of two thumbnails, -1 to 1."""
+    return float(a @ b)
+
+
 class RoiFlow:
     """Measures frames against one anchor frame.
 
@@ -62,6 +80,8 @@ class RoiFlow:
     Attributes:
         box: where the crop is now; it follows the head.
         motion: float64 (2,), head motion left over in the last frame measured, in pixels of the crop.
+        likeness: correlation of the last crop measured with the anchor's, -1 to 1. A face in motion stays well above
+            one half; when it is gone, what remains is not flow of a face.
 
     Raises:
         FrameError: the anchor is not uint8 (H, W), or the box does not lie on it.
@@ -80,10 +100,12 @@ class RoiFlow:
             raise FrameError(f"expected a crop box inside the {anchor.shape} picture, got {box}")
         self.box = box
         self.motion: Vector = np.zeros(2)
+        self.likeness = 1.0
         self._shape = anchor.shape
         self._compat = compat
         patches, self._regions, nose = rectangles(roi_set, landmarks)
         image = crop(anchor, box)
+        self._thumbnail = thumbnail(image)
         self._nose = _Patch(image, nose)
         trim = NOSE_BRIDGE_TRIM
         self._nose_inside = Rect(
@@ -99,6 +121,7 @@ class RoiFlow:
         """
         _check_gray(frame, self._shape)
         image = self._follow(frame)
+        self.likeness = correlation(self._thumbnail, thumbnail(image))
         flows = {name: patch.flow(image) for name, patch in self._patches.items()}
         out = np.empty((len(self._regions), 2), np.float32)
         for row, (roi, rect) in zip(out, self._regions, strict=True):

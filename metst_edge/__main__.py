@@ -1,0 +1,7 @@
+"""``python -m metst_edge`` is ``metst-edge``."""
+
+import sys
+
+from metst_edge.app.cli import main
+
+sys.exit(main())

@@ -1,0 +1,476 @@
+"""Video in, events out: the only file that knows every stage.
+
+Frames pass face -> flow -> engine -> decode. Two windows, half a window apart, are open at any time (lanes); each measures
+flow from its own first frame. Live, intervals come out as soon as they are final; offline, the same scores are decoded as
+a whole.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Union
+
+import numpy as np
+import numpy.typing as npt
+
+from metst_edge.bundle import Bundle
+from metst_edge.capture import Frame, Interruption, check_frame, check_timestamp, open_source, to_gray
+from metst_edge.capture.retime import Hole, Retimer, Slot
+from metst_edge.decode import Interval, OnlineDecoder, decode
+from metst_edge.engine import Engine, load_engine
+from metst_edge.engine.lanes import LANES, FrameScore, Lanes
+from metst_edge.errors import MetstError
+from metst_edge.events import Event, Gap, MicroExpression
+from metst_edge.face import Face, FaceFinder
+from metst_edge.flow import RoiFlow, correlation, thumbnail
+from metst_edge.report import Report, Scores
+
+Image = npt.NDArray[np.uint8]
+Progress = Callable[[int, Union[int, None]], None]
+
+LOST_BELOW = 0.4
+"""Likeness of a crop with its anchor's under which the face is no longer in it. On real video a head that nods or turns
+within half a second stays above it; a crop without the face lies near 0.1."""
+CUT_BELOW = 0.5
+"""Correlation of two successive pictures under which the scene was cut. Moving people stay above 0.9."""
+SEARCH_SECONDS = 0.1
+"""How often a lost face is looked for."""
+
+
+class Analyzer:
+    """Spots micro-expressions in one video at a time.
+
+    Args:
+        model: name of a shipped model, or the path of a bundle (folder or zip).
+        engine: "auto", "native" or "onnxruntime".
+
+    Raises:
+        ModelNotFoundError, BundleError: the model cannot be used.
+        EngineError: the engine is unknown or not installed.
+        FaceModelError: MediaPipe's face model is missing.
+
+    Example:
+        >>> with Analyzer() as analyzer:
+        ...     for event in analyzer.stream("0"):
+        ...         print(event.to_json())
+    """
+
+    def __init__(self, model: str | Path = "demo", engine: str = "auto") -> None:
+        self.bundle = Bundle.find(model)
+        self.engine: Engine = load_engine(self.bundle, engine=engine)
+        self._finder = FaceFinder()
+        self._scorer = _Scorer(self.bundle, self.engine, self._finder)
+        settings = self.bundle.decode
+        self._decoder = OnlineDecoder(
+            self.bundle.k_p,
+            self.bundle.fps,
+            settings["ratio"],
+            settings["floor"],
+            settings["synergy"],
+            settings["window_seconds"],
+        )
+        self.reset()
+
+    def __enter__(self) -> Analyzer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the face model. Calling it twice is harmless."""
+        self._finder.close()
+
+    def reset(self) -> None:
+        """Forget the video so far; the next frame is the first of another."""
+        self._scorer.reset()
+        self._decoder.reset()
+        self._scored: deque[_Scored] = deque()
+        self._first_scored = 0
+        self._pushed = 0
+
+    def push(self, frame: Image, timestamp: float) -> list[Event]:
+        """Take the next frame and return the events that are final with it.
+
+        Args:
+            frame: uint8 (H, W, 3) BGR or (H, W) gray; one size throughout.
+            timestamp: seconds, rising from frame to frame.
+
+        Raises:
+            FrameError: wrong dtype, shape or size. The frame is not taken; the stream can go on.
+            TimestampError: not finite, or not above the one before. Likewise.
+        """
+        events = self._decode(self._scorer.push(frame, timestamp, self._pushed))
+        self._pushed += 1
+        return events
+
+    def flush(self) -> list[Event]:
+        """End the input: return the events that were still undecided. Then the analyzer is as after `reset`."""
+        events = self._decode(self._scorer.flush())
+        events += self._end_segment()
+        self.reset()
+        return events
+
+    def stream(self, source: str | int | Path) -> Iterator[Event]:
+        """Read a source to its end and yield events as they become final.
+
+        Args:
+            source: camera index, video file or folder of images.
+
+        Raises:
+            SourceError: it cannot be opened, or reading broke off; events found until then are yielded first.
+        """
+        self.reset()
+        with open_source(source) as frames:
+            try:
+                for frame in frames:
+                    if isinstance(frame, Interruption):
+                        gap = Gap(frame.start, frame.end, frame.reason)
+                        yield from self._decode(self._scorer.interrupt(gap))
+                    else:
+                        yield from self._decode(self._scorer.push(frame.image, frame.timestamp, frame.index))
+            except MetstError:
+                yield from self.flush()
+                raise
+        yield from self.flush()
+
+    def analyze(self, source: str | int | Path, progress: Progress | None = None) -> Report:
+        """Read a recorded source to its end and decode it as a whole.
+
+        Args:
+            source: video file or folder of images.
+            progress: called with the frames done and in all (None where unknown) after every frame.
+
+        Raises:
+            SourceError: it cannot be opened, or reading broke off. What was found until then is the error's ``report``.
+        """
+        self.reset()
+        collected = _Collected(self.bundle, self.engine.name, str(source))
+        try:
+            with open_source(source) as frames:
+                collected.nominal_fps = frames.fps
+                for frame in frames:
+                    if isinstance(frame, Interruption):
+                        collected.add(self._scorer.interrupt(Gap(frame.start, frame.end, frame.reason)))
+                        continue
+                    collected.add(self._scorer.push(frame.image, frame.timestamp, frame.index))
+                    collected.saw(frame)
+                    if progress is not None:
+                        progress(collected.frames, frames.frame_count)
+            collected.add(self._scorer.flush())
+        except (MetstError, KeyboardInterrupt) as error:
+            if collected.frames:
+                collected.add(self._scorer.flush())
+                error.report = collected.report(complete=False)  # type: ignore[union-attr]
+            raise
+        finally:
+            self.reset()
+        return collected.report()
+
+    def _decode(self, items: list[_Item]) -> list[Event]:
+        events: list[Event] = []
+        for item in items:
+            if isinstance(item, Gap):
+                events += self._end_segment()
+                events.append(item)
+                continue
+            self._scored.append(item)
+            if len(self._scored) > self._decoder.reach:
+                self._scored.popleft()
+                self._first_scored += 1
+            events += self._events(self._decoder.push(item.spot, item.emotion))
+        return events
+
+    def _end_segment(self) -> list[Event]:
+        events = self._events(self._decoder.flush())
+        self._scored.clear()
+        self._first_scored = 0
+        return events
+
+    def _events(self, intervals: list[Interval]) -> list[Event]:
+        labels = self.bundle.labels
+        first, scored = self._first_scored, self._scored
+        return [_event(interval, labels, lambda i: scored[i - first]) for interval in intervals]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scored:
+    """The scores of one slot of the model's time grid, and the source frame nearest to it."""
+
+    frame: int
+    time: float
+    spot: float
+    emotion: npt.NDArray[np.float32]
+
+
+_Item = Union[_Scored, Gap]
+
+
+def _event(interval: Interval, labels: tuple[str, ...], at: Callable[[int], _Scored]) -> MicroExpression:
+    onset, apex, offset = at(interval.onset), at(interval.apex), at(interval.offset)
+    emotions = [label for label in labels if label != "neutral"]
+    return MicroExpression(
+        onset=onset.time,
+        apex=apex.time,
+        offset=offset.time,
+        onset_frame=onset.frame,
+        apex_frame=apex.frame,
+        offset_frame=offset.frame,
+        emotion="neutral" if interval.emotion is None else labels[interval.emotion],
+        probabilities=dict(zip(emotions, interval.probabilities.tolist(), strict=True)),
+        score=interval.score,
+    )
+
+
+class _Picture:
+    """A source frame, and what is derived from it when it is needed."""
+
+    __slots__ = ("gray", "image", "index", "thumbnail", "time")
+
+    def __init__(self, image: Image, time: float, index: int) -> None:
+        self.image, self.time, self.index = image, time, index
+        self.gray = to_gray(image)
+        self.thumbnail = thumbnail(self.gray)
+
+
+class _LaneFlow:
+    """The features of one lane's window: flow from its anchor, each frame measured once and in order."""
+
+    def __init__(self, anchor: _Picture, face: Face, bundle: Bundle) -> None:
+        self._anchor = anchor.index
+        self._flow = RoiFlow(anchor.gray, face.box, face.crop_landmarks, bundle.roi_set, bundle.compat)
+        self._last = (anchor.index, np.zeros(bundle.channels, np.float32))
+        self._before = self._last
+
+    @property
+    def likeness(self) -> float:
+        return self._flow.likeness
+
+    def at(self, picture: _Picture) -> npt.NDArray[np.float32]:
+        """Return float32 (C,), the features of ``picture``: zero up to the anchor."""
+        for index, features in (self._last, self._before):
+            if picture.index == index:
+                return features
+        if picture.index < self._anchor:
+            return np.zeros_like(self._last[1])
+        self._before, self._last = self._last, (picture.index, self._flow.measure(picture.gray))
+        return self._last[1]
+
+
+class _Scorer:
+    """Turns frames into scores on the model's time grid, with a Gap wherever a run of them ends.
+
+    A run begins on a frame with a face. It ends when the face is gone at a window's start or its crop shows something
+    else, at a scene cut, at a hole in time, or when the source reports an interruption.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, finder: FaceFinder) -> None:
+        self._bundle = bundle
+        self._finder = finder
+        self._retimer = Retimer(bundle.fps)
+        self._lanes = Lanes(engine.open_stream(lanes=LANES), bundle.k)
+        self.reset()
+
+    def reset(self) -> None:
+        self._shape: tuple[int, ...] | None = None
+        self._previous: _Picture | None = None
+        self._lost_since: float | None = None
+        self._stop()
+
+    def _stop(self) -> None:
+        """Forget the run and look for a face on the next frame."""
+        self._running = False
+        self._next_search = -np.inf
+        self._retimer.flush()
+        self._lanes.reset()
+        self._flows: list[_LaneFlow | None] = [None] * LANES
+        self._waiting: deque[_Picture] = deque()  # the source frames of slots whose scores are still under way
+
+    def push(self, image: Image, timestamp: float, index: int) -> list[_Item]:
+        """Take the next frame; raises FrameError and TimestampError before anything is changed."""
+        previous = self._previous
+        timestamp = check_timestamp(timestamp, None if previous is None else previous.time)
+        self._shape = check_frame(image, self._shape).shape
+        picture = _Picture(image, timestamp, index)
+        self._previous = picture
+        items: list[_Item] = []
+        if self._running and previous is not None:
+            if correlation(previous.thumbnail, picture.thumbnail) < CUT_BELOW:
+                items += self._end()
+                items.append(Gap(previous.time, timestamp, "scene_cut"))
+            else:
+                items += self._advance(previous, picture)
+        if not self._running:
+            items += self._search(picture)
+        return items
+
+    def interrupt(self, gap: Gap) -> list[_Item]:
+        """End the run at a gap the source reports; the size of the frames may change across it."""
+        items = self.flush()
+        items.append(gap)
+        return items
+
+    def flush(self) -> list[_Item]:
+        """End the input: return the scores still under way, and the gap that is still open."""
+        items: list[_Item] = []
+        previous = self._previous
+        if self._running and previous is not None:
+            for slot in self._retimer.flush():
+                items += self._score(slot, previous, previous) or []
+        items += self._end()
+        if self._lost_since is not None and previous is not None:
+            items.append(Gap(self._lost_since, previous.time, "face_lost"))
+        self.reset()
+        return items
+
+    def _end(self) -> list[_Item]:
+        """End the run: return its scores still under way."""
+        items = self._scored(self._lanes.flush())
+        self._stop()
+        return items
+
+    def _search(self, picture: _Picture) -> list[_Item]:
+        """Begin a run if there is a face, and close the gap before it."""
+        face = None
+        if picture.time >= self._next_search:
+            self._next_search = picture.time + SEARCH_SECONDS
+            face = self._finder.find(picture.image)
+        if face is None:
+            if self._lost_since is None:
+                self._lost_since = picture.time
+            return []
+        items: list[_Item] = []
+        if self._lost_since is not None:
+            items.append(Gap(self._lost_since, picture.time, "face_lost"))
+            self._lost_since = None
+        self._running = True
+        return items + self._advance(picture, picture, face)
+
+    def _advance(self, previous: _Picture, picture: _Picture, face: Face | None = None) -> list[_Item]:
+        """Score the slots of the time grid that ``picture`` decides; ``face`` is what was found on it, if known."""
+        items: list[_Item] = []
+        for slot in self._retimer.push(picture.time, picture.index):
+            if isinstance(slot, Hole):
+                items += self._end()
+                items.append(Gap(slot.start, slot.end, "no_frames"))
+                break
+            scores = self._score(slot, previous, picture, face)
+            if scores is None:
+                items += self._end()
+                self._lost_since = previous.time
+                break
+            items += scores
+        return items
+
+    def _score(
+        self, slot: Slot, previous: _Picture, picture: _Picture, face: Face | None = None
+    ) -> list[_Item] | None:
+        """Measure one slot in both lanes; None where there is no face to measure."""
+
+        def numbered(index: int) -> _Picture:
+            return picture if index == picture.index else previous
+
+        starting = self._lanes.starting
+        if starting is not None:
+            anchor = numbered(slot.anchor)
+            face = face or self._finder.find(anchor.image)
+            if face is None:
+                return None
+            self._flows[starting] = _LaneFlow(anchor, face, self._bundle)
+        features = np.zeros((LANES, self._bundle.channels), np.float32)
+        for lane, flow in enumerate(self._flows):
+            if flow is None or lane == starting:
+                continue
+            features[lane] = flow.at(numbered(slot.before))
+            if slot.interpolated:
+                features[lane] += slot.weight * (flow.at(numbered(slot.after)) - features[lane])
+            if flow.likeness < LOST_BELOW:
+                return None
+        self._waiting.append(numbered(slot.anchor))
+        return self._scored(self._lanes.push(features))
+
+    def _scored(self, scores: list[FrameScore]) -> list[_Item]:
+        pictures = (self._waiting.popleft() for _ in scores)
+        return [
+            _Scored(picture.index, picture.time, score.spot, score.emotion)
+            for picture, score in zip(pictures, scores, strict=True)
+        ]
+
+
+class _Collected:
+    """What one offline analysis has gathered so far."""
+
+    def __init__(self, bundle: Bundle, engine: str, source: str) -> None:
+        self._bundle, self._engine, self._source = bundle, engine, source
+        self._runs: list[list[_Scored]] = [[]]
+        self._gaps: list[Gap] = []
+        self._first = self._last = 0.0
+        self.frames = 0
+        self.nominal_fps: float | None = None
+
+    def saw(self, frame: Frame) -> None:
+        """Count a frame that was read."""
+        if self.frames == 0:
+            self._first = frame.timestamp
+        self.frames, self._last = self.frames + 1, frame.timestamp
+
+    def add(self, items: list[_Item]) -> None:
+        """Keep scores and gaps; a gap begins a new run of scores."""
+        for item in items:
+            if isinstance(item, Gap):
+                self._gaps.append(item)
+                self._runs.append([])
+            else:
+                self._runs[-1].append(item)
+
+    def report(self, complete: bool = True) -> Report:
+        """Decode what was gathered."""
+        settings, labels = self._bundle.decode, self._bundle.labels
+        events: list[Event] = list(self._gaps)
+        scores = _stacked([scored for run in self._runs for scored in run], len(labels))
+        start = 0
+        for run in self._runs:
+            part = slice(start, start + len(run))
+            start += len(run)
+            intervals = decode(
+                scores.spot[part],
+                scores.emotion[part],
+                self._bundle.k_p,
+                settings["ratio"],
+                settings["floor"],
+                settings["synergy"],
+            )
+            events += [_event(interval, labels, run.__getitem__) for interval in intervals]
+        span = self._last - self._first
+        fps = (self.frames - 1) / span if span > 0 else self.nominal_fps or self._bundle.fps
+        return Report(
+            source=self._source,
+            model=self._bundle.name,
+            engine=self._engine,
+            fps=fps,
+            frames=self.frames,
+            duration=self.frames / fps,
+            events=tuple(sorted(events, key=_begin)),
+            scores=scores,
+            labels=labels,
+            complete=complete,
+        )
+
+
+def _begin(event: Event) -> float:
+    return event.start if isinstance(event, Gap) else event.onset
+
+
+def _stacked(scored: list[_Scored], classes: int) -> Scores:
+    return Scores(
+        time=np.array([item.time for item in scored], np.float64),
+        frame=np.array([item.frame for item in scored], np.int64),
+        spot=np.array([item.spot for item in scored], np.float32),
+        emotion=np.array([item.emotion for item in scored], np.float32).reshape(-1, classes),
+    )

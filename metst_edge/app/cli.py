@@ -1,0 +1,317 @@
+"""The ``metst-edge`` command.
+
+Exit status: 0 done, 1 the job failed (one line says why and what to do), 2 bad usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from metst_edge import __version__
+from metst_edge.errors import MetstError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from metst_edge.analyzer import Analyzer
+    from metst_edge.events import Event
+    from metst_edge.report import Report
+
+EPILOG = """\
+examples:
+  metst-edge demo                              find the micro-expressions of the packaged clip
+  metst-edge --camera 0                        watch a camera, one line per event; Ctrl-C ends it
+  metst-edge --source clip.mp4 --json          a file as if it were live, one JSON object per line
+  metst-edge analyze clip.mp4 --plot clip.png  a whole file at once, with a picture of the score curve
+  metst-edge info demo                         what is inside a model
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.run is None:
+        if options.camera is None and options.source is None:
+            parser.print_help()
+            return 2
+        options.run = run_live
+    with _quiet_native_stderr():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        status: int = options.run(options)
+    except MetstError as error:
+        print(f"metst-edge: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has gone (metst-edge ... | head): nothing is wrong, and nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"metst-edge: error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("metst-edge: interrupted", file=sys.stderr)
+        return 1
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of every verb."""
+    parser = argparse.ArgumentParser(
+        prog="metst-edge",
+        description="Spot micro-expressions in live or recorded video of a face and name their emotion.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=None)
+    parser.add_argument("--version", action="version", version=f"metst-edge {__version__}")
+    sources = parser.add_mutually_exclusive_group()
+    sources.add_argument("--camera", metavar="N", type=_camera, help="watch camera N (0 is the first)")
+    sources.add_argument("--source", metavar="URI", help="watch a camera index, video file or folder of images")
+    _add_model(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+
+    verbs = parser.add_subparsers(title="verbs", metavar="")
+    demo = verbs.add_parser("demo", help="analyse the packaged clip, whose micro-expressions are known")
+    _add_model(demo)
+    demo.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    demo.add_argument(
+        "--plot", metavar="PNG", default="metst-edge-demo.png", help="where to draw the curve (default: %(default)s)"
+    )
+    demo.set_defaults(run=run_demo)
+
+    analyze = verbs.add_parser("analyze", help="analyse recorded video offline")
+    analyze.add_argument("files", metavar="FILE", nargs="+", help="video file or folder of images")
+    _add_model(analyze)
+    analyze.add_argument("--json", metavar="OUT", help="write one JSON object per file, a line each (- for stdout)")
+    analyze.add_argument("--csv", metavar="OUT", help="write one row per event (- for stdout)")
+    analyze.add_argument("--plot", metavar="PNG", help="draw the score curve; of several files, PNG-<file name>")
+    analyze.add_argument("--scores", action="store_true", help="put the per-frame curve into the JSON")
+    analyze.set_defaults(run=run_analyze)
+
+    info = verbs.add_parser("info", help="show what is inside a model bundle")
+    info.add_argument("bundle", metavar="BUNDLE", nargs="?", default="demo", help="shipped model or path (demo)")
+    info.add_argument("--json", action="store_true", help="print the manifest as it is")
+    info.set_defaults(run=run_info)
+    return parser
+
+
+def _camera(text: str) -> str:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a camera index such as 0, got {text!r}; files go to --source")
+    return text
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    # Verbs share these with the top level; a default set twice would undo what stands before the verb.
+    parser.add_argument(
+        "--model", metavar="NAME", default=argparse.SUPPRESS, help="shipped model or bundle path (default: demo)"
+    )
+    parser.add_argument(
+        "--engine",
+        default=argparse.SUPPRESS,
+        choices=("auto", "native", "onnxruntime"),
+        help="what runs the network (default: auto)",
+    )
+
+
+def _open_analyzer(options: argparse.Namespace) -> Analyzer:
+    from metst_edge.analyzer import Analyzer
+
+    return Analyzer(model=getattr(options, "model", "demo"), engine=getattr(options, "engine", "auto"))
+
+
+def run_live(options: argparse.Namespace) -> int:
+    """Print events as they are found until the source ends or Ctrl-C."""
+    source = options.camera if options.source is None else options.source
+    # A service manager stops us with SIGTERM: end as with Ctrl-C, with what is pending written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _open_analyzer(options) as analyzer:
+        try:
+            for event in analyzer.stream(source):
+                _print_event(event, options.json)
+        except KeyboardInterrupt:
+            for event in analyzer.flush():
+                _print_event(event, options.json)
+    return 0
+
+
+def _print_event(event: Event, as_json: bool) -> None:
+    print(event.to_json() if as_json else describe(event), flush=True)
+
+
+def describe(event: Event) -> str:
+    """Return an event as a line for people."""
+    from metst_edge.events import Gap
+
+    if isinstance(event, Gap):
+        return f"{event.start:8.2f} - {event.end:.2f} s  gap: {event.reason.replace('_', ' ')}"
+    probability = event.probabilities[event.emotion]
+    return (
+        f"{event.onset:8.2f} - {event.offset:.2f} s  {event.emotion:<9} "
+        f"apex {event.apex:.2f} s  score {event.score:.2f}  p({event.emotion}) {probability:.2f}"
+    )
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """Analyse the packaged clip and compare with its truth."""
+    from metst_edge.app.demo import compare, demo_clip, demo_truth, show
+
+    clip = demo_clip()
+    with _open_analyzer(options) as analyzer, _progress("demo clip", quiet=options.json) as advance:
+        report = analyzer.analyze(clip, progress=advance)
+    truth = demo_truth()
+    outcome = compare(report.micro_expressions, truth)
+    report.plot(options.plot, truth)
+    if options.json:
+        print(json.dumps({**report.to_dict(), **outcome.to_dict()}))
+        return 0
+    console = _console(sys.stdout)
+    show(console, outcome)
+    console.print(f"Picture of the score curve: {options.plot}", highlight=False)
+    return 0
+
+
+def run_analyze(options: argparse.Namespace) -> int:
+    """Analyse files one after the other; one that fails does not stop the others."""
+    failed = False
+    with contextlib.ExitStack() as stack:
+        json_out = stack.enter_context(_output(options.json)) if options.json else None
+        csv_out = stack.enter_context(_output(options.csv)) if options.csv else None
+        table_out = sys.stderr if "-" in (options.json, options.csv) else sys.stdout
+        analyzer = stack.enter_context(_open_analyzer(options))
+        for number, file in enumerate(options.files):
+            interrupted = False
+            try:
+                with _progress(Path(file).name) as advance:
+                    report: Report | None = analyzer.analyze(file, progress=advance)
+            except MetstError as error:
+                print(f"metst-edge: error: {error}", file=sys.stderr)
+                failed, report = True, error.report
+            except KeyboardInterrupt as error:
+                print("metst-edge: interrupted; what was found so far follows", file=sys.stderr)
+                interrupted, report = True, getattr(error, "report", None)
+            if report is not None:
+                _show_report(report, _console(table_out))
+                if json_out:
+                    print(report.to_json(options.scores), file=json_out, flush=True)
+                if csv_out:
+                    report.write_csv(csv_out, header=number == 0)
+                    csv_out.flush()
+                if options.plot:
+                    report.plot(_plot_path(options.plot, file, len(options.files)))
+            if interrupted:
+                return 1
+    return 1 if failed else 0
+
+
+def _show_report(report: Report, console: Console) -> None:
+    from rich.table import Table
+
+    found, broken = len(report.micro_expressions), "" if report.complete else ", broken off"
+    title = f"{report.source}: {found} micro-expressions in {report.duration:.1f} s ({report.frames} frames{broken})"
+    if not report.events:
+        console.print(title, highlight=False)
+        return
+    table = Table(title=title, title_justify="left")
+    for name in ("onset s", "apex s", "offset s", "score", "p"):
+        table.add_column(name, justify="right")
+    table.add_column("emotion")
+    for event in report.events:
+        fields = event.to_dict()
+        if fields["type"] == "gap":
+            reason = f"[dim]gap: {fields['reason'].replace('_', ' ')}[/dim]"
+            table.add_row(f"{fields['start']:.2f}", "", f"{fields['end']:.2f}", "", "", reason)
+        else:
+            times = [f"{fields[name]:.2f}" for name in ("onset", "apex", "offset", "score")]
+            table.add_row(*times, f"{fields['probabilities'][fields['emotion']]:.2f}", fields["emotion"])
+    console.print(table)
+
+
+def _plot_path(plot: str, file: str, files: int) -> Path:
+    path = Path(plot)
+    return path if files == 1 else path.with_name(f"{path.stem}-{Path(file).stem}{path.suffix}")
+
+
+def run_info(options: argparse.Namespace) -> int:
+    """Show a bundle's manifest."""
+    from metst_edge.app.info import show
+    from metst_edge.bundle import Bundle
+
+    bundle = Bundle.find(options.bundle)
+    if options.json:
+        print(json.dumps(bundle.manifest, indent=1))
+    else:
+        show(_console(sys.stdout), bundle)
+    return 0
+
+
+def _console(file: TextIO) -> Console:
+    from rich.console import Console
+
+    # A pipe has no width of its own: wide enough that no table cell is cut.
+    return Console(file=file, width=None if file.isatty() else 120)
+
+
+@contextlib.contextmanager
+def _output(path: str) -> Iterator[TextIO]:
+    if path == "-":
+        yield sys.stdout
+        return
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _progress(name: str, quiet: bool = False):  # type: ignore[no-untyped-def]
+    """Show a progress bar on a terminal; yield what Analyzer.analyze calls with frames done and in all."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def _quiet_native_stderr() -> Iterator[None]:
+    """Keep what MediaPipe's and FFmpeg's native code prints off the terminal.
+
+    They log before any setting of theirs is read, so file descriptor 2 is put aside, and what Python prints goes to a copy
+    of it. METST_EDGE_VERBOSE=1 shows everything.
+    """
+    if os.environ.get("METST_EDGE_VERBOSE"):
+        yield
+        return
+    python_stderr = sys.stderr
+    python_stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        if python_stderr is sys.__stderr__:
+            sys.stderr = open(kept, "w", buffering=1, encoding=python_stderr.encoding, closefd=False)
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = python_stderr
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The packaged clip: where it lies, what is true in it, and how a result compares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metst_edge.events import MicroExpression
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FOLDER = Path(__file__).parent / "demo_clip"
+IOU_FOUND = 0.5
+"""An interval counts as found from this overlap on (MEGC spot-then-recognise)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Found against true, matched in order of time."""
+
+    pairs: tuple[tuple[MicroExpression, MicroExpression], ...]
+    missed: tuple[MicroExpression, ...]
+    false_alarms: tuple[MicroExpression, ...]
+
+    @property
+    def truth(self) -> list[MicroExpression]:
+        return sorted([true for true, _ in self.pairs] + list(self.missed), key=lambda event: event.onset)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``demo --json`` prints beside the report."""
+        return {
+            "truth": [event.to_dict() for event in self.truth],
+            "found": [found.to_dict() for _, found in self.pairs],
+            "missed": [event.to_dict() for event in self.missed],
+            "false_alarms": [event.to_dict() for event in self.false_alarms],
+        }
+
+
+def demo_clip() -> Path:
+    """Return the path of the packaged clip."""
+    return FOLDER / "clip.mp4"
+
+
+def demo_truth() -> tuple[MicroExpression, ...]:
+    """Return the micro-expressions rendered into the packaged clip, in order of time."""
+    truth = json.loads((FOLDER / "truth.json").read_text(encoding="utf-8"))
+    events = []
+    for event in sorted(truth["events"], key=lambda event: event["onset"]):
+        frames = [int(event[name]) for name in ("onset", "apex", "offset")]
+        seconds = [frame / truth["fps"] for frame in frames]
+        events.append(MicroExpression(*seconds, *frames, event["emotion"], {event["emotion"]: 1.0}, score=1.0))
+    return tuple(events)
+
+
+def iou(a: MicroExpression, b: MicroExpression) -> float:
+    """Return the intersection over union of two intervals, counted in inclusive frames."""
+    shared = min(a.offset_frame, b.offset_frame) - max(a.onset_frame, b.onset_frame) + 1
+    lengths = (a.offset_frame - a.onset_frame + 1) + (b.offset_frame - b.onset_frame + 1)
+    return max(shared, 0) / (lengths - max(shared, 0))
+
+
+def compare(found: Sequence[MicroExpression], truth: Sequence[MicroExpression]) -> Outcome:
+    """Match found intervals to true ones: each, in order of time, may take the true one it overlaps best."""
+    pairs: list[tuple[MicroExpression, MicroExpression]] = []
+    false_alarms: list[MicroExpression] = []
+    taken: set[int] = set()
+    for event in found:
+        best = max(range(len(truth)), key=lambda i: iou(event, truth[i]), default=None)
+        if best is None or best in taken or iou(event, truth[best]) < IOU_FOUND:
+            false_alarms.append(event)
+        else:
+            taken.add(best)
+            pairs.append((truth[best], event))
+    missed = tuple(event for i, event in enumerate(truth) if i not in taken)
+    return Outcome(tuple(pairs), missed, tuple(false_alarms))
+
+
+def show(console: Console, outcome: Outcome) -> None:
+    """Print found beside true as a table, and the counts."""
+    from rich.table import Table
+
+    table = Table(title="Micro-expressions of the demo clip", title_justify="left")
+    for name in ("true s", "found s", "overlap", "score"):
+        table.add_column(name, justify="right")
+    for name in ("true emotion", "found emotion", ""):
+        table.add_column(name)
+    rows: list[tuple[float, tuple[str, ...]]] = []
+    for true, found in outcome.pairs:
+        verdict = "[green]found[/green]" if true.emotion == found.emotion else "[yellow]found, other emotion[/yellow]"
+        cells = (_span(true), _span(found), f"{iou(true, found):.2f}", f"{found.score:.2f}")
+        rows.append((true.onset, (*cells, true.emotion, found.emotion, verdict)))
+    for true in outcome.missed:
+        rows.append((true.onset, (_span(true), "", "", "", true.emotion, "", "[red]missed[/red]")))
+    for found in outcome.false_alarms:
+        cells = ("", _span(found), "", f"{found.score:.2f}", "", found.emotion, "[red]false alarm[/red]")
+        rows.append((found.onset, cells))
+    for _, row in sorted(rows, key=lambda item: item[0]):
+        table.add_row(*row)
+    console.print(table)
+    right = sum(true.emotion == found.emotion for true, found in outcome.pairs)
+    console.print(
+        f"{len(outcome.pairs)} of {len(outcome.truth)} found (overlap {IOU_FOUND} or more), {right} of them with the true "
+        f"emotion; {len(outcome.false_alarms)} false.",
+        highlight=False,
+    )
+
+
+def _span(event: MicroExpression) -> str:
+    return f"{event.onset:.2f}-{event.offset:.2f}"

@@ -1,0 +1,221 @@
+"""The command line as people meet it: what it prints, writes and returns."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from metst_edge.app import cli
+from metst_edge.app.demo import IOU_FOUND, compare, demo_truth, iou
+from metst_edge.bundle import Bundle
+from metst_edge.events import MicroExpression
+
+
+@pytest.fixture(scope="module")
+def clip(test_data):
+    return str(test_data / "face_noface.mov")
+
+
+def run(capsys, *arguments):
+    """Return exit status, stdout and stderr."""
+    status = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def event(onset, offset, emotion="positive"):
+    apex = (onset + offset) // 2
+    return MicroExpression(onset / 30, apex / 30, offset / 30, onset, apex, offset, emotion, {emotion: 1.0}, 0.9)
+
+
+def test_no_arguments_show_help_and_are_bad_usage(capsys):
+    status, out, _ = run(capsys)
+    assert status == 2
+    assert "metst-edge demo" in out and "--camera" in out
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["--camera", "front"], ["analyze"], ["--engine", "abacus", "demo"]])
+def test_bad_usage_is_status_2(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert "metst-edge" in capsys.readouterr().err
+
+
+def test_live_prints_one_json_object_per_line(capsys, clip):
+    status, out, _ = run(capsys, "--source", clip, "--json")
+    assert status == 0
+    events = [json.loads(line) for line in out.splitlines()]
+    assert events[-1]["type"] == "gap" and events[-1]["reason"] == "face_lost"
+
+
+def test_live_prints_lines_for_people(capsys, clip):
+    status, out, _ = run(capsys, "--source", clip)
+    assert status == 0 and "gap: face lost" in out.splitlines()[-1]
+
+
+def test_analyze_writes_json_csv_and_a_picture(capsys, clip, tmp_path):
+    outs = [tmp_path / name for name in ("out.json", "out.csv", "out.png")]
+    status, out, _ = run(
+        capsys, "analyze", clip, "--json", outs[0], "--csv", outs[1], "--plot", outs[2], "--scores"
+    )
+    assert status == 0 and "face lost" in out
+    report = json.loads(outs[0].read_text())
+    assert report["source"] == clip and report["engine"] == "native" and report["frames"] == 169
+    assert len(report["spot"]["score"]) == len(report["spot"]["time"]) > 30
+    rows = list(csv.DictReader(outs[1].open()))
+    assert [row["type"] for row in rows] == [event["type"] for event in report["events"]]
+    assert rows[-1]["reason"] == "face_lost"
+    assert cv2.imread(str(outs[2])).std() > 10
+
+
+def test_one_bad_file_does_not_stop_the_others(capsys, clip, tmp_path):
+    out = tmp_path / "out.json"
+    status, _, err = run(capsys, "analyze", tmp_path / "missing.mp4", clip, "--json", out)
+    assert status == 1
+    assert len(err.strip().splitlines()) == 1 and "missing.mp4" in err
+    assert [json.loads(line)["source"] for line in out.read_text().splitlines()] == [clip]
+
+
+def test_json_to_stdout_is_nothing_but_json(capsys, test_data):
+    status, out, err = run(capsys, "analyze", test_data / "no_face.mp4", "--json", "-")
+    assert status == 0
+    assert json.loads(out)["events"][0]["type"] == "gap"
+    assert "face lost" in err
+
+
+def broken_file(tmp_path, test_data):
+    whole = (test_data / "WolfgangLanger_Pexels.mp4").read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    return path
+
+
+def test_what_was_found_before_a_failure_is_written(capsys, test_data, tmp_path):
+    path, out = broken_file(tmp_path, test_data), tmp_path / "out.json"
+    status, _, err = run(capsys, "analyze", path, "--json", out)
+    assert status == 1 and "cut.mp4" in err
+    report = json.loads(out.read_text())
+    assert report["complete"] is False and report["frames"] > 50 and report["events"]
+    status, live, err = run(capsys, "--source", path, "--json")
+    assert status == 1 and "cut.mp4" in err
+    assert live.splitlines(), "what was found is printed"
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda folder: folder / "missing.mp4", "missing.mp4"),
+        (lambda folder: (folder / "text.mp4", (folder / "text.mp4").write_text("no video"))[0], "text.mp4"),
+        (lambda folder: (folder / "zero.mp4", (folder / "zero.mp4").touch())[0], "zero.mp4"),
+        (lambda folder: (folder / "empty", (folder / "empty").mkdir())[0], "empty"),
+        (lambda folder: 97, "camera"),
+        (lambda folder: "rtsp://nowhere/stream", "rtsp"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_one_line_and_status_1(capsys, tmp_path, make, words):
+    status, out, err = run(capsys, "--source", make(tmp_path))
+    assert status == 1 and out == ""
+    (line,) = err.strip().splitlines()
+    assert line.startswith("metst-edge: error: ") and words in line
+
+
+def test_a_frame_size_that_changes_in_a_folder_is_one_line(capsys, tmp_path):
+    for i in range(6):
+        size = 64 if i < 5 else 96
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((size, size, 3), 90, np.uint8))
+    status, out, err = run(capsys, "--source", tmp_path, "--json")
+    assert status == 1
+    assert "5.png" in err and "64" in err and "96" in err
+    assert json.loads(out)["type"] == "gap", "what was known before is printed"
+
+
+def damaged(tmp_path, name, change):
+    folder = tmp_path / "bundle"
+    shutil.copytree(Bundle.find("demo").folder, folder)
+    change(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("step.onnx", lambda path: path.unlink(), "step.onnx is missing"),
+        ("weights.bin", lambda path: path.write_bytes(path.read_bytes()[:-4] + b"\0\1\2\3"), "expected sha256"),
+        (
+            "manifest.json",
+            lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99})),
+            "bundle format 1 or older, got 99",
+        ),
+    ],
+)
+def test_a_bundle_that_cannot_be_trusted_is_one_line(capsys, tmp_path, name, change, words):
+    for arguments in (["info", damaged(tmp_path, name, change)], ["--source", "0", "--model", tmp_path / "bundle"]):
+        status, _, err = run(capsys, *arguments)
+        assert status == 1
+        (line,) = err.strip().splitlines()
+        assert words in line
+
+
+def test_an_unknown_model_is_one_line(capsys):
+    status, _, err = run(capsys, "info", "nonsense")
+    assert status == 1 and "'nonsense'" in err and "demo" in err
+
+
+def test_an_output_that_cannot_be_written_is_one_line(capsys, tmp_path, clip):
+    status, _, err = run(capsys, "analyze", clip, "--json", tmp_path / "no" / "such" / "out.json")
+    assert status == 1 and len(err.strip().splitlines()) == 1 and "out.json" in err
+
+
+def test_info_shows_the_manifest(capsys):
+    status, out, _ = run(capsys, "info", "demo")
+    assert status == 0 and "metst64" in out and "sha256" in out
+    status, out, _ = run(capsys, "info", "--json")
+    assert status == 0 and json.loads(out)["model"] == "metst64"
+
+
+def test_the_demo_finds_what_is_there(capsys, tmp_path):
+    """At least 80 % of the clip's micro-expressions, at most one false."""
+    picture = tmp_path / "demo.png"
+    status, out, _ = run(capsys, "demo", "--json", "--plot", picture)
+    assert status == 0
+    report = json.loads(out)
+    assert len(report["found"]) >= 0.8 * len(report["truth"])
+    assert len(report["false_alarms"]) <= 1
+    assert len(report["found"]) + len(report["missed"]) == len(report["truth"]) == len(demo_truth())
+    assert cv2.imread(str(picture)).std() > 10
+
+
+def test_the_demos_clip_and_model_are_small():
+    folder = cli.Path(cli.__file__).parent / "demo_clip"
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 1_050_000
+    assert sum(file.stat().st_size for file in Bundle.find("demo").folder.iterdir()) <= 10_000_000
+
+
+def test_overlap_counts_inclusive_frames():
+    assert iou(event(10, 19), event(10, 19)) == 1
+    assert iou(event(10, 19), event(15, 24)) == pytest.approx(5 / 15)
+    assert iou(event(10, 19), event(20, 29)) == 0
+
+
+def test_a_true_interval_is_found_once_only():
+    truth = [event(10, 19), event(50, 59)]
+    found = [event(10, 19), event(11, 20), event(80, 90)]
+    outcome = compare(found, truth)
+    assert outcome.pairs == ((truth[0], found[0]),)
+    assert outcome.missed == (truth[1],)
+    assert outcome.false_alarms == (found[1], found[2])
+    assert 0 < IOU_FOUND < 1
+
+
+def test_the_command_is_quiet_and_survives_a_closed_pipe(test_data):
+    """Run as a newcomer would: nothing but events on stdout, nothing at all on stderr."""
+    command = f"{sys.executable} -m metst_edge --source {test_data / 'no_face.mp4'} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip().endswith("gap: face lost")
+    assert done.stderr == ""
