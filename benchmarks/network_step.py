@@ -68,9 +68,7 @@ def random_bundles(folder: Path) -> list[Bundle]:
 
 def main() -> None:
     """Run the benchmark and print a table, or JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="*", metavar="BUNDLE", help="a path, or the name of a shipped model")
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--json", action="store_true")
@@ -83,20 +81,12 @@ def main() -> None:
             streams = {name: load_engine(bundle, name).open_stream(LANES) for name in present}
             for name, times in measure(streams, options.rounds).items():
                 low, median, high = np.quantile(times, (0.05, 0.5, 0.95)).tolist()
-                rows.append(
-                    {"model": bundle.model, "engine": name, "p5_ms": low, "median_ms": median, "p95_ms": high}
-                )
+                rows.append({"model": bundle.model, "engine": name, "p5_ms": low, "median_ms": median, "p95_ms": high})
     if options.json:
         machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-        print(
-            json.dumps(
-                {"machine": machine, "lanes": LANES, "threads": 1, "rounds": options.rounds, "steps": rows}
-            )
-        )
+        print(json.dumps({"machine": machine, "lanes": LANES, "threads": 1, "rounds": options.rounds, "steps": rows}))
         return
-    table = Table(
-        "model", "engine", "5 % ms", "median ms", "95 % ms", title=f"One step, {LANES} lanes, {processor()}"
-    )
+    table = Table("model", "engine", "5 % ms", "median ms", "95 % ms", title=f"One step, {LANES} lanes, {processor()}")
     for row in rows:
         numbers = (f"{row[key]:.3f}" for key in ("p5_ms", "median_ms", "p95_ms"))
         table.add_row(row["model"], row["engine"], *numbers)
@@ -109,9 +99,7 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

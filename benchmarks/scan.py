@@ -41,9 +41,7 @@ from training.models.scan import selective_scan as torch_scan
 STATES = 64
 CHANNELS = (128, 256)
 LENGTHS = (1, 30, 50, 512)
-AGREEMENT = (
-    1e-4  # of the largest value; torch and ONNX Runtime keep less than the kernel's 1e-5 over 512 steps
-)
+AGREEMENT = 1e-4  # of the largest value; torch and ONNX Runtime keep less than the kernel's 1e-5 over 512 steps
 
 Arrays = dict[str, np.ndarray]
 Contender = Callable[[], object]
@@ -93,9 +91,7 @@ def onnx_session(arrays: Arrays) -> onnxruntime.InferenceSession:
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def contenders(arrays: Arrays) -> dict[str, Contender]:
@@ -121,9 +117,7 @@ def check_agreement(calls: dict[str, Contender]) -> None:
         for what, one, other in zip(graphs.SCAN_OUTPUTS, actual, expected, strict=True):
             error = float(np.abs(one - other).max() / np.abs(other).max())
             if not error <= AGREEMENT:
-                raise RuntimeError(
-                    f"{name}: {what} differs from the scalar path by {error:.1e} of its maximum"
-                )
+                raise RuntimeError(f"{name}: {what} differs from the scalar path by {error:.1e} of its maximum")
 
 
 def measure(calls: dict[str, Contender], seconds: float) -> dict[str, float]:
@@ -205,9 +199,7 @@ def markdown(rows: list[dict[str, object]], about: dict[str, str], date: str) ->
 
 def main() -> None:
     """Run the benchmark, print a table, write dated results where asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1.0, help="per size")
     parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-scan.json and .md")
     options = parser.parse_args()

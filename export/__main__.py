@@ -37,27 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     size = sum(entry["bytes"] for entry in written.manifest["files"].values())
-    console.print(
-        f"{options.out}: {written.model}, k {written.k} at {written.fps:g} fps, {size / 1e6:.1f} MB"
-    )
+    console.print(f"{options.out}: {written.model}, k {written.k} at {written.fps:g} fps, {size / 1e6:.1f} MB")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description="Turn a checkpoint into a bundle.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    own = verbs.add_parser(
-        "bundle", help="a checkpoint of `python -m training fit`; all else is read from it"
-    )
+    own = verbs.add_parser("bundle", help="a checkpoint of `python -m training fit`; all else is read from it")
     upstream = verbs.add_parser("upstream", help="a state dict of the published code")
     for verb in (own, upstream):
         verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
         verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to make")
         verb.add_argument("--name", help="name of the bundle (default: the checkpoint's own, or that of DIR)")
         verb.add_argument("--force", action="store_true", help="replace the bundle at DIR")
-    upstream.add_argument(
-        "--model", choices=sorted(MODELS), required=True, help="which published network it is"
-    )
+    upstream.add_argument("--model", choices=sorted(MODELS), required=True, help="which published network it is")
     upstream.add_argument("--trained-on", choices=sorted(PUBLISHED), help="sets fps, k and k_p as published")
     upstream.add_argument("--fps", type=float, help="frame rate of the training data")
     upstream.add_argument("--k", type=int, help="frames in a window, even")

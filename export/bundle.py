@@ -54,9 +54,7 @@ def write(network: MeTst, description: Description, out: Path, *, force: bool, c
         console.print(parity.table(results, absent))
         failed = [r for r in results if not r.passed]
         if failed:
-            worst = ", ".join(
-                f"{r.engine} {r.graph} (spot {r.spot:.1e}, logits {r.emotion:.1e})" for r in failed
-            )
+            worst = ", ".join(f"{r.engine} {r.graph} (spot {r.spot:.1e}, logits {r.emotion:.1e})" for r in failed)
             raise ExportError(
                 f"expected differences to torch of at most {parity.SPOT_TOLERANCE:g} (spot) and "
                 f"{parity.EMOTION_TOLERANCE:g} (logits), got {worst}; no bundle was written"
@@ -83,9 +81,7 @@ def _check_out(out: Path, force: bool) -> None:
     if not force:
         raise ExportError(f"{out} exists; choose another --out, or replace it with --force")
     if not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file()):
-        raise ExportError(
-            f"{out}: expected a bundle to replace, but it is something else; choose another --out"
-        )
+        raise ExportError(f"{out}: expected a bundle to replace, but it is something else; choose another --out")
 
 
 def _write_graphs(network: MeTst, description: Description, folder: Path) -> dict[str, Any]:
@@ -147,8 +143,7 @@ def _seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     parameters = sum(int(np.prod(entry["shape"])) for entry in manifest["tensors"])
     (folder / "MODEL_CARD.md").write_text(model_card(manifest, parameters), encoding="utf-8")
     files = {
-        name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
-        for name in REQUIRED_FILES
+        name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in REQUIRED_FILES
     }
     text = json.dumps({**manifest, "files": files}, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

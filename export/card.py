@@ -67,9 +67,7 @@ def model_card(manifest: Mapping[str, Any], parameters: int) -> str:
         k_p=manifest["k_p"],
         classes=len(manifest["labels"]),
         labels=", ".join(manifest["labels"]),
-        parity="\n".join(
-            f"| {r['engine']} | {r['graph']} | {r['spot']:.1e} | {r['emotion']:.1e} |" for r in rows
-        ),
+        parity="\n".join(f"| {r['engine']} | {r['graph']} | {r['spot']:.1e} | {r['emotion']:.1e} |" for r in rows),
     )
 
 

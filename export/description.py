@@ -64,14 +64,10 @@ class Description:
         try:
             json.dumps(dict(meta), allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ExportError(
-                f"expected plain finite values in the checkpoint's meta data ({error})"
-            ) from error
+            raise ExportError(f"expected plain finite values in the checkpoint's meta data ({error})") from error
         for key, kind, wanted in (("labels", list, "a list"), ("decode", dict, "an object")):
             if not isinstance(meta.get(key, kind()), kind):
-                raise ExportError(
-                    f"expected '{key}' in the checkpoint's meta data as {wanted}, got {meta[key]!r}"
-                )
+                raise ExportError(f"expected '{key}' in the checkpoint's meta data as {wanted}, got {meta[key]!r}")
         known = ("fps", "k", "k_p", "roi_set", "compat", "training", "licence", "metrics")
         fields = {key: meta[key] for key in known if key in meta}
         return cls(

@@ -105,9 +105,7 @@ class _Graph:
         return self.add("LayerNormalization", x, weight, bias, axis=-1, epsilon=LAYER_NORM_EPS)
 
     def linear(self, x: str, layer: Affine, to: str | None = None) -> str:
-        return self.add(
-            "Add", self.add("MatMul", x, self.weight(layer.weight)), self.weight(layer.bias), to=to
-        )
+        return self.add("Add", self.add("MatMul", x, self.weight(layer.weight)), self.weight(layer.bias), to=to)
 
     def silu(self, x: str) -> str:
         return self.add("Mul", x, self.add("Sigmoid", x))
@@ -326,9 +324,7 @@ def _window_block(graph: _Graph, x: str, block: MambaBlock, h0: str) -> str:
 def _step_block(graph: _Graph, x: str, block: MambaBlock, conv: str, ssm: str, keep: str) -> str:
     """The residual branch on (lanes,dim); writes the block's two states."""
     u, z = graph.in_two(graph.add("MatMul", x, graph.weight(block.in_proj)), block.inner)
-    seen = graph.add(
-        "Concat", graph.add("Mul", conv, keep), graph.add("Unsqueeze", u, graph.integers(2)), axis=2
-    )
+    seen = graph.add("Concat", graph.add("Mul", conv, keep), graph.add("Unsqueeze", u, graph.integers(2)), axis=2)
     start, end, axis = graph.integers(1), graph.integers(block.taps), graph.integers(2)
     graph.add("Slice", seen, start, end, axis, to=f"{conv}_next")
     taps = graph.add("Mul", seen, graph.weight(block.conv.weight, (block.inner, block.taps)))

@@ -84,13 +84,10 @@ def describe(network: MeTst) -> Network:
     convolutions = [m for m in network.Stem if isinstance(m, nn.Conv1d)]
     norms = [m for m in network.Stem if isinstance(m, nn.BatchNorm1d)]
     spot, emotion = (
-        next(m for m in head.modules() if isinstance(m, nn.Linear))
-        for head in (network.fc_spot, network.fc_recog)
+        next(m for m in head.modules() if isinstance(m, nn.Linear)) for head in (network.fc_spot, network.fc_recog)
     )
     return Network(
-        stem=tuple(
-            _folded(f"stem.{i}", c, n) for i, (c, n) in enumerate(zip(convolutions, norms, strict=True))
-        ),
+        stem=tuple(_folded(f"stem.{i}", c, n) for i, (c, n) in enumerate(zip(convolutions, norms, strict=True))),
         blocks=tuple(_block(f"blocks.{i}", block) for i, block in enumerate(network.blocks)),
         spot=_linear("spot", spot),
         emotion=_linear("emotion", emotion),
@@ -124,9 +121,7 @@ def _folded(name: str, convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> Affine:
 
 
 def _linear(name: str, layer: nn.Linear) -> Affine:
-    return Affine(
-        Weight(f"{name}.weight", _array(layer.weight.T)), Weight(f"{name}.bias", _array(layer.bias))
-    )
+    return Affine(Weight(f"{name}.weight", _array(layer.weight.T)), Weight(f"{name}.bias", _array(layer.bias)))
 
 
 def _pair(name: str, layer: nn.LayerNorm | nn.Conv1d) -> Affine:

@@ -107,11 +107,7 @@ def _streamed(engine: Engine, windows: list[Array]) -> Iterator[Pair]:
     """Run all windows one after another through one lane of two, while the other is out of step."""
     stream = engine.open_stream(lanes=2)
     rows = [window for batch in windows for window in batch]
-    fed = [
-        (frame, first)
-        for row in rows
-        for first, frame in zip([True] + [False] * row.shape[1], row.T, strict=False)
-    ]
+    fed = [(frame, first) for row in rows for first, frame in zip([True] + [False] * row.shape[1], row.T, strict=False)]
     fed += [(np.zeros_like(rows[0][:, 0]), True)] * stream.look_ahead
     spot, emotion = [], []
     for i, (frame, first) in enumerate(fed):
@@ -131,10 +127,7 @@ def _streamed(engine: Engine, windows: list[Array]) -> Iterator[Pair]:
 
 def _result(engine: str, graph: str, found: list[Pair], expected: list[Pair]) -> Result:
     worst = [
-        max(
-            float(np.nan_to_num(np.abs(f[i] - e[i]), nan=np.inf).max())
-            for f, e in zip(found, expected, strict=True)
-        )
+        max(float(np.nan_to_num(np.abs(f[i] - e[i]), nan=np.inf).max()) for f, e in zip(found, expected, strict=True))
         for i in range(2)
     ]
     return Result(engine, graph, worst[0], worst[1])

@@ -1,8 +1,8 @@
 """Video in, events out: the only file that knows every stage.
 
-Frames pass face -> flow -> engine -> decode. Two windows, half a window apart, are open at any time (lanes); each measures
-flow from its own first frame. Live, intervals come out as soon as they are final; offline, the same scores are decoded as
-a whole.
+Frames pass face -> flow -> engine -> decode. Two windows, half a window apart, are open at any time (lanes); each
+measures flow from its own first frame. Live, intervals come out as soon as they are final; offline, the same scores are
+decoded as a whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Union
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +29,7 @@ from metst_edge.flow import RoiFlow, correlation, thumbnail
 from metst_edge.report import Report, Scores
 
 Image = npt.NDArray[np.uint8]
-Progress = Callable[[int, Union[int, None]], None]
+Progress = Callable[[int, int | None], None]
 
 LOST_BELOW = 0.4
 """Likeness of a crop with its anchor's under which the face is no longer in it. On real video a head that nods or turns
@@ -209,7 +208,7 @@ class _Scored:
     emotion: npt.NDArray[np.float32]
 
 
-_Item = Union[_Scored, Gap]
+_Item = _Scored | Gap
 
 
 def _event(interval: Interval, labels: tuple[str, ...], at: Callable[[int], _Scored]) -> MicroExpression:
@@ -368,9 +367,7 @@ class _Scorer:
             items += scores
         return items
 
-    def _score(
-        self, slot: Slot, previous: _Picture, picture: _Picture, face: Face | None = None
-    ) -> list[_Item] | None:
+    def _score(self, slot: Slot, previous: _Picture, picture: _Picture, face: Face | None = None) -> list[_Item] | None:
         """Measure one slot in both lanes; None where there is no face to measure."""
 
         def numbered(index: int) -> _Picture:

@@ -130,14 +130,10 @@ class Bundle:
             _unpack(path, Path(unpacked.name))
             return cls._from_folder(path, Path(unpacked.name), unpacked)
         except OSError as error:
-            raise BundleFileError(
-                f"{path}: expected a readable bundle, but it cannot be read ({error})"
-            ) from error
+            raise BundleFileError(f"{path}: expected a readable bundle, but it cannot be read ({error})") from error
 
     @classmethod
-    def _from_folder(
-        cls, path: Path, folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None
-    ) -> Bundle:
+    def _from_folder(cls, path: Path, folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None) -> Bundle:
         if not (folder / MANIFEST).is_file():
             raise BundleFileError(f"{path}: expected {MANIFEST}, which every bundle has; is this a bundle?")
         manifest = _parse_manifest((folder / MANIFEST).read_bytes(), path)
@@ -147,15 +143,12 @@ class Bundle:
             found = sha256(folder / name)
             if found != entry["sha256"]:
                 raise BundleHashError(
-                    f"{path}: expected sha256 {entry['sha256']} of {name}, got {found}; "
-                    "copy or export the bundle again"
+                    f"{path}: expected sha256 {entry['sha256']} of {name}, got {found}; copy or export the bundle again"
                 )
         tensors = tuple(TensorEntry(t["name"], tuple(t["shape"]), t["offset"]) for t in manifest["tensors"])
         end = max((t.offset + 4 * int(np.prod(t.shape)) for t in tensors), default=0)
         if (folder / "weights.bin").stat().st_size < end:
-            raise BundleFileError(
-                f"{path}: expected at least {end} bytes in weights.bin; export the bundle again"
-            )
+            raise BundleFileError(f"{path}: expected at least {end} bytes in weights.bin; export the bundle again")
         return cls(
             path=path,
             folder=folder,
@@ -239,16 +232,12 @@ def _parse_manifest(content: bytes, path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
     except ValueError as error:
-        raise BundleFileError(
-            f"{path}: {MANIFEST} cannot be parsed ({error}); export the bundle again"
-        ) from error
+        raise BundleFileError(f"{path}: {MANIFEST} cannot be parsed ({error}); export the bundle again") from error
     if not isinstance(manifest, dict):
         raise BundleFileError(f"{path}: expected an object in {MANIFEST}, got {type(manifest).__name__}")
     version = manifest.get("format_version")
     if not _is_int(version, 1):
-        raise BundleFileError(
-            f"{path}: {MANIFEST}: expected 'format_version' to be {FORMAT_VERSION}, got {version!r}"
-        )
+        raise BundleFileError(f"{path}: {MANIFEST}: expected 'format_version' to be {FORMAT_VERSION}, got {version!r}")
     if version > FORMAT_VERSION:
         raise BundleVersionError(
             f"{path}: expected bundle format {FORMAT_VERSION} or older, got {version}; "

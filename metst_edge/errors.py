@@ -3,7 +3,6 @@
 Each message states what was expected, what came, and what to do about it; the command line prints it as one line.
 """
 
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

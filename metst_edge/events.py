@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +80,4 @@ class Gap:
         return json.dumps(self.to_dict())
 
 
-Event = Union[MicroExpression, Gap]
+Event = MicroExpression | Gap

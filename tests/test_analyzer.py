@@ -51,9 +51,7 @@ def test_scores_are_those_of_windows_measured_and_scored_one_by_one(analyzer, vi
     windows = []
     for start in range(0, len(video), bundle.k // 2):
         face = finder.find(video[start])
-        windows.append(
-            window_features(gray[start : start + bundle.k], face.crop_landmarks, face.box, bundle.roi_set)
-        )
+        windows.append(window_features(gray[start : start + bundle.k], face.crop_landmarks, face.box, bundle.roi_set))
     spot, emotion = stitch(analyzer.engine, windows, bundle.k)
     report = analyzer.analyze(test_data / "single_face.mp4")
     assert report.frames == len(video) == len(report.scores.spot)

@@ -291,8 +291,8 @@ def _progress(name: str, quiet: bool = False):  # type: ignore[no-untyped-def]
 def _quiet_native_stderr() -> Iterator[None]:
     """Keep what MediaPipe's and FFmpeg's native code prints off the terminal.
 
-    They log before any setting of theirs is read, so file descriptor 2 is put aside, and what Python prints goes to a copy
-    of it. METST_EDGE_VERBOSE=1 shows everything.
+    They log before any setting of theirs is read, so file descriptor 2 is put aside, and what Python prints goes to a
+    copy of it. METST_EDGE_VERBOSE=1 shows everything.
     """
     if os.environ.get("METST_EDGE_VERBOSE"):
         yield
@@ -300,17 +300,15 @@ def _quiet_native_stderr() -> Iterator[None]:
     python_stderr = sys.stderr
     python_stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, null)
+        stack.callback(os.close, kept)
+        stack.callback(os.dup2, kept, 2)
+        stack.callback(setattr, sys, "stderr", python_stderr)
         os.dup2(null, 2)
         if python_stderr is sys.__stderr__:
-            sys.stderr = open(kept, "w", buffering=1, encoding=python_stderr.encoding, closefd=False)
+            sys.stderr = stack.enter_context(open(kept, "w", buffering=1, closefd=False))
         yield
-    finally:
-        sys.stderr.flush()
-        sys.stderr = python_stderr
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
 
 
 if __name__ == "__main__":

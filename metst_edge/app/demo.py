@@ -50,9 +50,10 @@ def demo_truth() -> tuple[MicroExpression, ...]:
     truth = json.loads((FOLDER / "truth.json").read_text(encoding="utf-8"))
     events = []
     for event in sorted(truth["events"], key=lambda event: event["onset"]):
-        frames = [int(event[name]) for name in ("onset", "apex", "offset")]
-        seconds = [frame / truth["fps"] for frame in frames]
-        events.append(MicroExpression(*seconds, *frames, event["emotion"], {event["emotion"]: 1.0}, score=1.0))
+        onset, apex, offset = (int(event[name]) for name in ("onset", "apex", "offset"))
+        fps, emotion = truth["fps"], event["emotion"]
+        seconds = (onset / fps, apex / fps, offset / fps)
+        events.append(MicroExpression(*seconds, onset, apex, offset, emotion, {emotion: 1.0}, score=1.0))
     return tuple(events)
 
 
@@ -91,8 +92,8 @@ def show(console: Console, outcome: Outcome) -> None:
     rows: list[tuple[float, tuple[str, ...]]] = []
     for true, found in outcome.pairs:
         verdict = "[green]found[/green]" if true.emotion == found.emotion else "[yellow]found, other emotion[/yellow]"
-        cells = (_span(true), _span(found), f"{iou(true, found):.2f}", f"{found.score:.2f}")
-        rows.append((true.onset, (*cells, true.emotion, found.emotion, verdict)))
+        numbers = (_span(true), _span(found), f"{iou(true, found):.2f}", f"{found.score:.2f}")
+        rows.append((true.onset, (*numbers, true.emotion, found.emotion, verdict)))
     for true in outcome.missed:
         rows.append((true.onset, (_span(true), "", "", "", true.emotion, "", "[red]missed[/red]")))
     for found in outcome.false_alarms:
@@ -103,8 +104,8 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print(table)
     right = sum(true.emotion == found.emotion for true, found in outcome.pairs)
     console.print(
-        f"{len(outcome.pairs)} of {len(outcome.truth)} found (overlap {IOU_FOUND} or more), {right} of them with the true "
-        f"emotion; {len(outcome.false_alarms)} false.",
+        f"{len(outcome.pairs)} of {len(outcome.truth)} found (overlap {IOU_FOUND} or more), "
+        f"{right} of them with the true emotion; {len(outcome.false_alarms)} false.",
         highlight=False,
     )
 

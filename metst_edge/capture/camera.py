@@ -119,9 +119,7 @@ class Camera:
             self.close()
             what = "gives no picture" if opened else "cannot be opened"
             limit = "" if ended else f" within {self._patience.opening:g} s"
-            raise SourceError(
-                f"{self.uri}: expected a camera of this index; it {what}{limit}; {_cameras_here()}"
-            )
+            raise SourceError(f"{self.uri}: expected a camera of this index; it {what}{limit}; {_cameras_here()}")
         self.fps: float | None = self._reader.fps
 
     @property

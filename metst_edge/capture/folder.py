@@ -38,14 +38,10 @@ class ImageFolder:
         self.uri = str(path) if uri is None else uri
         self.fps: float | None = fps
         self._path, self._rate = path, fps
-        names = [
-            entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES and entry.name[0] != "."
-        ]
+        names = [entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES and entry.name[0] != "."]
         self._files = sorted((entry for entry in names if entry.is_file()), key=_natural)
         if not self._files:
-            raise SourceError(
-                f"{path}: expected pictures ({', '.join(PICTURES)}) in this folder; there are none"
-            )
+            raise SourceError(f"{path}: expected pictures ({', '.join(PICTURES)}) in this folder; there are none")
         self.frame_count: int | None = len(self._files)
         self._index = 0
         self._shape: tuple[int, ...] | None = None

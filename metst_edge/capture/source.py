@@ -93,17 +93,13 @@ def _open_path(path: Path, uri: str) -> Source:
     if path.is_dir():
         return ImageFolder(path, FOLDER_FPS, uri)
     if path.suffix.lower() in PICTURES and path.is_file():
-        raise SourceError(
-            f"{path}: expected a video, got one picture; give the folder that holds the pictures"
-        )
+        raise SourceError(f"{path}: expected a video, got one picture; give the folder that holds the pictures")
     return _open_video(path, uri)
 
 
 def _open_video(path: Path, uri: str) -> Source:
     if path.is_dir():
-        raise SourceError(
-            f"{path}: expected a video file, got a folder; give it as a path or as folder://{path}"
-        )
+        raise SourceError(f"{path}: expected a video file, got a folder; give it as a path or as folder://{path}")
     return VideoFile(path, uri)
 
 

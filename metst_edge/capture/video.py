@@ -51,9 +51,7 @@ class VideoFile:
         if path.stat().st_size == 0:
             raise SourceError(f"{path}: expected a video file; this file is empty; copy or record it again")
         if not os.access(path, os.R_OK):
-            raise SourceError(
-                f"{path}: expected a video file; this one may not be read; check its permissions"
-            )
+            raise SourceError(f"{path}: expected a video file; this one may not be read; check its permissions")
         with quiet():
             import cv2
 

@@ -134,6 +134,4 @@ def check_finite(name: str, values: Sequence[float] | NDArray[Any]) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         bad = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(
-            f"expected finite {name}; got {array[bad]} at index {bad}: check the engine and its input"
-        )
+        raise ValueError(f"expected finite {name}; got {array[bad]} at index {bad}: check the engine and its input")

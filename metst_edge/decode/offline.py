@@ -48,8 +48,7 @@ def decode(
     spot, logits = np.asarray(spot, dtype=np.float64), np.asarray(logits, dtype=np.float64)
     if spot.ndim != 1 or logits.ndim != 2 or len(logits) != len(spot) or logits.shape[1] < 2:
         raise ValueError(
-            "expected spot (n,) and logits (n, E), E >= 2 with neutral last; "
-            f"got {spot.shape} and {logits.shape}"
+            f"expected spot (n,) and logits (n, E), E >= 2 with neutral last; got {spot.shape} and {logits.shape}"
         )
     check_k_p(k_p)
     check_synergy(synergy)

@@ -74,8 +74,7 @@ class OnlineDecoder:
         self._window = round(window_seconds * fps)
         if self._window < 2 * k_p + 1:
             raise ValueError(
-                f"expected a window of at least 2 k_p + 1 = {2 * k_p + 1} frames; "
-                f"got {window_seconds} s at {fps} fps"
+                f"expected a window of at least 2 k_p + 1 = {2 * k_p + 1} frames; got {window_seconds} s at {fps} fps"
             )
         # A span starts k_p before its apex, which lies at most half a window and 2 k_p back.
         self.reach = self._window // 2 + 3 * int(k_p) + 1

@@ -51,9 +51,7 @@ class Lanes:
 
     def __init__(self, stream: Stream, k: int) -> None:
         if stream.lanes != LANES:
-            raise EngineError(
-                f"expected a stream of {LANES} lanes, got {stream.lanes}; use open_stream(lanes={LANES})"
-            )
+            raise EngineError(f"expected a stream of {LANES} lanes, got {stream.lanes}; use open_stream(lanes={LANES})")
         self._stream, self._half = stream, _half(k)
         self.reset()
 

@@ -205,9 +205,7 @@ def _prepare(bundle: Bundle) -> _Network:
             post_norm=pair(prefix + "post_norm"),
         )
 
-    return _Network(
-        (stem(0), stem(1)), tuple(block(i) for i in range(sizes["depth"])), pair("spot"), pair("emotion")
-    )
+    return _Network((stem(0), stem(1)), tuple(block(i) for i in range(sizes["depth"])), pair("spot"), pair("emotion"))
 
 
 def _check_weights(bundle: Bundle, weights: Mapping[str, Array]) -> None:

@@ -57,8 +57,7 @@ class OnnxRuntimeEngine:
             import onnxruntime
         except ImportError as error:
             raise EngineError(
-                f"expected onnxruntime, which is not installed ({error}): "
-                "pip install 'metst-edge[onnxruntime]'"
+                f"expected onnxruntime, which is not installed ({error}): pip install 'metst-edge[onnxruntime]'"
             ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads

@@ -107,9 +107,7 @@ def check_reset(reset: npt.ArrayLike | None, lanes: int) -> npt.NDArray[np.bool_
         return np.zeros(lanes, bool)
     flags = np.asarray(reset)
     if flags.shape != (lanes,) or flags.dtype != np.bool_:
-        raise EngineError(
-            f"expected reset as bool ({lanes},), one flag a lane, got {flags.dtype} {flags.shape}"
-        )
+        raise EngineError(f"expected reset as bool ({lanes},), one flag a lane, got {flags.dtype} {flags.shape}")
     return flags
 
 

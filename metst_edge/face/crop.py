@@ -81,7 +81,8 @@ def crop(gray: npt.NDArray[np.uint8], box: Box) -> npt.NDArray[np.uint8]:
     import cv2
 
     patch = gray[box.top : box.bottom, box.left : box.right]
-    return cv2.resize(patch, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
+    out: npt.NDArray[np.uint8] = cv2.resize(patch, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
+    return out
 
 
 def to_crop(landmarks: npt.NDArray[np.float32], box: Box) -> npt.NDArray[np.float32]:

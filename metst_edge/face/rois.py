@@ -37,7 +37,7 @@ class Rect:
 class Patch:
     """The bounding box of landmarks first..last with margins in pixels of the crop, clipped to the crop.
 
-    An eyelid patch is placed from the eye instead: half the eye's width high, starting a quarter of it below its middle.
+    An eyelid patch is placed from the eye instead: half the eye's width high, a quarter of it below the eye's middle.
     """
 
     first: int

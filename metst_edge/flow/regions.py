@@ -7,6 +7,7 @@ head's, the crop moved after it while it exceeds a pixel, the rest subtracted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from metst_edge.flow.farneback import Farneback, _check_gray
 
 Gray = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float64]
+_Kind = TypeVar("_Kind", bound=np.generic)
 
 MAX_ALIGNMENTS = 3
 """How often the crop is moved after the head within one frame."""
@@ -49,7 +51,8 @@ def largest_mean(flow: npt.NDArray[np.float32], share: float) -> Vector:
     if first >= len(vectors):
         return np.zeros(2)
     longest = np.argpartition(squares, first)[first:] if first else slice(None)
-    return vectors[longest].mean(axis=0, dtype=np.float64)
+    mean: Vector = vectors[longest].mean(axis=0, dtype=np.float64)
+    return mean
 
 
 def thumbnail(gray: Gray) -> npt.NDArray[np.float32]:
@@ -174,7 +177,7 @@ class _Patch:
         return self._farneback.to(_cut(image, self._rect))
 
 
-def _cut(array: npt.NDArray, rect: Rect) -> npt.NDArray:
+def _cut(array: npt.NDArray[_Kind], rect: Rect) -> npt.NDArray[_Kind]:
     return array[rect.top : rect.bottom, rect.left : rect.right]
 
 

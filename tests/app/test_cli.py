@@ -39,7 +39,9 @@ def test_no_arguments_show_help_and_are_bad_usage(capsys):
     assert "metst-edge demo" in out and "--camera" in out
 
 
-@pytest.mark.parametrize("arguments", [["--nonsense"], ["--camera", "front"], ["analyze"], ["--engine", "abacus", "demo"]])
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["--camera", "front"], ["analyze"], ["--engine", "abacus", "demo"]]
+)
 def test_bad_usage_is_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
@@ -61,9 +63,7 @@ def test_live_prints_lines_for_people(capsys, clip):
 
 def test_analyze_writes_json_csv_and_a_picture(capsys, clip, tmp_path):
     outs = [tmp_path / name for name in ("out.json", "out.csv", "out.png")]
-    status, out, _ = run(
-        capsys, "analyze", clip, "--json", outs[0], "--csv", outs[1], "--plot", outs[2], "--scores"
-    )
+    status, out, _ = run(capsys, "analyze", clip, "--json", outs[0], "--csv", outs[1], "--plot", outs[2], "--scores")
     assert status == 0 and "face lost" in out
     report = json.loads(outs[0].read_text())
     assert report["source"] == clip and report["engine"] == "native" and report["frames"] == 169

@@ -170,9 +170,7 @@ def test_a_camera_still_frozen_after_reopening_stays_away(camera):
 def test_reopening_is_tried_ever_more_slowly_up_to_a_limit_and_then_anew(camera):
     patience = Patience(opening=2.0, stalled=0.5, frozen=5.0, first_delay=0.03, longest_delay=0.24)
     away = [None, None, RuntimeError("no such device"), None, None, None]
-    cam, port = camera(
-        steady(3, then="lose"), *away, steady(3, 500, then="lose"), steady(99, 900), patience=patience
-    )
+    cam, port = camera(steady(3, then="lose"), *away, steady(3, 500, then="lose"), steady(99, 900), patience=patience)
     items = take(cam, 9)
     assert [item.reason for item in items if isinstance(item, Interruption)] == ["camera_lost"] * 2
     waits = np.diff(port.tries)
@@ -190,9 +188,7 @@ def test_a_camera_away_for_a_thousand_tries_is_taken_back(camera):
 
 
 def test_the_first_reason_is_the_one_told(camera):
-    cam, _ = camera(
-        steady(2, then="freeze"), steady(0, then="block"), steady(0, then="lose"), None, steady(50, 1000)
-    )
+    cam, _ = camera(steady(2, then="freeze"), steady(0, then="block"), steady(0, then="lose"), None, steady(50, 1000))
     items = take(cam, 4)
     reasons = [item.reason for item in items if isinstance(item, Interruption)]
     assert reasons == ["camera_frozen"]

@@ -42,9 +42,7 @@ def test_any_other_is_refused(image, message):
 
 
 def test_a_change_of_size_or_kind_is_refused_with_both():
-    with pytest.raises(
-        FrameError, match=r"expected a frame of shape \(480, 640, 3\).*got \(360, 640, 3\).*reset"
-    ):
+    with pytest.raises(FrameError, match=r"expected a frame of shape \(480, 640, 3\).*got \(360, 640, 3\).*reset"):
         check_frame(picture(360, 640, 3), (480, 640, 3))
     with pytest.raises(FrameError, match=r"got \(480, 640\)"):
         check_frame(picture(480, 640), (480, 640, 3))

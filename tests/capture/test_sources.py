@@ -192,9 +192,7 @@ def test_an_mp4_whose_headers_were_cut_off_is_refused(clips, tmp_path):
     assert whole.index(b"moov") > len(whole) // 2
     path = tmp_path / "cut.mp4"
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(
-        SourceError, match=r"cut\.mp4: expected a video file; this is none, or it was cut off"
-    ):
+    with pytest.raises(SourceError, match=r"cut\.mp4: expected a video file; this is none, or it was cut off"):
         open_source(path)
 
 
@@ -359,9 +357,7 @@ def test_a_picture_of_another_shape_is_named_with_both_shapes(pictures, odd):
 
 @pytest.mark.parametrize("scheme", ["rtsp", "csi", "https"])
 def test_kinds_that_come_later_are_named_as_such(scheme):
-    with pytest.raises(
-        SourceError, match=f"{scheme}:// is not in this version yet; this version reads a camera"
-    ):
+    with pytest.raises(SourceError, match=f"{scheme}:// is not in this version yet; this version reads a camera"):
         open_source(f"{scheme}://somewhere/0")
 
 

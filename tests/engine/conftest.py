@@ -52,9 +52,7 @@ def tiny_network() -> MeTst:
 def tiny_folder(tiny_network: MeTst, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the tiny network; not to be changed."""
     out = tmp_path_factory.mktemp("bundles") / "tiny"
-    write(
-        tiny_network, Description("tiny", fps=30, k=30, k_p=5), out, force=False, console=Console(quiet=True)
-    )
+    write(tiny_network, Description("tiny", fps=30, k=30, k_p=5), out, force=False, console=Console(quiet=True))
     return out
 
 
@@ -77,9 +75,7 @@ def published_bundle(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             folder = tmp_path_factory.mktemp(name)
             description = json.loads((golden / f"{name}.json").read_text())
             drawn = module.draw(description["shapes"], description["seed"])
-            torch.save(
-                {f"module.{key}": torch.from_numpy(a) for key, a in drawn.items()}, folder / "weights.pkl"
-            )
+            torch.save({f"module.{key}": torch.from_numpy(a) for key, a in drawn.items()}, folder / "weights.pkl")
             arguments = ["--model", name, "--trained-on", "casme3", "--out", str(folder / name)]
             assert main(["upstream", str(folder / "weights.pkl"), *arguments]) == 0
             made[name] = Bundle.load(folder / name)

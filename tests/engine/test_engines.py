@@ -64,9 +64,7 @@ def test_lanes_are_independent_whatever_the_lengths_of_their_windows(tiny, tiny_
     found += [stream.step(nothing, all_lanes) for _ in range(stream.look_ahead)]
     assert found[: stream.look_ahead] == [None] * stream.look_ahead
     np.testing.assert_allclose([s.spot for s in found[stream.look_ahead :]], expected_spot, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(
-        [s.emotion for s in found[stream.look_ahead :]], expected_emotion, rtol=0, atol=1e-4
-    )
+    np.testing.assert_allclose([s.emotion for s in found[stream.look_ahead :]], expected_emotion, rtol=0, atol=1e-4)
 
 
 def test_a_reset_stream_is_a_new_one(tiny):

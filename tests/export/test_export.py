@@ -102,9 +102,7 @@ def test_a_bundle_may_be_read_by_whoever_may_read_other_files(checkpoint, out, t
     assert stat.S_IMODE(out.stat().st_mode) == stat.S_IMODE((tmp_path / "ordinary").stat().st_mode)
 
 
-def test_weights_that_compute_something_else_fail_and_leave_nothing_behind(
-    checkpoint, out, monkeypatch, capsys
-):
+def test_weights_that_compute_something_else_fail_and_leave_nothing_behind(checkpoint, out, monkeypatch, capsys):
     tamper(monkeypatch, slightly_wrong)
     assert main(["bundle", str(checkpoint), "--out", str(out)]) == 1
     assert left_behind(out) == []
@@ -158,9 +156,7 @@ def test_without_any_engine_nothing_is_written(checkpoint, out, monkeypatch, cap
 
 
 def test_an_engine_that_is_absent_is_named_in_the_table(checkpoint, out, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "export.parity.why_missing", lambda engine: "not here" if engine == "onnxruntime" else None
-    )
+    monkeypatch.setattr("export.parity.why_missing", lambda engine: "not here" if engine == "onnxruntime" else None)
     assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
     assert "not checked" in capsys.readouterr().out
 
@@ -209,12 +205,7 @@ def test_a_checkpoint_with_code_is_refused_and_not_run(out, tmp_path, capsys):
 
 def test_a_published_state_dict_needs_to_be_told_its_rate_and_window(out, tmp_path, capsys):
     torch.save(build("metst64").state_dict(), tmp_path / "weights.pkl")
-    assert (
-        main(
-            ["upstream", str(tmp_path / "weights.pkl"), "--model", "metst64", "--k", "30", "--out", str(out)]
-        )
-        == 1
-    )
+    assert main(["upstream", str(tmp_path / "weights.pkl"), "--model", "metst64", "--k", "30", "--out", str(out)]) == 1
     assert "--trained-on, or all of --fps, --k and --k-p" in capsys.readouterr().err
 
 
@@ -252,9 +243,7 @@ def test_a_place_that_cannot_be_written_is_refused(checkpoint, tmp_path, capsys)
     assert "cannot write there" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["bundle"], ["upstream", "x.pkl", "--out", "y"], ["bundle", "x", "--what"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["bundle"], ["upstream", "x.pkl", "--out", "y"], ["bundle", "x", "--what"]])
 def test_bad_usage_has_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)

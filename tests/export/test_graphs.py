@@ -44,9 +44,7 @@ def by_local_function(values):
         helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape)
         for name, value in zip(graphs.SCAN_INPUTS, values, strict=True)
     ]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3) for name in graphs.SCAN_OUTPUTS
-    ]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3) for name in graphs.SCAN_OUTPUTS]
     model = helper.make_model(
         helper.make_graph([node], "scan", inputs, outputs),
         functions=[function],
@@ -108,9 +106,7 @@ def test_the_step_graph_takes_and_gives_every_state(built):
     assert [i.name for i in step.graph.input] == ["features", "reset", *names]
     assert [o.name for o in step.graph.output] == ["spot", "emotion", *(f"{name}_next" for name in names)]
     assert {f"{kind}_{i:02d}" for kind in ("conv", "ssm") for i in range(len(net.blocks))} < set(names)
-    shapes = {
-        i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in step.graph.input
-    }
+    shapes = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in step.graph.input}
     for state in states:
         assert shapes[state.name] == ["lanes", *state.shape]
 

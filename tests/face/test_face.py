@@ -111,6 +111,6 @@ def test_the_sets_have_the_published_channels(finder, portrait):
 
 def test_regions_outside_the_crop_are_empty_not_wrong():
     landmarks = np.full((68, 2), -500, np.float32)
-    patches, regions, nose = rectangles("metst_plus", landmarks)
+    _, regions, nose = rectangles("metst_plus", landmarks)
     assert nose.empty
     assert all(rect.empty for _, rect in regions)

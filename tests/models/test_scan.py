@@ -97,17 +97,13 @@ def test_without_gradients_no_states_are_kept():
 def test_the_gpu_kernel_is_called_in_its_own_layout_and_its_result_turned_back():
     u, delta, a, b, c, d, z, bias, _ = inputs(batch=2, steps=5, inner=3, states=4)
 
-    def kernel(
-        u, delta, a, b, c, d=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False
-    ):
+    def kernel(u, delta, a, b, c, d=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False):
         # mamba_ssm's selective_scan_fn: u, delta, z (B, D, L), b and c (B, N, L).
         assert delta_softplus and return_last_state
         assert u.shape == delta.shape == z.shape == (2, 3, 5)
         assert b.shape == c.shape == (2, 4, 5)
         turned = [t.transpose(1, 2) for t in (u, delta, b, c, z)]
-        y, h = naive(
-            turned[0], turned[1], a, turned[2], turned[3], d, turned[4], delta_bias, torch.zeros(2, 3, 4)
-        )
+        y, h = naive(turned[0], turned[1], a, turned[2], turned[3], d, turned[4], delta_bias, torch.zeros(2, 3, 4))
         return y.transpose(1, 2), h
 
     found = scan._by_kernel(kernel, u, delta, a, b, c, d, z, bias)

@@ -133,9 +133,7 @@ def test_the_models_sizes_match_the_reference(path: str, batch: int, channels: i
 
 @every_path
 @pytest.mark.parametrize("delta", DELTAS.values(), ids=DELTAS.keys())
-def test_extreme_time_steps_and_decay_rates_match_the_reference_over_2048_steps(
-    path: str, delta: Any
-) -> None:
+def test_extreme_time_steps_and_decay_rates_match_the_reference_over_2048_steps(path: str, delta: Any) -> None:
     assert_matches(random_arrays(1, 2048, 16, 64, seed=3, delta=delta), path)
 
 
@@ -283,9 +281,7 @@ def test_an_unknown_path_in_the_environment_is_refused_by_its_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("METST_EDGE_SIMD", "mmx")
-    with pytest.raises(
-        ValueError, match="environment variable METST_EDGE_SIMD: expected one of auto, .*got 'mmx'"
-    ):
+    with pytest.raises(ValueError, match="environment variable METST_EDGE_SIMD: expected one of auto, .*got 'mmx'"):
         _native.simd_path()
 
 
