@@ -15,8 +15,6 @@ import os
 os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
 
 import argparse
-import json
-import platform
 import sys
 import tempfile
 import time
@@ -24,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.results import show
 from metst_edge.bundle import Bundle
 from metst_edge.engine import ENGINES, Stream, load_engine, why_missing
 
@@ -67,11 +65,11 @@ def random_bundles(folder: Path) -> list[Bundle]:
 
 
 def main() -> None:
-    """Run the benchmark and print a table, or JSON."""
+    """Run the benchmark, print a table, write dated results where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="*", metavar="BUNDLE", help="a path, or the name of a shipped model")
     parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-network-step.json and .md")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -81,25 +79,10 @@ def main() -> None:
             streams = {name: load_engine(bundle, name).open_stream(LANES) for name in present}
             for name, times in measure(streams, options.rounds).items():
                 low, median, high = np.quantile(times, (0.05, 0.5, 0.95)).tolist()
-                rows.append({"model": bundle.model, "engine": name, "p5_ms": low, "median_ms": median, "p95_ms": high})
-    if options.json:
-        machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-        print(json.dumps({"machine": machine, "lanes": LANES, "threads": 1, "rounds": options.rounds, "steps": rows}))
-        return
-    table = Table("model", "engine", "5 % ms", "median ms", "95 % ms", title=f"One step, {LANES} lanes, {processor()}")
-    for row in rows:
-        numbers = (f"{row[key]:.3f}" for key in ("p5_ms", "median_ms", "p95_ms"))
-        table.add_row(row["model"], row["engine"], *numbers)
-    Console().print(table)
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+                rows.append(
+                    {"model": bundle.model, "engine": name, "5 % ms": low, "median ms": median, "95 % ms": high}
+                )
+    show(f"One model step, {LANES} lanes, one thread", rows, "network-step", options.out)
 
 
 if __name__ == "__main__":

@@ -16,24 +16,19 @@ import os
 os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
 
 import argparse
-import datetime
-import json
-import platform
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.results import show
 from export import graphs
 from metst_edge import _native
 from training.models.scan import selective_scan as torch_scan
@@ -135,29 +130,6 @@ def measure(calls: dict[str, Contender], seconds: float) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def machine() -> dict[str, str]:
-    """Return what decides the times, without names of the machine or its user."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    processor = next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
-    return {
-        "processor": processor,
-        "cores": str(os.cpu_count()),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "torch": torch.__version__,
-        "simd_paths": " ".join(_native.simd_paths()),
-    }
-
-
 def run(seconds: float) -> list[dict[str, object]]:
     """Measure every size; one row per size and implementation."""
     rows: list[dict[str, object]] = []
@@ -169,32 +141,15 @@ def run(seconds: float) -> list[dict[str, object]]:
             for name, median in medians.items():
                 rows.append(
                     {
-                        "channels": channels,
-                        "length": length,
+                        "D": channels,
+                        "L": length,
                         "implementation": name,
-                        "us_per_step": round(1e6 * median / length, 3),
-                        "exps_per_ns": round(1e-9 * channels * STATES * length / median, 3),
-                        "times_faster_than_onnxruntime": round(medians["onnxruntime Scan"] / median, 2),
+                        "us per step": round(1e6 * median / length, 3),
+                        "exp per ns": round(1e-9 * channels * STATES * length / median, 3),
+                        "x ONNX Runtime": round(medians["onnxruntime Scan"] / median, 2),
                     }
                 )
     return rows
-
-
-def cells(row: dict[str, object]) -> list[str]:
-    """Return a row as text: D, L, implementation, us per step, exponentials per ns, ratio."""
-    return [str(value) for value in row.values()]
-
-
-HEADER = ("D", "L", "implementation", "us per step", "exp per ns", "x ONNX Runtime")
-
-
-def markdown(rows: list[dict[str, object]], about: dict[str, str], date: str) -> str:
-    """Return the results as a page."""
-    lines = [f"# One SelectiveScan layer, N = {STATES}, batch 1, one thread, {date}", ""]
-    lines += [f"- {name}: {value}" for name, value in about.items()]
-    lines += ["", "| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -206,20 +161,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
 
-    rows, about = run(options.seconds), machine()
-    table = Table(*HEADER, title=f"One SelectiveScan layer, N = {STATES}, {about['processor']}")
-    for i, row in enumerate(rows):
-        ends_group = i + 1 == len(rows) or rows[i + 1]["length"] != row["length"]
-        table.add_row(*cells(row), end_section=ends_group)
-    Console().print(table)
-
-    if options.out:
-        date = datetime.date.today().isoformat()
-        folder = Path(__file__).parent / "results"
-        folder.mkdir(exist_ok=True)
-        results = {"date": date, "machine": about, "states": STATES, "batch": 1, "threads": 1, "rows": rows}
-        (folder / f"{date}-scan.json").write_text(json.dumps(results, indent=1) + "\n")
-        (folder / f"{date}-scan.md").write_text(markdown(rows, about, date))
+    title = f"One SelectiveScan layer, N = {STATES}, batch 1, one thread"
+    show(title, run(options.seconds), "scan", options.out)
 
 
 if __name__ == "__main__":

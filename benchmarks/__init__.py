@@ -1,0 +1,1 @@
+"""Peers side by side: run each file by itself."""

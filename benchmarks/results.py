@@ -1,0 +1,75 @@
+"""What every benchmark says about the machine, and how its rows are shown and kept: results/DATE-NAME.json and .md."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("metst-edge", "numpy", "opencv-contrib-python", "mediapipe", "onnx", "onnxruntime", "torch")
+FOLDER = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, str]:
+    """Return what decides the times, without names of the machine or its user."""
+    from metst_edge import _native
+
+    about = {
+        "processor": processor(),
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "simd": f"{_native.simd_path()} (of {' '.join(_native.simd_paths())})",
+    }
+    for package in PACKAGES:
+        try:
+            about[package] = version(package)
+        except PackageNotFoundError:
+            about[package] = "not installed"
+    return about
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def show(title: str, rows: list[dict[str, Any]], name: str, save: bool) -> None:
+    """Print rows of equal keys as a table and, with ``save``, write them down with the machine's description.
+
+    Args:
+        title: what was measured, and under which conditions.
+        rows: column -> value; the keys are the headings, units included.
+        name: of the benchmark, for the file names.
+        save: whether to write results/DATE-NAME.json and .md.
+    """
+    header = list(rows[0])
+    table = Table(*header, title=f"{title}, {processor()}")
+    for row in rows:
+        table.add_row(*map(_text, row.values()))
+    Console(width=None if Console().is_terminal else 140).print(table)
+    if not save:
+        return
+    date, about = datetime.date.today().isoformat(), machine()
+    lines = [f"# {title}, {date}", "", *(f"- {key}: {value}" for key, value in about.items()), ""]
+    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(map(_text, row.values())) + " |" for row in rows]
+    FOLDER.mkdir(exist_ok=True)
+    content = {"title": title, "date": date, "machine": about, "rows": rows}
+    (FOLDER / f"{date}-{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (FOLDER / f"{date}-{name}.md").write_text("\n".join(lines) + "\n")
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
