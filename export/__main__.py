@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             checkpoint = load_checkpoint(options.checkpoint)
             network = checkpoint.network
             meta = checkpoint.meta | ({"name": options.name} if options.name else {})
+            meta["metrics"] = {**(meta.get("metrics") or {}), **_metrics(options.metrics)}
             description = Description.from_meta(meta, name=options.out.name)
         else:
             network = load_published(options.checkpoint, options.model)
@@ -51,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to make")
         verb.add_argument("--name", help="name of the bundle (default: the checkpoint's own, or that of DIR)")
         verb.add_argument("--force", action="store_true", help="replace the bundle at DIR")
+    own.add_argument(
+        "--metrics",
+        metavar="NAME=FILE",
+        action="append",
+        default=[],
+        help="put a JSON file, such as `training evaluate` writes, into the manifest and the model card; may be repeated",
+    )
     upstream.add_argument("--model", choices=sorted(MODELS), required=True, help="which published network it is")
     upstream.add_argument("--trained-on", choices=sorted(PUBLISHED), help="sets fps, k and k_p as published")
     upstream.add_argument("--fps", type=float, help="frame rate of the training data")
@@ -64,6 +74,20 @@ def _parser() -> argparse.ArgumentParser:
         help="measure features exactly as the published code does (default), which its weights expect",
     )
     return parser
+
+
+def _metrics(named: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=FILE pairs: name -> what the file holds."""
+    read = {}
+    for each in named:
+        name, separator, file = each.partition("=")
+        if not (name and separator and file):
+            raise ExportError(f"--metrics: expected NAME=FILE, got {each!r}")
+        try:
+            read[name] = json.loads(Path(file).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ExportError(f"--metrics: expected a JSON file, {file} cannot be read ({error})") from error
+    return read
 
 
 def _published(options: argparse.Namespace) -> Description:

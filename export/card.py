@@ -25,9 +25,11 @@ figures above say so for video like yours.
 
 ## What goes in and comes out
 
-- In: {channels} channels of facial motion (`{roi_set}` regions{compat}) at {fps:g} frames a second, in
-windows of {k} frames. - Out: a spotting score from 0 to 1 and {classes} emotion logits ({labels}) for every
-frame. - Neither is a probability of being right. Typical half duration assumed by the decoder: {k_p} frames.
+- In: {channels} channels of facial motion (`{roi_set}` regions{compat}) at {fps:g} frames a second, in windows of
+  {k} frames.
+- Out: a spotting score from 0 to 1 and {classes} emotion logits ({labels}) for every frame. Neither is a probability
+  of being right.
+- Typical half duration assumed by the decoder: {k_p} frames.
 
 ## What it is for
 

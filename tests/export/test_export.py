@@ -89,6 +89,22 @@ def test_a_card_without_figures_says_that_nothing_was_measured(network, out, tmp
     assert Bundle.load(out).name == "bundle"
 
 
+def test_figures_measured_later_are_put_beside_those_of_the_checkpoint(checkpoint, out, tmp_path):
+    figures = tmp_path / "figures.json"
+    figures.write_text('{"per_minute": 2.5}')
+    assert main(["bundle", str(checkpoint), "--out", str(out), "--metrics", f"false_alarms={figures}"]) == 0
+    metrics = json.loads((out / "manifest.json").read_text())["metrics"]
+    assert metrics["false_alarms"] == {"per_minute": 2.5} and len(metrics) > 1
+    assert "- false alarms:\n  - per minute: 2.5" in (out / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("metrics, words", [("figures.json", "expected NAME=FILE"), ("a=none.json", "none.json")])
+def test_figures_that_cannot_be_read_are_refused(checkpoint, out, capsys, metrics, words):
+    assert main(["bundle", str(checkpoint), "--out", str(out), "--metrics", metrics]) == 1
+    assert words in capsys.readouterr().err
+    assert left_behind(out) == []
+
+
 def test_an_export_is_the_same_every_time(checkpoint, out, tmp_path):
     for path in (out, tmp_path / "again"):
         assert main(["bundle", str(checkpoint), "--out", str(path)]) == 0
