@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=FILE",
         action="append",
         default=[],
-        help="put a JSON file, such as `training evaluate` writes, into the manifest and the model card; may be repeated",
+        help="put a JSON file, such as `training evaluate` writes, into manifest and model card; may be repeated",
     )
     upstream.add_argument("--model", choices=sorted(MODELS), required=True, help="which published network it is")
     upstream.add_argument("--trained-on", choices=sorted(PUBLISHED), help="sets fps, k and k_p as published")
