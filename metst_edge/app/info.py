@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,12 +24,12 @@ def show(console: Console, bundle: Bundle) -> None:
         "emotions": ", ".join(bundle.labels),
         "time": f"{bundle.fps:g} frames per second, windows of {bundle.k}, look-ahead {bundle.look_ahead} frames",
         "interval": f"peak ± {bundle.k_p} frames",
-        "decoding": _pairs(bundle.decode),
+        "decoding": ", ".join(_lines(bundle.decode)),
         "format": str(manifest["format_version"]),
     }
-    for name in ("training", "parity"):
-        if isinstance(manifest.get(name), dict):
-            rows[name] = _pairs(manifest[name])
+    for name in ("training", "licence", "metrics", "parity"):
+        if manifest.get(name):
+            rows[name] = "\n".join(_lines(manifest[name]))
     for name, value in rows.items():
         table.add_row(name, value)
     for name, entry in manifest["files"].items():
@@ -36,8 +37,25 @@ def show(console: Console, bundle: Bundle) -> None:
     console.print(table)
 
 
-def _pairs(values: object, depth: int = 0) -> str:
-    if not isinstance(values, dict):
-        return f"{values:.3g}" if isinstance(values, float) else str(values)
-    lines = [f"{name}: {_pairs(value, depth + 1)}" for name, value in values.items()]
-    return "\n".join(lines) if depth == 0 else "; ".join(lines)
+def _lines(value: Any, indent: str = "") -> Iterator[str]:
+    """Yield a JSON value as lines: a nested object indented below its name, a plain list on one line."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if isinstance(item, Mapping) or _holds_objects(item):
+                yield f"{indent}{name}:"
+                yield from _lines(item, indent + "  ")
+            else:
+                yield f"{indent}{name}: {_plain(item)}"
+    elif _holds_objects(value):
+        for item in value:
+            yield indent + ", ".join(f"{name} {_plain(part)}" for name, part in item.items())
+    else:
+        yield indent + _plain(value)
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, Mapping) for item in value)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,404 @@
+"""Facial action units as displacement fields of the skin, and the emotion a combination of them tells of.
+
+Directions and places are those of the Facial Action Coding System (P. Ekman, W. Friesen, J. Hager: FACS, the
+manual and the Investigator's Guide, 2002). How far each point moves relative to the action's strongest point
+is this file's own reading of them, measured on nobody. Knows landmarks and fields only; nothing of time or
+pictures.
+
+The face frame: origin at the middle of the inner eye corners, x along the line from the one to the other
+(towards the picture's right), y down, unit g = half the distance between them. "Left" is the picture's left,
+as in the 68-point
+scheme: landmarks 17-21 and 36-41.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+EMOTIONS = ("negative", "positive", "surprise", "others", "neutral")
+"""Label order of the models; the last is no micro-expression at all."""
+
+MIRROR = (
+    *(16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+    *(26, 25, 24, 23, 22, 21, 20, 19, 18, 17),
+    *(27, 28, 29, 30, 35, 34, 33, 32, 31),
+    *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+    *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55),
+    *(64, 63, 62, 61, 60, 67, 66, 65),
+)
+"""The landmark on the other side of the face, of each of the 68."""
+
+Move = tuple[float, float]
+"""Displacement of a point, outward (away from the midline) and up, relative to the strongest point's."""
+
+# Points: a landmark of the left side or the midline, or one of the named skin points of `skin_points`.
+# fmt: off
+_ACTIONS: dict[str, tuple[str, dict[int | str, Move]]] = {
+    "AU1": (
+        "inner brow raised (frontalis, medial part); skin in the middle of the forehead follows",
+        {
+            21: (-0.05, 1.0), 20: (0, 0.75), 19: (0, 0.3), "glabella": (0, 0.5), "forehead": (0, 0.5),
+            "lid fold": (0, 0.2),
+        },
+    ),
+    "AU2": (
+        "outer brow raised (frontalis, lateral part); lateral part of the lid fold follows",
+        {
+            17: (0.1, 0.85), 18: (0.05, 1.0), 19: (0, 0.75), 20: (0, 0.25), "temple forehead": (0, 0.6),
+            "lid fold": (0, 0.35),
+        },
+    ),
+    "AU4": (
+        "brow lowered and drawn together (corrugator, depressor supercilii, procerus)",
+        {
+            21: (-0.6, -0.8), 20: (-0.5, -0.85), 19: (-0.3, -0.65), 18: (-0.15, -0.4), 17: (-0.05, -0.25),
+            "glabella": (0, -0.6), "forehead": (-0.2, -0.35), "lid fold": (-0.1, -0.45),
+        },
+    ),
+    "AU5": ("upper lid raised (levator palpebrae)", {37: (0, 1.0), 38: (0, 1.0), "lid fold": (0, 0.35)}),
+    "AU6": (
+        "cheek raised, skin drawn towards the eye from the temple, outer brow lowered (orbicularis oculi, outer part)",
+        {
+            "cheek": (-0.1, 1.0), "outer cheek": (-0.3, 0.8), "temple": (-0.6, 0.05), "furrow": (0, 0.35),
+            41: (0, 0.45), 40: (0, 0.35), 36: (-0.2, 0), 17: (-0.1, -0.25), 18: (0, -0.15),
+        },
+    ),
+    "AU7": (
+        "lower lid raised and drawn inward, upper lid slightly lowered (orbicularis oculi, inner part)",
+        {41: (-0.2, 1.0), 40: (-0.2, 0.9), 37: (0, -0.35), 38: (0, -0.35), "under eye": (-0.2, 0.5)},
+    ),
+    "AU9": (
+        "nose wrinkled: its wings and sides and the upper lip pulled up, inner brows lowered "
+        "(levator labii superioris alaeque nasi)",
+        {
+            31: (0.1, 1.0), 32: (0, 0.6), "nose side": (-0.1, 0.9), "furrow": (0, 0.7), "cheek": (-0.1, 0.5),
+            50: (0, 0.55), 49: (0, 0.45), 51: (0, 0.45), 33: (0, 0.4), "glabella": (0, -0.45),
+            21: (-0.25, -0.45),
+            20: (-0.15, -0.3), 40: (0, 0.2),
+        },
+    ),
+    "AU10": (
+        "upper lip raised, its centre straight up; infraorbital triangle pushed up, nose wings raised and widened "
+        "(levator labii superioris)",
+        {
+            50: (0, 1.0), 51: (0, 0.85), 49: (0.05, 0.75), 61: (0, 0.9), 62: (0, 0.8), "furrow": (0.1, 0.75),
+            31: (0.2, 0.4), "cheek": (0, 0.4), 48: (0, 0.15), 33: (0, 0.1),
+        },
+    ),
+    "AU12": (
+        "lip corners pulled outward and up, furrow deepened, infraorbital triangle raised (zygomatic major)",
+        {
+            48: (0.72, 0.7), 60: (0.68, 0.66), 49: (0.4, 0.45), 59: (0.35, 0.3), 50: (0.1, 0.15),
+            58: (0.1, 0.1),
+            "furrow": (0.4, 0.5), "cheek": (0.15, 0.5), "beyond corner": (0.35, 0.45),
+            "outer cheek": (0.15, 0.35),
+            31: (0.25, 0.15),
+        },
+    ),
+    "AU14": (
+        "lip corners tightened and drawn somewhat in, the skin beyond them too, that of the chin up (buccinator)",
+        {
+            48: (-0.7, 0.1), 60: (-0.6, 0.1), "beyond corner": (-1.0, 0.1), 49: (-0.3, 0), 59: (-0.25, 0.3),
+            "furrow": (-0.25, -0.1), "marionette": (-0.2, 0.4),
+        },
+    ),
+    "AU15": (
+        "lip corners pulled down (depressor anguli oris)",
+        {
+            48: (0.1, -1.0), 60: (0.1, -0.9), 49: (0.05, -0.4), 59: (0.1, -0.5), 58: (0.05, -0.2),
+            "beyond corner": (0, -0.5), "furrow": (0, -0.3), "marionette": (0, -0.6),
+        },
+    ),
+    "AU17": (
+        "chin boss and lower lip pushed up (mentalis)",
+        {
+            57: (0, 0.85), 58: (0, 0.8), 59: (0, 0.5), 66: (0, 0.8), 67: (0, 0.8), "chin": (0, 1.0),
+            "marionette": (0, 0.3),
+        },
+    ),
+    "AU20": (
+        "lips stretched sideways (risorius with platysma), corners slightly down",
+        {
+            48: (1.0, -0.15), 60: (0.95, -0.15), 49: (0.55, -0.05), 59: (0.6, -0.15), 50: (0.2, 0),
+            58: (0.25, -0.1),
+            "beyond corner": (0.7, -0.1), "furrow": (0.3, -0.05), "marionette": (0.4, -0.2),
+        },
+    ),
+    "AU23": (
+        "lips tightened (orbicularis oris): red parts narrower, corners drawn slightly in",
+        {
+            51: (0, -0.55), 50: (-0.05, -0.6), 49: (-0.3, -0.35), 61: (0, -0.4), 62: (0, -0.4), 48: (-0.5, 0),
+            60: (-0.5, 0), 59: (-0.3, 0.45), 58: (-0.1, 0.75), 57: (0, 0.8), 66: (0, 0.6), 67: (0, 0.6),
+        },
+    ),
+    "AU24": (
+        "lips pressed together (orbicularis oris), chin boss not pushed up",
+        {
+            51: (0, -0.85), 50: (0, -0.85), 49: (0, -0.5), 61: (0, -0.8), 62: (0, -0.8), 48: (-0.15, 0),
+            59: (0, 0.6), 58: (0, 0.95), 57: (0, 1.0), 66: (0, 0.9), 67: (0, 0.9), "chin": (0, 0.15),
+        },
+    ),
+    "AU25": (
+        "lips parted (depressor labii inferioris, or mentalis relaxed)",
+        {
+            57: (0, -1.0), 58: (0, -0.95), 59: (0, -0.5), 66: (0, -1.0), 67: (0, -1.0), "chin": (0, -0.35),
+            51: (0, 0.3), 50: (0, 0.25), 61: (0, 0.25), 62: (0, 0.3),
+        },
+    ),
+    # Used by speech only, never part of a micro-expression.
+    "open": (
+        "jaw dropped (AU26)",
+        {
+            57: (0, -1.0), 58: (0, -0.95), 59: (0, -0.65), 66: (0, -0.95), 67: (0, -0.95), 48: (-0.1, -0.35),
+            "chin": (0, -1.0), 8: (0, -1.0), 7: (0, -0.9), 6: (0, -0.75), "marionette": (0, -0.7),
+        },
+    ),
+    "pucker": (
+        "lip corners drawn to the middle (AU18)",
+        {
+            48: (-1.0, 0), 60: (-0.9, 0), 49: (-0.65, 0), 59: (-0.6, 0), 50: (-0.25, 0.1), 58: (-0.2, -0.1),
+            "beyond corner": (-0.6, 0), "furrow": (-0.2, -0.05), "marionette": (-0.3, 0.05),
+        },
+    ),
+}
+# fmt: on
+
+ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25)
+"""The action units that micro- and macro-expressions are made of."""
+
+UNILATERAL = frozenset({14})
+"""Action units that tell an emotion on one side of the face only (contempt)."""
+
+NAMES = tuple(_ACTIONS)
+"""Every action that has a field: the action units as "AU<n>", and the two of speech."""
+
+
+def _sets(*units: tuple[int, ...]) -> tuple[frozenset[int], ...]:
+    return tuple(frozenset(some) for some in units)
+
+
+# Combinations with the emotion they tell of. Two tables are held against each other: the prototypes and major
+# variants of the FACS Investigator's Guide (2002, table 10-1; EMFACS), and the objective classes of A.
+# Davison et al., "Objective classes for micro-facial expression recognition" (J. Imaging 2018), made from
+# EMFACS for real micro-expressions. Only what neither contradicts is in here; see `_AMBIGUOUS` for what was
+# left out. fmt: off
+_COMBINATIONS: dict[str, tuple[frozenset[int], ...]] = {
+    "negative": _sets(
+        (4,),
+        (4, 5),
+        (4, 7),
+        (4, 5, 7),
+        (4, 7, 23),
+        (4, 5, 7, 23),
+        (4, 5, 7, 24),  # anger
+        (9,),
+        (10,),
+        (9, 10),
+        (4, 9),
+        (7, 10),
+        (9, 17),
+        (10, 17),
+        (4, 7, 9),
+        (4, 7, 10),  # disgust
+        (15,),
+        (1, 4),
+        (1, 4, 15),
+        (1, 4, 15, 17),
+        (6, 15),
+        (15, 17),  # sadness
+        (20,),
+        (5, 20),
+        (1, 2, 4),
+        (1, 2, 4, 5),
+        (1, 2, 4, 20),
+        (1, 2, 4, 5, 20),
+        (1, 2, 4, 5, 20, 25),  # fear
+        (14,),  # contempt
+    ),
+    "positive": _sets((12,), (6, 12), (7, 12), (6, 7, 12), (12, 25), (6, 12, 25)),
+    "surprise": _sets((1, 2), (1, 2, 5), (1, 2, 25), (1, 2, 5, 25)),
+    # Mouth movements that neither table gives an emotion.
+    "others": _sets((17,), (24,), (23, 24), (17, 25)),
+}
+# fmt: on
+
+_AMBIGUOUS = {
+    frozenset({25}): "surprise in the objective classes, no emotion in EMFACS",
+    frozenset({17, 24}): "anger in the objective classes, no emotion in EMFACS without brows or lids",
+    frozenset({1}): "sadness in the objective classes, a part of surprise and fear in EMFACS",
+    frozenset({1, 2, 5, 20}): "surprise without AU 20, fear with AU 4 or without AU 1 and 2",
+}
+
+
+def combinations(emotion: str) -> tuple[frozenset[int], ...]:
+    """Return the sets of action units that tell of ``emotion`` and of no other."""
+    return _COMBINATIONS[emotion]
+
+
+def emotion_of(action_units: Iterable[int]) -> str:
+    """Return the emotion that a combination of action units tells of.
+
+    Args:
+        action_units: numbers of the action units, in any order.
+
+    Returns:
+        "negative", "positive", "surprise" or "others".
+
+    Raises:
+        ValueError: the sources disagree about the combination, or none of them has it.
+    """
+    units = frozenset(action_units)
+    for emotion, sets in _COMBINATIONS.items():
+        if units in sets:
+            return emotion
+    listed = "+".join(map(str, sorted(units))) or "no action unit"
+    if units in _AMBIGUOUS:
+        raise ValueError(f"expected a combination with one emotion, got {listed}: {_AMBIGUOUS[units]}")
+    raise ValueError(f"expected a combination of action units with a known emotion, got {listed}; see combinations()")
+
+
+def describe(name: str) -> str:
+    """Return what the action ``name`` does, in words."""
+    return _ACTIONS[name][0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceFrame:
+    """Where a face's own coordinates lie in a picture.
+
+    Attributes:
+        origin: float32 (2,), middle of the inner eye corners, pixels.
+        axes: float32 (2, 2), rows: unit vectors of x and y of the face in the picture.
+        g: half the distance of the inner eye corners, pixels.
+    """
+
+    origin: FloatArray
+    axes: FloatArray
+    g: float
+
+    @classmethod
+    def of(cls, landmarks: FloatArray) -> FaceFrame:
+        """Place the frame from 68 landmarks, float32 (68, 2), pixels."""
+        across = landmarks[42] - landmarks[39]
+        g = float(np.hypot(*across)) / 2
+        x = across / (2 * g)
+        axes = np.array([x, (-x[1], x[0])], np.float32)
+        return cls(((landmarks[39] + landmarks[42]) / 2).astype(np.float32), axes, g)
+
+    def to_face(self, points: FloatArray) -> FloatArray:
+        """Convert points (..., 2) from pixels to face coordinates."""
+        out: FloatArray = ((points - self.origin) @ self.axes.T / self.g).astype(np.float32)
+        return out
+
+    def to_picture(self, points: FloatArray) -> FloatArray:
+        """Convert points (..., 2) from face coordinates to pixels."""
+        out: FloatArray = (points @ self.axes * self.g + self.origin).astype(np.float32)
+        return out
+
+
+def skin_points(landmarks: FloatArray) -> dict[str, FloatArray]:
+    """Place points of the skin that have no landmark of their own.
+
+    Args:
+        landmarks: float32 (68, 2), face coordinates.
+
+    Returns:
+        Name -> float32 (2, 2): left and right point; both the same for a point on the midline.
+    """
+
+    def both(weights: dict[int, float], shift: Move = (0.0, 0.0)) -> FloatArray:
+        """A weighted mean of landmarks, shifted outward and up, and its mirror image."""
+        sides = []
+        for side in (-1, 1):
+            at = sum(w * landmarks[i if side < 0 else MIRROR[i]] for i, w in weights.items())
+            sides.append(at + np.array((side * shift[0], -shift[1])))
+        return np.array(sides, np.float32)
+
+    return {
+        "glabella": both({21: 0.5, 22: 0.5}),
+        "forehead": both({21: 0.6, 19: 0.4}, (0, 1.1)),
+        "temple forehead": both({18: 1}, (0, 1.0)),
+        "lid fold": both({19: 0.4, 20: 0.1, 37: 0.25, 38: 0.25}),
+        "temple": both({36: 1}, (0.8, 0)),
+        "under eye": both({40: 0.5, 41: 0.5}, (0, -0.45)),
+        "cheek": both({41: 0.45, 31: 0.25, 48: 0.3}),
+        "outer cheek": both({36: 0.5, 48: 0.5}, (0.45, 0)),
+        "nose side": both({39: 0.5, 31: 0.5}),
+        "furrow": both({31: 0.5, 48: 0.5}, (0.15, 0)),
+        "beyond corner": both({48: 1}, (0.8, 0)),
+        "marionette": both({48: 0.55, 6: 0.2, 8: 0.25}),
+        "chin": both({57: 0.5, 8: 0.5}),
+    }
+
+
+SPREAD = 0.5
+"""Standard deviation of a point's influence on the skin around it, in g: half a brow moves together."""
+
+STILL = 0.12
+"""Weight of unmoved skin against a point's influence: what makes a field fade out with distance."""
+
+FIRST_BROW = 17
+"""Landmarks before it follow the jaw's outline, where no action ends."""
+STILL_SPREAD = 0.3
+"""The same of a landmark that an action does not move, in g: the other lip, the nose, the eye below a brow."""
+
+
+def action_fields(landmarks: FloatArray, grid: FloatArray) -> dict[str, FloatArray]:
+    """Spread every action over the skin.
+
+    A point's displacement fades with distance as a Gaussian; where points compete, the weighted mean counts,
+    so no skin moves farther than the strongest point and fields are smooth everywhere.
+
+    Args:
+        landmarks: float32 (68, 2), pixels.
+        grid: float32 (..., 2), where the fields are wanted, pixels.
+
+    Returns:
+        Name of NAMES -> float32 (2, ..., 2): displacements of the left and the right half of the action, each
+        point's (dx, dy) in the picture's directions. Their sum is the whole action; its largest displacement
+        on the grid is 1.
+    """
+    frame = FaceFrame.of(landmarks)
+    own = frame.to_face(landmarks)
+    skin = skin_points(own)
+    at = frame.to_face(grid).reshape(-1, 2)
+    right_share = 1 / (1 + np.exp(-at[:, :1] / 0.2))
+
+    def places(point: int | str) -> FloatArray:
+        """Left and right place of a control point, face coordinates (2, 2)."""
+        if isinstance(point, str):
+            return skin[point]
+        return own[[point, MIRROR[point]]]
+
+    def influence(point: FloatArray, spread: float) -> FloatArray:
+        away = at - point
+        out: FloatArray = np.exp(np.einsum("ij,ij->i", away, away) / (-2 * spread**2)).astype(np.float32)
+        return out
+
+    fields = {}
+    for name, (_, moves) in _ACTIONS.items():
+        total = np.zeros_like(at)
+        weight = np.full(len(at), STILL, np.float32)
+        moved = {p for point in moves if isinstance(point, int) for p in (point, MIRROR[point])}
+        for place in own[[i for i in range(FIRST_BROW, len(own)) if i not in moved]]:
+            weight += influence(place, STILL_SPREAD)
+        for point, (outward, up) in moves.items():
+            pair = places(point)
+            # A midline point is its own mirror image: once only, and it cannot move outward.
+            midline = np.allclose(pair[0], pair[1])
+            for side, place in zip((-1, 1), pair[:1] if midline else pair, strict=False):
+                near = influence(place, SPREAD)
+                weight += near
+                total += near[:, None] * np.array((0 if midline else side * outward, -up), np.float32)
+        field = total / weight[:, None]
+        field /= np.sqrt(np.einsum("ij,ij->i", field, field).max())
+        field = field @ frame.axes
+        halves = np.stack([field * (1 - right_share), field * right_share]).astype(np.float32)
+        fields[name] = halves.reshape(2, *grid.shape)
+    return fields

@@ -1,0 +1,208 @@
+"""Training data in volume: feature windows drawn from timelines and the calibration, without a picture.
+
+A window is what `metst_edge.flow.window_features` would give for a rendered clip, to within the calibration:
+flow at points is the sum of every movement's response, less that of the window's first frame; channels are
+its largest vectors' mean, less the head's motion, plus noise. A thousand times faster than rendering.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from metst_edge.face import ROI_SETS
+from training.synthesis.calibration import (
+    ALL_POINTS,
+    BASIS,
+    SLOW,
+    Calibration,
+    channel_values,
+    expand,
+    window_starts,
+)
+from training.synthesis.face_actions import EMOTIONS
+from training.synthesis.timeline import Rates, Timeline, TruthEvent, draw_timeline
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+PER_TIMELINE = 40
+"""Windows that share one person and one course of movements: about as many as half a minute holds."""
+
+NEUTRAL = EMOTIONS.index("neutral")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureClip:
+    """One clip as the network sees it.
+
+    Attributes:
+        windows: float32 (C, T_w) each, starting at 0, h, 2h, ... (h = k // 2), the last ones shorter than k.
+        frames: length of the clip.
+        fps: frames per second.
+        truth: its micro-expressions, in order.
+    """
+
+    windows: list[FloatArray]
+    frames: int
+    fps: float
+    truth: tuple[TruthEvent, ...]
+
+
+def frame_labels(truth: tuple[TruthEvent, ...], frames: int) -> tuple[FloatArray, IntArray]:
+    """Label every frame: y float32 (n,), 1 on onset+1 .. offset-1; class int64 (n,), else neutral."""
+    y = np.zeros(frames, np.float32)
+    label = np.full(frames, NEUTRAL, np.int64)
+    for event in truth:
+        y[event.onset + 1 : event.offset] = 1
+        label[event.onset + 1 : event.offset] = EMOTIONS.index(event.emotion)
+    return y, label
+
+
+class FeatureGenerator:
+    """Draws labelled windows without end; the same seed gives the same ones.
+
+    Args:
+        seed: of everything.
+        roi_set: "metst" (10 channels) or "metst_plus" (36).
+        fps: frames per second of the model.
+        k: frames of a window.
+        calibration: the committed one if not given.
+
+    Example:
+        >>> features, y, label = FeatureGenerator(0).windows(256)   # (256, 10, 30), (256, 30), (256, 30)
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        roi_set: str = "metst",
+        fps: float = 30.0,
+        k: int = 30,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.roi_set = roi_set
+        self.fps = fps
+        self.k = k
+        self._rng = np.random.default_rng(seed)
+        self._calibration = calibration or Calibration.load()
+        rois = ROI_SETS[roi_set]
+        everything = ROI_SETS["metst_plus"]
+        rows = np.array([everything.index(roi) for roi in rois])
+        self._channels = (2 * rows[:, None] + (0, 1)).reshape(-1)
+        picked = self._calibration.correlation[:, self._channels][:, :, self._channels]
+        # Made positive definite after rounding; the diagonal is 1.
+        self._mixing = np.linalg.cholesky(picked + 0.02 * np.eye(len(self._channels))).astype(np.float32)
+
+    def windows(self, n: int, positive_fraction: float | None = 0.5) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Draw ``n`` windows that begin anywhere, in the midst of a movement too.
+
+        Args:
+            n: how many.
+            positive_fraction: share of windows with at least one frame of a micro-expression; None takes them
+                as they come.
+
+        Returns:
+            features float32 (n, C, k), pixels of the 320 px crop, column 0 zero; y float32 (n, k), 1 on
+            onset+1 .. offset-1; label int64 (n, k), 0 negative, 1 positive, 2 surprise, 3 others, 4 neutral.
+
+        Raises:
+            ValueError: ``n`` below 1 or a fraction outside 0 to 1.
+        """
+        if n < 1 or (positive_fraction is not None and not 0 <= positive_fraction <= 1):
+            raise ValueError(f"expected n >= 1 and a fraction of 0 to 1, got {n} and {positive_fraction}")
+        positives = None if positive_fraction is None else round(n * positive_fraction)
+        quota = [0, n] if positives is None else [positives, n - positives]
+        features, ys, labels = [], [], []
+        while sum(quota) > 0:
+            timeline = draw_timeline(self._rng, max(round(30 * self.fps), 3 * self.k), self.fps, self._draw_rates())
+            y, label = frame_labels(timeline.truth, timeline.frames)
+            starts = self._rng.permutation(timeline.frames - self.k)
+            if positives is None:
+                taken = starts[: min(quota[1], PER_TIMELINE)]
+                quota[1] -= len(taken)
+            else:
+                counts = np.concatenate(((0,), np.cumsum(y)))
+                has = counts[starts + self.k] > counts[starts]
+                share = PER_TIMELINE * positives / n
+                # One at least of either kind, or a rare kind would never be complete.
+                with_one = starts[has][: min(quota[0], max(1, round(share)))]
+                without = starts[~has][: min(quota[1], max(1, round(PER_TIMELINE - share)))]
+                quota[0] -= len(with_one)
+                quota[1] -= len(without)
+                taken = np.concatenate((with_one, without))
+            if len(taken):
+                span = taken[:, None] + np.arange(self.k)
+                features.append(self._features(timeline, span))
+                ys.append(y[span])
+                labels.append(label[span])
+        order = self._rng.permutation(n)
+        return np.concatenate(features)[order], np.concatenate(ys)[order], np.concatenate(labels)[order]
+
+    def clip(self, seconds: float, rates: Rates | None = None) -> FeatureClip:
+        """Draw the windows of one clip, in order and overlapping by half, for decoding."""
+        timeline = draw_timeline(self._rng, round(seconds * self.fps), self.fps, rates or Rates())
+        starts = np.array(window_starts(timeline.frames, self.k))
+        # Beyond the end nothing moves any more; those frames are cut off again.
+        span = np.minimum(starts[:, None] + np.arange(self.k), timeline.frames - 1)
+        whole = self._features(timeline, span)
+        windows = [w[:, : timeline.frames - s] for w, s in zip(whole, starts, strict=True)]
+        return FeatureClip(windows, timeline.frames, self.fps, timeline.truth)
+
+    def _draw_rates(self) -> Rates:
+        """Draw what kind of half minute it is: from a resting face to a busy one."""
+        rng = self._rng
+
+        def some(most: float, never: float) -> float:
+            return 0.0 if rng.uniform() < never else float(rng.uniform(0, most))
+
+        return Rates(
+            micro=float(rng.uniform(15, 40)),
+            blinks=some(40, 0.1),
+            speech=some(8, 0.4),
+            macros=some(14, 0.25),
+            head_moves=some(10, 0.3),
+            drift=some(2.0, 0.1),
+            micro_pixels=(0.35, 3.2),
+        )
+
+    def _features(self, timeline: Timeline, span: IntArray) -> FloatArray:
+        """Measure windows of one timeline on a person drawn at random: frames (n, k) to (n, C, k)."""
+        responses, deviations = self._person()
+        flow = np.tensordot(responses, expand(timeline.tracks), ((0,), (0,)))
+        anchored = flow[..., span] - flow[..., span[:, :1]]
+        values = np.moveaxis(channel_values(anchored, self.roi_set), 0, 1)
+        out: FloatArray = (values + self._noise(deviations, len(span))).astype(np.float32)
+        out[..., 0] = 0
+        return out
+
+    def _person(self) -> tuple[FloatArray, FloatArray]:
+        """Draw responses (len(BASIS), ALL_POINTS, 2) and noise (3, C) between two calibrated persons."""
+        rng, known = self._rng, self._calibration
+        one, other = rng.integers(known.persons, size=2)
+        share = rng.uniform(0, 0.5)
+        responses = (1 - share) * known.responses[one] + share * known.responses[other]
+        # No two faces move alike: every movement, and every place, follows a little more or less.
+        responses *= np.exp(rng.normal(0, 0.15, (len(BASIS), 1, 1))).astype(np.float32)
+        responses *= np.exp(rng.normal(0, 0.12, (1, ALL_POINTS, 1))).astype(np.float32)
+        noise = np.sqrt((1 - share) * known.noise[one] ** 2 + share * known.noise[other] ** 2)
+        return responses.astype(np.float32), (noise * np.exp(rng.normal(0, 0.3)))[:, self._channels]
+
+    def _noise(self, deviations: FloatArray, n: int) -> FloatArray:
+        """Draw noise for ``n`` windows: float32 (n, C, k)."""
+        rng, k = self._rng, self.k
+        shape = (n, len(self._channels))
+        anchor = rng.standard_normal((*shape, 1), np.float32)
+        quick = rng.standard_normal((*shape, k), np.float32)
+        slow = rng.standard_normal((*shape, k), np.float32)
+        slow[..., 1:] *= np.float32(np.sqrt(1 - SLOW**2))
+        for t in range(1, k):
+            slow[..., t] += SLOW * slow[..., t - 1]
+        total = np.zeros((*shape, k), np.float32)
+        for kind, deviation, mixing in zip((anchor, slow, quick), deviations, self._mixing, strict=True):
+            total += deviation[:, None] * np.einsum("cd,ndt->nct", mixing, kind)
+        # Some windows begin on a worse frame than others.
+        out: FloatArray = total * np.exp(rng.normal(0, 0.3, (n, 1, 1))).astype(np.float32)
+        return out

@@ -1,0 +1,428 @@
+"""Frames of a portrait that moves as a timeline says, seen by a camera with noise and compression.
+
+A frame's pixel x shows the portrait at p - d(p), where p is x with the head's motion taken back and d the
+displacement of the skin: for the small d of micro-expressions that is the skin at p moved by d. Lids are
+drawn over the eyeball instead, which does not move with them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metst_edge.face.crop import CROP_SIZE
+from training.synthesis.face_actions import NAMES, FaceFrame, action_fields
+from training.synthesis.portrait import MARGIN, Portrait
+from training.synthesis.timeline import (
+    HEAD,
+    MODERATE,
+    SIDES,
+    TRACK,
+    Distractor,
+    Rates,
+    Timeline,
+    TruthEvent,
+    draw_timeline,
+)
+
+FloatArray = npt.NDArray[np.float32]
+Image = npt.NDArray[np.uint8]
+
+STEP = 4
+"""Pixels between the points on which movement is computed; between them it is interpolated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """How frames are seen.
+
+    Attributes:
+        noise: standard deviation of the sensor's noise in gray levels, independent from frame to frame.
+        jpeg: quality of every frame's compression, 1 to 100; None for none.
+        crf: H.264 constant rate factor of the whole clip; None for none. ``write_clip`` compresses anyway.
+    """
+
+    noise: float = 1.5
+    jpeg: int | None = None
+    crf: int | None = None
+
+
+CAMERA = Camera()
+
+
+def draw_camera(rng: np.random.Generator) -> Camera:
+    """Draw a camera: good light to poor; raw, or compressed by a web camera (JPEG) or a recorder (H.264)."""
+    noise = float(np.exp(rng.uniform(np.log(0.4), np.log(3.0))))
+    kind = rng.uniform()
+    if kind < 0.25:
+        return Camera(noise)
+    if kind < 0.5:
+        return Camera(noise, jpeg=int(rng.integers(70, 96)))
+    return Camera(noise, crf=int(rng.integers(17, 29)))
+
+
+class Sensor:
+    """Puts a camera's noise and JPEG compression on frames, one after the other.
+
+    Args:
+        camera: its H.264 compression is not done here: that takes the whole clip.
+        size: height and width of the frames.
+        rng: of the noise.
+    """
+
+    _SPARE = 64
+
+    def __init__(self, camera: Camera, size: tuple[int, int], rng: np.random.Generator) -> None:
+        self._camera = camera
+        self._rng = rng
+        height, width = size
+        # Noise is cut from a larger sheet at random places: independent to the eye of any flow, and ten times
+        # faster.
+        shape = (height + self._SPARE, width + self._SPARE)
+        # Behind a Bayer mosaic part of the noise is common to the colours.
+        sheet = 0.8 * rng.standard_normal((*shape, 3), np.float32) + 0.6 * rng.standard_normal((*shape, 1), np.float32)
+        self._sheet = np.float32(camera.noise) * sheet
+
+    def __call__(self, clean: Image) -> Image:
+        """Return uint8 (H, W, 3) as the camera gives it."""
+        import cv2
+
+        out = clean
+        if self._camera.noise:
+            height, width = clean.shape[:2]
+            dy, dx = self._rng.integers(0, self._SPARE, 2)
+            noisy = clean + self._sheet[dy : dy + height, dx : dx + width]
+            out = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+        if self._camera.jpeg is not None:
+            _, coded = cv2.imencode(".jpg", out, (cv2.IMWRITE_JPEG_QUALITY, self._camera.jpeg))
+            out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A rendered clip.
+
+    Attributes:
+        frames: uint8 (n, H, W, 3), BGR.
+        fps: frames per second.
+        truth: its micro-expressions, in order.
+        distractors: everything else that happens in it.
+        source: the portrait.
+    """
+
+    frames: Image
+    fps: float
+    truth: tuple[TruthEvent, ...]
+    distractors: tuple[Distractor, ...] = ()
+    source: str = ""
+
+
+class Renderer:
+    """Draws one portrait in any pose.
+
+    Args:
+        portrait: whom.
+
+    Attributes:
+        pixel: pixels of the frames that make one pixel of the 320 px crop.
+    """
+
+    def __init__(self, portrait: Portrait) -> None:
+        self._image = portrait.image
+        self._frame = portrait.frame
+        self.pixel = 9 * self._frame.g / CROP_SIZE
+        self.size = portrait.size
+        height, width = self.size
+        total = np.array((height, width)) + 2 * MARGIN
+        # Point (i, j) of the coarse grid lies in the middle of its STEP x STEP pixels, as cv2.resize has it.
+        rows, columns = ((np.arange(-(-n // STEP)) + 0.5) * STEP - 0.5 for n in total)
+        grid = np.stack(np.meshgrid(columns, rows), -1).astype(np.float32)
+        fields = action_fields(portrait.landmarks, grid)
+        # (actions x sides, h * w * 2), in pixels of the frames per pixel of the crop.
+        self._fields = np.stack([fields[name][side] for name in NAMES for side in range(2)]) * np.float32(self.pixel)
+        self._grid = grid
+        # One point more on each side than the frame has, so that interpolation never reaches the grid's end.
+        cells = [-(-n // STEP) + 2 for n in self.size]
+        rows, columns = ((np.arange(n) - 0.5) * STEP - 0.5 for n in cells)
+        self._canvas = np.stack(np.meshgrid(columns, rows), -1).astype(np.float32) + MARGIN
+        self._depth = _depth(self._frame, self._canvas)
+        self._lids = [_Lid(portrait.landmarks, self._frame, side) for side in range(2)]
+
+    def draw(self, tracks: FloatArray) -> Image:
+        """Draw one frame.
+
+        Args:
+            tracks: float32 (len(TRACKS),), one column of a timeline.
+
+        Returns:
+            uint8 (H, W, 3), BGR, free of noise.
+        """
+        import cv2
+
+        height, width = self.size
+        positions = self._positions(tracks)
+        enlarged = cv2.resize(positions, None, fx=STEP, fy=STEP, interpolation=cv2.INTER_LINEAR)
+        source = np.ascontiguousarray(enlarged[STEP : STEP + height, STEP : STEP + width])
+        out: Image = cv2.remap(self._image, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        for side, lid in zip(SIDES, self._lids, strict=True):
+            closed = float(tracks[TRACK[f"blink {side}"]])
+            if closed > 0.01:
+                lid.close(out, self._image, source, min(closed, 1.0))
+        gain, gamma = float(tracks[TRACK["gain"]]), float(tracks[TRACK["gamma"]])
+        if gain or gamma:
+            # Kept as float until the noise is on would be truer; at noise of a level and more it makes no
+            # difference.
+            levels = 255 * (np.arange(256) / 255) ** np.exp(gamma) * np.exp(gain)
+            out = cv2.LUT(out, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+        return out
+
+    def _positions(self, tracks: FloatArray) -> FloatArray:
+        """Where in the portrait the coarse points of the frame come from."""
+        import cv2
+
+        tx, ty, roll, scale, yaw, pitch = (float(tracks[TRACK[name]]) for name in HEAD)
+        # The head turns and grows about a point between eyes and mouth.
+        centre = self._frame.to_picture(np.array((0, 1.5), np.float32))
+        angle, factor = np.radians(roll), 1 / (1 + scale / 100)
+        back = factor * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        shift = centre + self.pixel * np.array((tx, ty))
+        p = (self._canvas - shift.astype(np.float32)) @ back.T.astype(np.float32) + centre
+        turn = np.radians((yaw, pitch)).astype(np.float32) * np.float32(self._frame.g)
+        p -= self._depth[..., None] * turn
+        p = p.astype(np.float32)
+        amounts = tracks[: 2 * len(NAMES)]
+        active = np.flatnonzero(amounts)
+        if len(active):
+            field = np.tensordot(amounts[active], self._fields[active], 1)
+            p -= cv2.remap(field, (p + 0.5) / STEP - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        out: FloatArray = p
+        return out
+
+
+def _depth(frame: FaceFrame, points: FloatArray) -> FloatArray:
+    """Distance in g of the face's surface from its axes, float32 (h, w): roughly an ellipsoid with a nose.
+
+    Away from the head it fades to zero smoothly: the background does not turn.
+    """
+    x, y = np.moveaxis(frame.to_face(points), -1, 0)
+    head = 5.0 * np.exp(-0.5 * ((x / 4.5) ** 2 + ((y - 1.2) / 5.5) ** 2))
+    nose = 1.0 * np.exp(-0.5 * ((x / 0.7) ** 2 + ((y - 1.7) / 0.9) ** 2))
+    out: FloatArray = (head + nose).astype(np.float32)
+    return out
+
+
+LASHES = 0.2
+"""Height in g of the dark strip at the upper lid's edge."""
+
+
+class _Lid:
+    """One upper lid: its skin between fold and edge is stretched down over the eye."""
+
+    def __init__(self, landmarks: FloatArray, frame: FaceFrame, side: int) -> None:
+        self._frame = frame
+        own = frame.to_face(landmarks)
+        upper, lower = (((36, 37, 38, 39), (36, 41, 40, 39)), ((42, 43, 44, 45), (42, 47, 46, 45)))[side]
+        self._left, self._right = own[upper[0], 0], own[upper[-1], 0]
+        # A parabola through the corners and between the two points of each edge.
+        self._upper = self._edge(own[list(upper)])
+        self._lower = self._edge(own[list(lower)])
+        brow = own[17:22, 1] if side == 0 else own[22:27, 1]
+        # The fold lies well below the brow's hair, whose upper edge the landmarks follow.
+        self._fold = min(0.45, 0.5 * float(own[list(upper)[1:3], 1].mean() - brow.mean()))
+
+    @staticmethod
+    def _edge(points: FloatArray) -> tuple[float, float, float]:
+        """Fit an edge: left end and slope of the line through the corners, height of the arch over it."""
+        (x0, y0), (x1, y1) = points[0], points[-1]
+        slope = (y1 - y0) / (x1 - x0)
+        u = (points[1:3, 0] - x0) / (x1 - x0)
+        arch = 4 * u * (1 - u)
+        over = points[1:3, 1] - (y0 + slope * (points[1:3, 0] - x0))
+        return float(y0), float(slope), float(arch @ over / (arch @ arch))
+
+    def _height(self, edge: tuple[float, float, float], x: FloatArray) -> FloatArray:
+        start, slope, height = edge
+        u = (x - self._left) / (self._right - self._left)
+        out: FloatArray = start + slope * (x - self._left) + height * np.clip(4 * u * (1 - u), 0, None)
+        return out
+
+    def close(self, out: Image, image: Image, source: FloatArray, closed: float) -> None:
+        """Draw the lid onto a frame.
+
+        Args:
+            out: uint8 (H, W, 3), changed in place.
+            image: uint8 (.., .., 3), the portrait.
+            source: float32 (H, W, 2), the portrait's point that each pixel shows.
+            closed: share of the eye that is covered, 0 to 1.
+        """
+        import cv2
+
+        corners = np.array(((self._left, self._upper[0] - 1.2), (self._right, self._lower[0] + 1.0)), np.float32)
+        low, high = np.sort(self._frame.to_picture(corners), axis=0) + np.array(((-8,), (8,)))
+        inside = (source > low).all(-1) & (source < high).all(-1)
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        if not len(rows) or not len(columns):
+            return
+        part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        at = self._frame.to_face(source[part])
+        x, y = at[..., 0], at[..., 1]
+        top = self._height(self._upper, x)
+        aperture = np.maximum(self._height(self._lower, x) - top, 0)
+        edge = top + closed * aperture
+        # The fold's height fades towards the corners so that skin beside the eye stays where it is.
+        taper = np.clip(aperture / max(float(aperture.max()), 1e-3), 0, 1) ** 0.5
+        fold = top - self._fold * taper
+        # The lashes travel with the edge as they are; only the skin above them is stretched.
+        skin = np.maximum(top - fold - LASHES * taper, 1e-3)
+        wide = skin + edge - top
+        lid_y = np.where(y - fold < wide, fold + (y - fold) * skin / wide, y - (edge - top))
+        lid_y = np.where(y > fold, np.minimum(lid_y, top), y)
+        lid = cv2.remap(
+            image,
+            self._frame.to_picture(np.stack((x, lid_y), -1).astype(np.float32)),
+            None,
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        # Covered where above the edge, blended over a pixel and a half; nothing beyond the corners.
+        soft = 1.5 / self._frame.g
+        cover = np.clip((edge - y) / soft + 0.5, 0, 1) * (y > fold) * (aperture > 0)
+        mixed = out[part] + cover[..., None] * (lid.astype(np.float32) - out[part])
+        out[part] = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+
+
+def render_frames(portrait: Portrait, timeline: Timeline, camera: Camera = CAMERA, seed: int = 0) -> Iterator[Image]:
+    """Render a timeline on a portrait, frame by frame: uint8 (H, W, 3), BGR.
+
+    Args:
+        portrait: whom; it also sets the frames' size.
+        timeline: what moves.
+        camera: how it is seen; H.264 is left to ``recompress`` and ``encode``.
+        seed: of the sensor's noise.
+    """
+    renderer = Renderer(portrait)
+    sensor = Sensor(camera, portrait.size, np.random.default_rng(seed))
+    for column in timeline.tracks.T:
+        yield sensor(renderer.draw(column))
+
+
+def render_timeline(portrait: Portrait, timeline: Timeline, camera: Camera = CAMERA, seed: int = 0) -> Clip:
+    """Render a timeline into memory, 0.5 MB per frame of 400x400; arguments as of ``render_frames``."""
+    frames = render_frames(portrait, timeline, camera, seed)
+    if camera.crf is None:
+        whole = np.empty((timeline.frames, *portrait.size, 3), np.uint8)
+        for place, frame in zip(whole, frames, strict=True):
+            place[:] = frame
+    else:
+        whole = recompress(frames, portrait.size, timeline.fps, camera.crf)
+    return Clip(whole, timeline.fps, timeline.truth, timeline.distractors, portrait.name)
+
+
+def render_clip(
+    portrait: Portrait,
+    seed: int,
+    seconds: float,
+    fps: float = 30.0,
+    rates: Rates = MODERATE,
+    camera: Camera = CAMERA,
+) -> Clip:
+    """Render a clip drawn from ``seed``: the same arguments give the same frames."""
+    timeline = draw_timeline(np.random.default_rng(seed), round(seconds * fps), fps, rates)
+    return render_timeline(portrait, timeline, camera, seed)
+
+
+def write_clip(clip: Clip, path: Path, crf: int = 23, extra: dict[str, Any] | None = None) -> Path:
+    """Write a clip as H.264 and its truth as JSON beside it.
+
+    Args:
+        clip: its frames have even height and width.
+        path: of the .mp4 file; the truth goes to the same name with .json.
+        crf: constant rate factor, 0 (lossless) to 51.
+        extra: more for the JSON object.
+
+    Returns:
+        The truth's path.
+
+    Raises:
+        ValueError: odd height or width, which H.264's usual colour format cannot hold.
+        RuntimeError: the encoder failed; its last words are in the message.
+    """
+    height, width = clip.frames.shape[1:3]
+    encode(clip.frames, (height, width), path, clip.fps, crf)
+    truth = {
+        "fps": clip.fps,
+        "frames": len(clip.frames),
+        "events": [asdict(event) for event in clip.truth],
+        "distractors": [asdict(other) for other in clip.distractors],
+        "source": clip.source,
+        **(extra or {}),
+    }
+    beside = path.with_suffix(".json")
+    beside.write_text(json.dumps(truth, indent=1) + "\n")
+    return beside
+
+
+def encode(frames: Iterable[Image], size: tuple[int, int], path: Path, fps: float, crf: int) -> None:
+    """Write frames, uint8 (H, W, 3) BGR, as an H.264 file with the encoder that imageio-ffmpeg carries.
+
+    Raises:
+        ValueError: odd height or width.
+        RuntimeError: the encoder failed.
+    """
+    import imageio_ffmpeg  # type: ignore[import-untyped]
+
+    height, width = size
+    if height % 2 or width % 2:
+        raise ValueError(f"expected even height and width for H.264, got {height}x{width}")
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        *("-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}"),
+        *("-r", str(fps), "-i", "-", "-an", "-c:v", "libx264", "-preset", "medium", "-crf", str(crf)),
+        # One thread and no encoder banner: the same frames give the same file.
+        *("-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
+        *("-movflags", "+faststart", str(path)),
+    ]
+    # What the encoder says goes to a file: nobody reads a pipe while frames are being written.
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said)
+        assert process.stdin is not None
+        try:
+            for frame in frames:
+                process.stdin.write(np.ascontiguousarray(frame).data)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # It ended early; its exit status and last words follow.
+        finally:
+            status = process.wait()
+        if status:
+            said.seek(0)
+            raise RuntimeError(f"expected a video at {path}, ffmpeg said: {said.read().decode()[-300:].strip()}")
+
+
+def decode(path: Path) -> Image:
+    """Read a video file whole: uint8 (n, H, W, 3), BGR."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (frame := capture.read()[1]) is not None:
+        frames.append(frame)
+    capture.release()
+    return np.array(frames, np.uint8)
+
+
+def recompress(frames: Iterable[Image], size: tuple[int, int], fps: float, crf: int) -> Image:
+    """Return frames as they come back from an H.264 file: uint8 (n, H, W, 3), BGR."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        encode(frames, size, path, fps, crf)
+        return decode(path)

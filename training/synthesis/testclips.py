@@ -1,0 +1,60 @@
+"""Rendered clips of the test identity, never trained on: what `python -m training evaluate` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from metst_edge.face import FaceFinder
+from training.synthesis.portrait import Variation, astronaut
+from training.synthesis.render import Clip, draw_camera, render_clip
+from training.synthesis.timeline import MODERATE, Rates
+
+
+def test_clip(
+    seed: int,
+    index: int,
+    seconds: float,
+    fps: float = 30.0,
+    rates: Rates = MODERATE,
+    finder: FaceFinder | None = None,
+) -> Clip:
+    """Render one clip with its own distance, light and camera, not yet as H.264: that is `write_clip`'s part.
+
+    Args:
+        seed: of the set.
+        index: of the clip in the set; the same two numbers give the same clip.
+        seconds: its length.
+        fps: frames per second.
+        rates: how much happens.
+        finder: the front end's face finder, reused.
+    """
+    rng = np.random.default_rng((seed, index))
+    change = Variation(
+        face=float(rng.uniform(230, 310)),
+        roll=float(rng.normal(0, 3)),
+        gamma=float(np.exp(rng.normal(0, 0.15))),
+        shift=(float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25))),
+    )
+    camera = replace(draw_camera(rng), crf=None)
+    return render_clip(astronaut(finder, change=change), int(rng.integers(1 << 31)), seconds, fps, rates, camera)
+
+
+def test_clips(
+    seed: int,
+    count: int,
+    seconds: float,
+    fps: float = 30.0,
+    rates: Rates = MODERATE,
+    finder: FaceFinder | None = None,
+) -> Iterator[Clip]:
+    """Render the first ``count`` clips of a set, one after the other; arguments as of ``test_clip``."""
+    finder = finder or FaceFinder()
+    for index in range(count):
+        yield test_clip(seed, index, seconds, fps, rates, finder)
+
+
+# pytest collects whatever begins with "test"; these are library functions.
+test_clip.__test__ = test_clips.__test__ = False  # type: ignore[attr-defined]
