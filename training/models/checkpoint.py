@@ -76,19 +76,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     content = _read(path)
     parts = {"format", "model", "state_dict", "meta"}
-    if (
-        not isinstance(content, Mapping)
-        or not parts <= content.keys()
-        or not isinstance(content["meta"], Mapping)
-    ):
+    if not isinstance(content, Mapping) or not parts <= content.keys() or not isinstance(content["meta"], Mapping):
         raise CheckpointError(
             f"{path}: expected a checkpoint of `python -m training fit` (model, state_dict, meta); "
             "for a published state dict use `python -m export upstream`"
         )
     if content["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path}: expected checkpoint format {FORMAT}, got {content['format']!r}; train again"
-        )
+        raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {content['format']!r}; train again")
     try:
         network = build(content["model"], **content.get("sizes", {}))
     except (TypeError, ValueError, RuntimeError) as error:
@@ -130,9 +124,7 @@ def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
-        raise CheckpointError(
-            f"{source}: expected a state dict (names and tensors), got {type(state).__name__}"
-        )
+        raise CheckpointError(f"{source}: expected a state dict (names and tensors), got {type(state).__name__}")
     expected = network.state_dict()
     found = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     found = {
@@ -150,9 +142,7 @@ def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
         if name not in found:
             continue
         if found[name].shape != expected[name].shape:
-            problems.append(
-                f"{name}: expected shape {tuple(expected[name].shape)}, got {tuple(found[name].shape)}"
-            )
+            problems.append(f"{name}: expected shape {tuple(expected[name].shape)}, got {tuple(found[name].shape)}")
         elif not torch.isfinite(found[name]).all():
             problems.append(f"{name}: expected finite values, got nan or inf")
     if problems:

@@ -50,9 +50,7 @@ class Mamba(nn.Module):
         low, high = (math.log(limit) for limit in DT_RANGE)
         dt = torch.empty_like(self.dt_proj.bias).uniform_(low, high).exp_().clamp_(min=DT_FLOOR)
         self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
-        self.A_log.copy_(
-            torch.arange(1, self.d_state + 1, dtype=self.A_log.dtype).log().expand_as(self.A_log)
-        )
+        self.A_log.copy_(torch.arange(1, self.d_state + 1, dtype=self.A_log.dtype).log().expand_as(self.A_log))
         nn.init.ones_(self.D)
 
     def forward(self, x: Tensor) -> Tensor:

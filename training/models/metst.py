@@ -119,9 +119,7 @@ class MeTst(nn.Module):
         else:
             self.spot_pathway = nn.ModuleDict({"block": blocks})
             self.fc_spot, self.fc_recog = spot, emotion
-        linear = (
-            [spot, emotion] if init == "mamba" else [m for m in self.modules() if isinstance(m, nn.Linear)]
-        )
+        linear = [spot, emotion] if init == "mamba" else [m for m in self.modules() if isinstance(m, nn.Linear)]
         for layer in linear:
             nn.init.trunc_normal_(layer.weight, std=PUBLISHED_STD)
             if layer.bias is not None:

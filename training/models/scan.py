@@ -27,9 +27,7 @@ class _Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, dt: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, h0: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, dt: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
         """dt, x (L,B,D); a (D,N); b, c (L,B,N); h0 (B,D,N) -> y (L,B,D), last h (B,D,N)."""
         steps = dt.shape[0]
         keep = any(ctx.needs_input_grad)

@@ -1,0 +1,94 @@
+"""The command line trains, goes on and renders; what goes wrong is one line and a status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from training import __main__ as command_line  # noqa: E402
+from training.__main__ import main  # noqa: E402
+from training.models import load_checkpoint  # noqa: E402
+
+
+def test_bad_usage_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, reason in (
+        ([], "required: VERB"),
+        (["fit", "--preset", "resnet"], "invalid choice: 'resnet'"),
+        (["fit", "--steps", "0"], "expected a whole number from 1, got '0'"),
+        (["fit", "--minutes", "-3"], "expected a number above 0, got '-3'"),
+        (["fit", "--steps", "3", "--minutes", "3"], "not allowed with argument"),
+        (["evaluate"], "required: MODEL"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_a_failed_job_is_one_line_and_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "labels.csv").write_text("video,subject,onset,apex,offset,emotion\nx.mp4,s1,1,2,3,sad\n")
+    for arguments, reason in (
+        (["fit", "--data", str(tmp_path), "--out", str(tmp_path / "run")], "line 2, column video"),
+        (["fit", "--data", str(tmp_path / "none")], "expected a labelled folder with labels.csv"),
+        (["evaluate", str(tmp_path / "none.pt"), "--data", str(tmp_path)], "line 2, column video"),
+        (["calibrate", "--portraits", str(tmp_path)], "expected a portrait"),
+    ):
+        assert main(arguments) == 1
+        error = capsys.readouterr().err.splitlines()
+        assert [line for line in error if line.startswith("training: error: ")] == error[-1:]
+        assert reason in error[-1]
+
+
+def test_a_missing_model_is_said(test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = labelled_folder(tmp_path / "data", test_data)
+    assert main(["evaluate", str(tmp_path / "none.pt"), "--data", str(folder), "--out", str(tmp_path / "out")]) == 1
+    assert "none.pt: expected a checkpoint file, found none" in capsys.readouterr().err
+
+
+def test_synthetic_training_runs_from_the_command_line_and_repeats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_line, "HELD_OUT_CLIPS", 1)
+    arguments = ["fit", "--data", "synthetic", "--steps", "2", "--batch", "4", "--seed", "5", "--out"]
+    for name in ("a", "b"):
+        assert main([*arguments, str(tmp_path / name)]) == 0
+    output = capsys.readouterr().out
+    assert "spotting F1" in output and "UF1" in output
+    a, b = (load_checkpoint(tmp_path / name / "model.pt") for name in ("a", "b"))
+    state = b.network.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in a.network.state_dict().items())
+    assert a.meta == b.meta and "rendered micro-expressions" in a.meta["training"]["data"]
+    assert main([*arguments, str(tmp_path / "a")]) == 1
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def labelled_folder(folder: Path, test_data: Path) -> Path:
+    folder.mkdir()
+    (folder / "face.mp4").write_bytes((test_data / "single_face.mp4").read_bytes())
+    (folder / "other.mp4").write_bytes((test_data / "single_face.mp4").read_bytes())
+    rows = ["face.mp4,s1,20,25,34,happy", "other.mp4,s2,30,35,44,surprise"]
+    (folder / "labels.csv").write_text("\n".join(["video,subject,onset,apex,offset,emotion", *rows]) + "\n")
+    return folder
+
+
+def test_a_labelled_folder_is_trained_on_and_evaluated(
+    test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, run, out = labelled_folder(tmp_path / "data", test_data), tmp_path / "run", tmp_path / "out"
+    fit = ["fit", "--data", str(folder), "--test-subjects", "s2", "--epochs", "2", "--out", str(run)]
+    assert main(fit) == 0
+    meta = load_checkpoint(run / "model.pt").meta
+    # From the training subject only: 14 frames from onset to offset.
+    assert meta["k_p"] == 7 and "1 micro-expressions, 1 videos, 1 subjects" in meta["training"]["data"]
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2]
+
+    evaluate = ["evaluate", str(run / "model.pt"), "--data", str(folder), "--subjects", "s2", "--out", str(out)]
+    assert main(evaluate) == 0
+    assert "spotting F1" in capsys.readouterr().out
+    assert json.loads((out / "metrics.json").read_text())["videos"] == 1
+    assert [path.name for path in (out / "videos").iterdir()] == ["other.mp4.json"]

@@ -1,0 +1,74 @@
+"""An evaluation goes through the whole SDK, keeps every video's result, and writes all scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from metst_edge import Analyzer  # noqa: E402
+from training.data.errors import DataError  # noqa: E402
+from training.data.folder import Video  # noqa: E402
+from training.data.samples import Annotation  # noqa: E402
+from training.evaluate import evaluate  # noqa: E402
+from training.fit import Run, checkpoint_meta  # noqa: E402
+from training.metrics import EMOTIONS  # noqa: E402
+from training.models import build, save_checkpoint  # noqa: E402
+from training.presets import PRESETS  # noqa: E402
+
+
+def checkpoint(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    network = build("metst64", channels=10, depth=1).eval()
+    save_checkpoint(
+        path, network, checkpoint_meta(Run(PRESETS["metst64"], seed, 1, 1, 1e-3, 1, "cpu", "none"), 5, None)
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("model") / "model.pt", 0)
+
+
+def video(test_data: Path, *annotations: Annotation) -> Video:
+    return Video("single_face.mp4", test_data / "single_face.mp4", "s1", None, annotations)
+
+
+def test_what_is_found_is_scored_and_kept(
+    model: Path, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    evaluate(model, [video(test_data)], tmp_path, report=lambda name, share: shares.append((name, share)))
+    kept = json.loads((tmp_path / "videos" / "single_face.mp4.json").read_text())
+    events = [event for event in kept["events"] if event["type"] == "micro_expression"]
+    assert kept["frames"] == 72
+    assert shares[-1] == ("single_face.mp4", 1.0) and sorted(shares) == shares
+
+    # The truth is what was found, so everything is right; the video is not read again.
+    monkeypatch.setattr(Analyzer, "analyze", lambda *a, **k: pytest.fail("analysed again"))
+    truth = [
+        Annotation(e["onset_frame"], e["apex_frame"], e["offset_frame"], EMOTIONS.index(e["emotion"])) for e in events
+    ]
+    scores = evaluate(model, [video(test_data, *truth)], tmp_path)
+    assert (scores.spotting.tp, scores.spotting.fp, scores.spotting.fn) == (len(events), 0, 0)
+    assert np.trace(scores.confusion) == len(events)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["spotting"] == scores.spotting.to_dict() and written["videos"] == 1
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_of_another_model_are_not_mixed_in(model: Path, test_data: Path, tmp_path: Path) -> None:
+    evaluate(model, [video(test_data)], tmp_path)
+    other = checkpoint(tmp_path / "other.pt", 1)
+    with pytest.raises(DataError, match="holds results of another model"):
+        evaluate(other, [video(test_data)], tmp_path)
+
+
+def test_a_truth_behind_the_end_is_refused(model: Path, test_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected offsets below the video's 72 frames"):
+        evaluate(model, [video(test_data, Annotation(70, 71, 72, 0))], tmp_path)

@@ -1,0 +1,1 @@
+"""Training windows: from the synthetic generator, or from a labelled folder of video."""

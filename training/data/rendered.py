@@ -1,0 +1,55 @@
+"""Rendered clips of the test identity as a labelled folder of H.264 files: synthetic truth, real video."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from metst_edge.face import FaceFinder
+from training.data.errors import DataError
+from training.data.folder import COLUMNS
+from training.synthesis.render import write_clip
+from training.synthesis.testclips import test_clip
+
+SETTINGS = "rendered.json"
+
+
+def render_folder(
+    folder: Path, seed: int, count: int, seconds: float, report: Callable[[int], None] = lambda done: None
+) -> None:
+    """Render ``count`` clips into ``folder`` and label them; clips that are there already are kept.
+
+    Args:
+        folder: made if missing.
+        seed: of the clips; clip i of a seed is the same however many are asked for.
+        count: how many.
+        seconds: length of each.
+        report: called with the number of clips that are there.
+
+    Raises:
+        DataError: the folder holds something else.
+    """
+    settings = {"seed": seed, "seconds": seconds}
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / SETTINGS
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != settings:
+        raise DataError(f"{folder} holds clips of another seed or length; remove it or name another folder")
+    if not note.exists() and any(folder.iterdir()):
+        raise DataError(f"expected {folder} to be new or rendered before, found other files in it; name another folder")
+    note.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+    rows, finder = [], FaceFinder()
+    for i in range(count):
+        path = folder / f"clip-{i:03d}.mp4"
+        truth = path.with_suffix(".json")
+        if not truth.exists():  # it is written last
+            write_clip(test_clip(seed, i, seconds, finder=finder), path)
+        known = json.loads(truth.read_text(encoding="utf-8"))
+        events = [(event["onset"], event["apex"], event["offset"], event["emotion"]) for event in known["events"]]
+        rows += [(path.name, known["source"], *event) for event in events or [("", "", "", "")]]
+        report(i + 1)
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)

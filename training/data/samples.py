@@ -1,0 +1,76 @@
+"""What training reads, wherever it comes from: true micro-expressions, labelled frames, batches, measured clips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int64]]
+"""Windows (B, C, k) float32 in pixels of the crop, y (B, k) float32, classes (B, k) int64."""
+
+NEUTRAL = 4
+"""Class of a frame outside every micro-expression; 0-3 are the emotions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One true micro-expression.
+
+    Attributes:
+        onset, apex, offset: frames counted from 0, both ends inclusive.
+        emotion: 0 negative, 1 positive, 2 surprise, 3 others.
+    """
+
+    onset: int
+    apex: int
+    offset: int
+    emotion: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredClip:
+    """One clip's features and what is truly in it.
+
+    Attributes:
+        windows: float32 (C, T) each, in order, the first k frames wide; k/2 apart, the last ones cut off at
+            the clip's end.
+        annotations: in frames of the clip.
+    """
+
+    windows: Sequence[npt.NDArray[np.float32]]
+    annotations: Sequence[Annotation]
+
+
+def frame_labels(
+    annotations: Sequence[Annotation], frames: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Label every frame: 1 and the emotion's class on onset+1 .. offset-1, else 0 and neutral.
+
+    Returns:
+        float32 (frames,) and int64 (frames,).
+    """
+    y = np.zeros(frames, np.float32)
+    classes = np.full(frames, NEUTRAL, np.int64)
+    for each in annotations:
+        inside = slice(max(0, each.onset + 1), max(0, each.offset))
+        y[inside] = 1
+        classes[inside] = each.emotion
+    return y, classes
+
+
+def half_duration(annotations: Sequence[Annotation]) -> int:
+    """Return k_p, half the mean time from onset to offset, in frames, at least 1.
+
+    Pass training annotations only, never those of the test subjects.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not annotations:
+        raise ValueError("expected at least one micro-expression to measure durations on, got none")
+    mean = sum(each.offset - each.onset for each in annotations) / len(annotations)
+    return max(1, math.floor(mean / 2 + 0.5))

@@ -1,0 +1,128 @@
+"""Scores of a finished model on labelled video, through the whole of the SDK: files in, events out.
+
+Every video's result is written as soon as it is there, so an evaluation that is broken off goes on where it
+stopped.
+
+    OUT/videos/<video>.json    events found and true
+    OUT/metrics.json           all scores
+    OUT/confusion.png          confusion matrix of the true positives
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from metst_edge import Analyzer, Bundle
+from training.data.errors import DataError
+from training.data.folder import Video
+from training.metrics import EMOTIONS, Clip, Labelled, Scores, score
+from training.models import load_checkpoint
+from training.plots import confusion
+
+
+def evaluate(
+    model: Path,
+    videos: Sequence[Video],
+    out: Path,
+    *,
+    engine: str = "auto",
+    report: Callable[[str, float], None] = lambda video, share: None,
+) -> Scores:
+    """Analyse every video offline and score what was found.
+
+    Args:
+        model: a bundle, or a checkpoint of `training fit`, which is exported to a bundle in ``out`` first.
+        videos: with their truth.
+        out: folder for the results; results of the same model in it are kept.
+        engine: as for `metst_edge.load_engine`.
+        report: called with a video's name and the share of it that is done.
+
+    Raises:
+        DataError: ``out`` holds results of another model, or a truth lies behind a video's end.
+        MetstError: the model or a video cannot be read.
+    """
+    bundle = _bundle(model, out)
+    key = _key(bundle, engine)
+    results = out / "videos"
+    results.mkdir(parents=True, exist_ok=True)
+    clips = []
+    with Analyzer(model=bundle.path, engine=engine) as analyzer:
+        for video in videos:
+            path = results / f"{video.name.replace('/', '__')}.json"
+            found = _result_before(path, key)
+            if found is None:
+                analysis = analyzer.analyze(video.uri, partial(_progress, report, video.name))
+                found = {"key": key, **analysis.to_dict()}
+                _write(path, found)
+            report(video.name, 1.0)
+            clips.append(_clip(video, found))
+    scores = score(clips)
+    _write(out / "metrics.json", {"model": bundle.name, "key": key, **scores.to_dict()})
+    title = f"{scores.spotting.tp} true positives, UF1 {scores.recognition.uf1:.2f}"
+    confusion(scores.confusion, EMOTIONS, out / "confusion.png", title)
+    return scores
+
+
+def _progress(report: Callable[[str, float], None], video: str, done: int, total: int | None) -> None:
+    # Containers are often off by a few frames.
+    report(video, min(done / total, 1.0) if total else 0.0)
+
+
+def _bundle(model: Path, out: Path) -> Bundle:
+    """Load ``model`` if it is a bundle; export it to one if it is a checkpoint."""
+    if model.is_dir() or model.suffix == ".zip":
+        return Bundle.load(model)
+    from export.bundle import write
+    from export.description import Description
+
+    checkpoint = load_checkpoint(model)
+    description = Description.from_meta(checkpoint.meta, name=model.parent.name)
+    return write(checkpoint.network, description, out / "bundle", force=True, console=Console(quiet=True))
+
+
+def _key(bundle: Bundle, engine: str) -> str:
+    """Name what results depend on: weights, decoding, engine; not when the bundle was written."""
+    manifest = bundle.manifest
+    parts = (manifest["files"]["weights.bin"]["sha256"], bundle.k_p, dict(bundle.decode), engine)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _result_before(path: Path, key: str) -> dict[str, Any] | None:
+    """Return the result that an evaluation of the same model left, or None."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if found.get("key") != key:
+        raise DataError(f"{path.parent.parent} holds results of another model; remove it or name another --out")
+    return found
+
+
+def _clip(video: Video, found: dict[str, Any]) -> Clip:
+    """Set what was found beside the truth, in frames of the video."""
+    for each in video.annotations:
+        if each.offset >= found["frames"]:
+            raise DataError(
+                f"labels.csv, {video.name}: expected offsets below the video's {found['frames']} frames "
+                f"(counted from 0), got {each.offset}; were the frames counted from 1 (--first-frame 1)?"
+            )
+    predicted = tuple(
+        Labelled(event["onset_frame"], event["offset_frame"], EMOTIONS.index(event["emotion"]))
+        for event in found["events"]
+        if event["type"] == "micro_expression" and event["emotion"] in EMOTIONS
+    )
+    return Clip(predicted, tuple(Labelled(a.onset, a.offset, a.emotion) for a in video.annotations))
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
