@@ -119,6 +119,17 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--engine", default="auto", help="auto, native or onnxruntime (default: auto)")
     evaluate.add_argument("--out", metavar="DIR", type=Path, help="for the results (default: runs/evaluate-MODEL-DATA)")
 
+    alarms = verbs.add_parser(
+        "false-alarms",
+        help="count what a model finds in video without micro-expressions",
+        description="Analyse video in which no micro-expression is annotated; whatever is found counts as false.",
+    )
+    alarms.set_defaults(run=run_false_alarms)
+    alarms.add_argument("model", metavar="MODEL", type=Path, help="a bundle, or a model.pt that `fit` left")
+    alarms.add_argument("clips", metavar="CLIP", type=Path, nargs="+", help="video files or folders of images")
+    alarms.add_argument("--engine", default="auto", help="auto, native or onnxruntime (default: auto)")
+    alarms.add_argument("--out", metavar="DIR", type=Path, help="for the results (default: runs/evaluate-MODEL-real)")
+
     render = verbs.add_parser(
         "render",
         help="render labelled clips of the test identity",
@@ -245,8 +256,7 @@ def run_evaluate(options: argparse.Namespace, console: Console) -> int:
         videos = read_folder(Path(options.data), options.first_frame)
         if options.subjects:
             _, videos = split_subjects(videos, options.subjects)
-    name = options.model.parent.name if options.model.suffix == ".pt" else options.model.stem
-    out = options.out or Path("runs") / f"evaluate-{name}-{Path(options.data).name}"
+    out = options.out or Path("runs") / f"evaluate-{_model_name(options.model)}-{Path(options.data).name}"
     with _bar(console, TextColumn("{task.fields[video]}")) as bar:
         task = bar.add_task("analysing", total=len(videos), video="")
         order = {video.name: i for i, video in enumerate(videos)}
@@ -257,6 +267,33 @@ def run_evaluate(options: argparse.Namespace, console: Console) -> int:
         scores = evaluate(options.model, videos, out, engine=options.engine, report=report)
     show(console, scores, f"{options.model} on {options.data}")
     console.print(f"wrote {out / 'metrics.json'} and {out / 'confusion.png'}")
+    return 0
+
+
+def _model_name(model: Path) -> str:
+    return model.parent.name if model.suffix == ".pt" else model.stem
+
+
+def run_false_alarms(options: argparse.Namespace, console: Console) -> int:
+    """Count what a model finds where nothing is."""
+    from training.evaluate import false_alarms
+
+    out = options.out or Path("runs") / f"evaluate-{_model_name(options.model)}-real"
+    with _bar(console, TextColumn("{task.fields[clip]}")) as bar:
+        task = bar.add_task("analysing", total=len(options.clips), clip="")
+        order = {clip.name: i for i, clip in enumerate(options.clips)}
+
+        def report(clip: str, share: float) -> None:
+            bar.update(task, completed=order[clip] + share, clip=clip)
+
+        found = false_alarms(options.model, options.clips, out, engine=options.engine, report=report)
+    table = Table("clip", title="Found where nothing is annotated", title_justify="left")
+    for name in ("false alarms", "gaps", "minutes of face"):
+        table.add_column(name, justify="right")
+    for clip, count in found["clips"].items():
+        table.add_row(clip, str(count["events"]), str(count["gaps"]), f"{count['minutes_of_face']:.2f}")
+    console.print(table)
+    console.print(f"{found['per_minute']:.2f} false alarms a minute; wrote {out / 'false_alarms.json'}")
     return 0
 
 

@@ -71,6 +71,47 @@ def evaluate(
     return scores
 
 
+def false_alarms(
+    model: Path,
+    clips: Sequence[Path],
+    out: Path,
+    *,
+    engine: str = "auto",
+    report: Callable[[str, float], None] = lambda clip, share: None,
+) -> dict[str, Any]:
+    """Count what is found in video in which nothing is annotated, as false alarms per minute of visible face.
+
+    Args:
+        model: as for `evaluate`.
+        clips: video files or folders of images.
+        out: folder for false_alarms.json, and for the bundle of a checkpoint.
+        engine: as for `metst_edge.load_engine`.
+        report: called with a clip's name and the share of it that is done.
+
+    Returns:
+        What is written: ``clips`` (name -> events, gaps, minutes of face) and ``per_minute`` over all of them.
+    """
+    bundle = _bundle(model, out)
+    out.mkdir(parents=True, exist_ok=True)
+    counts: dict[str, dict[str, float]] = {}
+    events, minutes = 0, 0.0
+    with Analyzer(model=bundle.path, engine=engine) as analyzer:
+        for clip in clips:
+            analysis = analyzer.analyze(clip, partial(_progress, report, clip.name))
+            found_here = len(analysis.micro_expressions)
+            minutes_here = len(analysis.scores.spot) / bundle.fps / 60
+            events, minutes = events + found_here, minutes + minutes_here
+            counts[clip.name] = {
+                "events": found_here,
+                "gaps": len(analysis.events) - found_here,
+                "minutes_of_face": round(minutes_here, 4),
+            }
+            report(clip.name, 1.0)
+    found = {"clips": counts, "per_minute": round(events / minutes, 2) if minutes else 0.0}
+    _write(out / "false_alarms.json", found)
+    return found
+
+
 def _progress(report: Callable[[str, float], None], video: str, done: int, total: int | None) -> None:
     # Containers are often off by a few frames.
     report(video, min(done / total, 1.0) if total else 0.0)

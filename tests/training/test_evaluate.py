@@ -14,7 +14,7 @@ from metst_edge import Analyzer  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
 from training.data.samples import Annotation  # noqa: E402
-from training.evaluate import evaluate  # noqa: E402
+from training.evaluate import evaluate, false_alarms  # noqa: E402
 from training.fit import Run, checkpoint_meta  # noqa: E402
 from training.metrics import EMOTIONS  # noqa: E402
 from training.models import build, save_checkpoint  # noqa: E402
@@ -72,3 +72,14 @@ def test_results_of_another_model_are_not_mixed_in(model: Path, test_data: Path,
 def test_a_truth_behind_the_end_is_refused(model: Path, test_data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected offsets below the video's 72 frames"):
         evaluate(model, [video(test_data, Annotation(70, 71, 72, 0))], tmp_path)
+
+
+def test_false_alarms_are_counted_per_minute_of_visible_face(model: Path, test_data: Path, tmp_path: Path) -> None:
+    clips = [test_data / "single_face.mp4", test_data / "no_face.mp4"]
+    found = false_alarms(model, clips, tmp_path)
+    with Analyzer(model=tmp_path / "bundle") as analyzer:
+        events = len(analyzer.analyze(clips[0]).micro_expressions)
+    assert found["clips"]["single_face.mp4"] == {"events": events, "gaps": 0, "minutes_of_face": 0.04}
+    assert found["clips"]["no_face.mp4"] == {"events": 0, "gaps": 1, "minutes_of_face": 0.0}
+    assert found["per_minute"] == pytest.approx(events / 0.04)
+    assert json.loads((tmp_path / "false_alarms.json").read_text()) == found

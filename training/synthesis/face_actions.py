@@ -7,8 +7,7 @@ pictures.
 
 The face frame: origin at the middle of the inner eye corners, x along the line from the one to the other
 (towards the picture's right), y down, unit g = half the distance between them. "Left" is the picture's left,
-as in the 68-point
-scheme: landmarks 17-21 and 36-41.
+as in the 68-point scheme: landmarks 17-21 and 36-41.
 """
 
 from __future__ import annotations
@@ -39,133 +38,101 @@ Move = tuple[float, float]
 
 # Points: a landmark of the left side or the midline, or one of the named skin points of `skin_points`.
 # fmt: off
-_ACTIONS: dict[str, tuple[str, dict[int | str, Move]]] = {
-    "AU1": (
-        "inner brow raised (frontalis, medial part); skin in the middle of the forehead follows",
-        {
-            21: (-0.05, 1.0), 20: (0, 0.75), 19: (0, 0.3), "glabella": (0, 0.5), "forehead": (0, 0.5),
-            "lid fold": (0, 0.2),
-        },
-    ),
-    "AU2": (
-        "outer brow raised (frontalis, lateral part); lateral part of the lid fold follows",
-        {
-            17: (0.1, 0.85), 18: (0.05, 1.0), 19: (0, 0.75), 20: (0, 0.25), "temple forehead": (0, 0.6),
-            "lid fold": (0, 0.35),
-        },
-    ),
-    "AU4": (
-        "brow lowered and drawn together (corrugator, depressor supercilii, procerus)",
-        {
-            21: (-0.6, -0.8), 20: (-0.5, -0.85), 19: (-0.3, -0.65), 18: (-0.15, -0.4), 17: (-0.05, -0.25),
-            "glabella": (0, -0.6), "forehead": (-0.2, -0.35), "lid fold": (-0.1, -0.45),
-        },
-    ),
-    "AU5": ("upper lid raised (levator palpebrae)", {37: (0, 1.0), 38: (0, 1.0), "lid fold": (0, 0.35)}),
-    "AU6": (
-        "cheek raised, skin drawn towards the eye from the temple, outer brow lowered (orbicularis oculi, outer part)",
-        {
-            "cheek": (-0.1, 1.0), "outer cheek": (-0.3, 0.8), "temple": (-0.6, 0.05), "furrow": (0, 0.35),
-            41: (0, 0.45), 40: (0, 0.35), 36: (-0.2, 0), 17: (-0.1, -0.25), 18: (0, -0.15),
-        },
-    ),
-    "AU7": (
-        "lower lid raised and drawn inward, upper lid slightly lowered (orbicularis oculi, inner part)",
-        {41: (-0.2, 1.0), 40: (-0.2, 0.9), 37: (0, -0.35), 38: (0, -0.35), "under eye": (-0.2, 0.5)},
-    ),
-    "AU9": (
-        "nose wrinkled: its wings and sides and the upper lip pulled up, inner brows lowered "
-        "(levator labii superioris alaeque nasi)",
-        {
-            31: (0.1, 1.0), 32: (0, 0.6), "nose side": (-0.1, 0.9), "furrow": (0, 0.7), "cheek": (-0.1, 0.5),
-            50: (0, 0.55), 49: (0, 0.45), 51: (0, 0.45), 33: (0, 0.4), "glabella": (0, -0.45),
-            21: (-0.25, -0.45),
-            20: (-0.15, -0.3), 40: (0, 0.2),
-        },
-    ),
-    "AU10": (
-        "upper lip raised, its centre straight up; infraorbital triangle pushed up, nose wings raised and widened "
-        "(levator labii superioris)",
-        {
-            50: (0, 1.0), 51: (0, 0.85), 49: (0.05, 0.75), 61: (0, 0.9), 62: (0, 0.8), "furrow": (0.1, 0.75),
-            31: (0.2, 0.4), "cheek": (0, 0.4), 48: (0, 0.15), 33: (0, 0.1),
-        },
-    ),
-    "AU12": (
-        "lip corners pulled outward and up, furrow deepened, infraorbital triangle raised (zygomatic major)",
-        {
-            48: (0.72, 0.7), 60: (0.68, 0.66), 49: (0.4, 0.45), 59: (0.35, 0.3), 50: (0.1, 0.15),
-            58: (0.1, 0.1),
-            "furrow": (0.4, 0.5), "cheek": (0.15, 0.5), "beyond corner": (0.35, 0.45),
-            "outer cheek": (0.15, 0.35),
-            31: (0.25, 0.15),
-        },
-    ),
-    "AU14": (
-        "lip corners tightened and drawn somewhat in, the skin beyond them too, that of the chin up (buccinator)",
-        {
-            48: (-0.7, 0.1), 60: (-0.6, 0.1), "beyond corner": (-1.0, 0.1), 49: (-0.3, 0), 59: (-0.25, 0.3),
-            "furrow": (-0.25, -0.1), "marionette": (-0.2, 0.4),
-        },
-    ),
-    "AU15": (
-        "lip corners pulled down (depressor anguli oris)",
-        {
-            48: (0.1, -1.0), 60: (0.1, -0.9), 49: (0.05, -0.4), 59: (0.1, -0.5), 58: (0.05, -0.2),
-            "beyond corner": (0, -0.5), "furrow": (0, -0.3), "marionette": (0, -0.6),
-        },
-    ),
-    "AU17": (
-        "chin boss and lower lip pushed up (mentalis)",
-        {
-            57: (0, 0.85), 58: (0, 0.8), 59: (0, 0.5), 66: (0, 0.8), 67: (0, 0.8), "chin": (0, 1.0),
-            "marionette": (0, 0.3),
-        },
-    ),
-    "AU20": (
-        "lips stretched sideways (risorius with platysma), corners slightly down",
-        {
-            48: (1.0, -0.15), 60: (0.95, -0.15), 49: (0.55, -0.05), 59: (0.6, -0.15), 50: (0.2, 0),
-            58: (0.25, -0.1),
-            "beyond corner": (0.7, -0.1), "furrow": (0.3, -0.05), "marionette": (0.4, -0.2),
-        },
-    ),
-    "AU23": (
-        "lips tightened (orbicularis oris): red parts narrower, corners drawn slightly in",
-        {
-            51: (0, -0.55), 50: (-0.05, -0.6), 49: (-0.3, -0.35), 61: (0, -0.4), 62: (0, -0.4), 48: (-0.5, 0),
-            60: (-0.5, 0), 59: (-0.3, 0.45), 58: (-0.1, 0.75), 57: (0, 0.8), 66: (0, 0.6), 67: (0, 0.6),
-        },
-    ),
-    "AU24": (
-        "lips pressed together (orbicularis oris), chin boss not pushed up",
-        {
-            51: (0, -0.85), 50: (0, -0.85), 49: (0, -0.5), 61: (0, -0.8), 62: (0, -0.8), 48: (-0.15, 0),
-            59: (0, 0.6), 58: (0, 0.95), 57: (0, 1.0), 66: (0, 0.9), 67: (0, 0.9), "chin": (0, 0.15),
-        },
-    ),
-    "AU25": (
-        "lips parted (depressor labii inferioris, or mentalis relaxed)",
-        {
-            57: (0, -1.0), 58: (0, -0.95), 59: (0, -0.5), 66: (0, -1.0), 67: (0, -1.0), "chin": (0, -0.35),
-            51: (0, 0.3), 50: (0, 0.25), 61: (0, 0.25), 62: (0, 0.3),
-        },
-    ),
+_ACTIONS: dict[str, dict[int | str, Move]] = {
+    # inner brow raised (frontalis, medial part); skin in the middle of the forehead follows
+    "AU1": {
+        21: (-0.05, 1.0), 20: (0, 0.75), 19: (0, 0.3), "glabella": (0, 0.5), "forehead": (0, 0.5),
+        "lid fold": (0, 0.2),
+    },
+    # outer brow raised (frontalis, lateral part); lateral part of the lid fold follows
+    "AU2": {
+        17: (0.1, 0.85), 18: (0.05, 1.0), 19: (0, 0.75), 20: (0, 0.25), "temple forehead": (0, 0.6),
+        "lid fold": (0, 0.35),
+    },
+    # brow lowered and drawn together (corrugator, depressor supercilii, procerus)
+    "AU4": {
+        21: (-0.6, -0.8), 20: (-0.5, -0.85), 19: (-0.3, -0.65), 18: (-0.15, -0.4), 17: (-0.05, -0.25),
+        "glabella": (0, -0.6), "forehead": (-0.2, -0.35), "lid fold": (-0.1, -0.45),
+    },
+    # upper lid raised (levator palpebrae)
+    "AU5": {
+        37: (0, 1.0), 38: (0, 1.0), "lid fold": (0, 0.35),
+    },
+    # cheek raised, skin drawn towards the eye from the temple, outer brow lowered (orbicularis oculi, outer
+    # part)
+    "AU6": {
+        "cheek": (-0.1, 1.0), "outer cheek": (-0.3, 0.8), "temple": (-0.6, 0.05), "furrow": (0, 0.35),
+        41: (0, 0.45), 40: (0, 0.35), 36: (-0.2, 0), 17: (-0.1, -0.25), 18: (0, -0.15),
+    },
+    # lower lid raised and drawn inward, upper lid slightly lowered (orbicularis oculi, inner part)
+    "AU7": {
+        41: (-0.2, 1.0), 40: (-0.2, 0.9), 37: (0, -0.35), 38: (0, -0.35), "under eye": (-0.2, 0.5),
+    },
+    # nose wrinkled: its wings and sides and the upper lip pulled up, inner brows lowered (levator labii
+    # superioris alaeque nasi)
+    "AU9": {
+        31: (0.1, 1.0), 32: (0, 0.6), "nose side": (-0.1, 0.9), "furrow": (0, 0.7), "cheek": (-0.1, 0.5),
+        50: (0, 0.55), 49: (0, 0.45), 51: (0, 0.45), 33: (0, 0.4), "glabella": (0, -0.45),
+        21: (-0.25, -0.45), 20: (-0.15, -0.3), 40: (0, 0.2),
+    },
+    # upper lip raised, its centre straight up; infraorbital triangle pushed up, nose wings raised and widened
+    # (levator labii superioris)
+    "AU10": {
+        50: (0, 1.0), 51: (0, 0.85), 49: (0.05, 0.75), 61: (0, 0.9), 62: (0, 0.8), "furrow": (0.1, 0.75),
+        31: (0.2, 0.4), "cheek": (0, 0.4), 48: (0, 0.15), 33: (0, 0.1),
+    },
+    # lip corners pulled outward and up, furrow deepened, infraorbital triangle raised (zygomatic major)
+    "AU12": {
+        48: (0.72, 0.7), 60: (0.68, 0.66), 49: (0.4, 0.45), 59: (0.35, 0.3), 50: (0.1, 0.15),
+        58: (0.1, 0.1), "furrow": (0.4, 0.5), "cheek": (0.15, 0.5), "beyond corner": (0.35, 0.45),
+        "outer cheek": (0.15, 0.35), 31: (0.25, 0.15),
+    },
+    # lip corners tightened and drawn somewhat in, the skin beyond them too, that of the chin up (buccinator)
+    "AU14": {
+        48: (-0.7, 0.1), 60: (-0.6, 0.1), "beyond corner": (-1.0, 0.1), 49: (-0.3, 0), 59: (-0.25, 0.3),
+        "furrow": (-0.25, -0.1), "marionette": (-0.2, 0.4),
+    },
+    # lip corners pulled down (depressor anguli oris)
+    "AU15": {
+        48: (0.1, -1.0), 60: (0.1, -0.9), 49: (0.05, -0.4), 59: (0.1, -0.5), 58: (0.05, -0.2),
+        "beyond corner": (0, -0.5), "furrow": (0, -0.3), "marionette": (0, -0.6),
+    },
+    # chin boss and lower lip pushed up (mentalis)
+    "AU17": {
+        57: (0, 0.85), 58: (0, 0.8), 59: (0, 0.5), 66: (0, 0.8), 67: (0, 0.8), "chin": (0, 1.0),
+        "marionette": (0, 0.3),
+    },
+    # lips stretched sideways (risorius with platysma), corners slightly down
+    "AU20": {
+        48: (1.0, -0.15), 60: (0.95, -0.15), 49: (0.55, -0.05), 59: (0.6, -0.15), 50: (0.2, 0),
+        58: (0.25, -0.1), "beyond corner": (0.7, -0.1), "furrow": (0.3, -0.05), "marionette": (0.4, -0.2),
+    },
+    # lips tightened (orbicularis oris): red parts narrower, corners drawn slightly in
+    "AU23": {
+        51: (0, -0.55), 50: (-0.05, -0.6), 49: (-0.3, -0.35), 61: (0, -0.4), 62: (0, -0.4), 48: (-0.5, 0),
+        60: (-0.5, 0), 59: (-0.3, 0.45), 58: (-0.1, 0.75), 57: (0, 0.8), 66: (0, 0.6), 67: (0, 0.6),
+    },
+    # lips pressed together (orbicularis oris), chin boss not pushed up
+    "AU24": {
+        51: (0, -0.85), 50: (0, -0.85), 49: (0, -0.5), 61: (0, -0.8), 62: (0, -0.8), 48: (-0.15, 0),
+        59: (0, 0.6), 58: (0, 0.95), 57: (0, 1.0), 66: (0, 0.9), 67: (0, 0.9), "chin": (0, 0.15),
+    },
+    # lips parted (depressor labii inferioris, or mentalis relaxed)
+    "AU25": {
+        57: (0, -1.0), 58: (0, -0.95), 59: (0, -0.5), 66: (0, -1.0), 67: (0, -1.0), "chin": (0, -0.35),
+        51: (0, 0.3), 50: (0, 0.25), 61: (0, 0.25), 62: (0, 0.3),
+    },
     # Used by speech only, never part of a micro-expression.
-    "open": (
-        "jaw dropped (AU26)",
-        {
-            57: (0, -1.0), 58: (0, -0.95), 59: (0, -0.65), 66: (0, -0.95), 67: (0, -0.95), 48: (-0.1, -0.35),
-            "chin": (0, -1.0), 8: (0, -1.0), 7: (0, -0.9), 6: (0, -0.75), "marionette": (0, -0.7),
-        },
-    ),
-    "pucker": (
-        "lip corners drawn to the middle (AU18)",
-        {
-            48: (-1.0, 0), 60: (-0.9, 0), 49: (-0.65, 0), 59: (-0.6, 0), 50: (-0.25, 0.1), 58: (-0.2, -0.1),
-            "beyond corner": (-0.6, 0), "furrow": (-0.2, -0.05), "marionette": (-0.3, 0.05),
-        },
-    ),
+    # jaw dropped (AU26)
+    "open": {
+        57: (0, -1.0), 58: (0, -0.95), 59: (0, -0.65), 66: (0, -0.95), 67: (0, -0.95), 48: (-0.1, -0.35),
+        "chin": (0, -1.0), 8: (0, -1.0), 7: (0, -0.9), 6: (0, -0.75), "marionette": (0, -0.7),
+    },
+    # lip corners drawn to the middle (AU18)
+    "pucker": {
+        48: (-1.0, 0), 60: (-0.9, 0), 49: (-0.65, 0), 59: (-0.6, 0), 50: (-0.25, 0.1), 58: (-0.2, -0.1),
+        "beyond corner": (-0.6, 0), "furrow": (-0.2, -0.05), "marionette": (-0.3, 0.05),
+    },
 }
 # fmt: on
 
@@ -184,7 +151,7 @@ def _sets(*units: tuple[int, ...]) -> tuple[frozenset[int], ...]:
 
 
 # Combinations with the emotion they tell of. Two tables are held against each other: the prototypes and major
-# variants of the FACS Investigator's Guide (2002, table 10-1; EMFACS), and the objective classes of A.
+# variants of the FACS Investigator's Guide (2002; EMFACS), and the objective classes of A.
 # Davison et al., "Objective classes for micro-facial expression recognition" (J. Imaging 2018), made from
 # EMFACS for real micro-expressions. Only what neither contradicts is in here; see `_AMBIGUOUS` for what was
 # left out. fmt: off
@@ -261,11 +228,6 @@ def emotion_of(action_units: Iterable[int]) -> str:
     if units in _AMBIGUOUS:
         raise ValueError(f"expected a combination with one emotion, got {listed}: {_AMBIGUOUS[units]}")
     raise ValueError(f"expected a combination of action units with a known emotion, got {listed}; see combinations()")
-
-
-def describe(name: str) -> str:
-    """Return what the action ``name`` does, in words."""
-    return _ACTIONS[name][0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -382,7 +344,7 @@ def action_fields(landmarks: FloatArray, grid: FloatArray) -> dict[str, FloatArr
         return out
 
     fields = {}
-    for name, (_, moves) in _ACTIONS.items():
+    for name, moves in _ACTIONS.items():
         total = np.zeros_like(at)
         weight = np.full(len(at), STILL, np.float32)
         moved = {p for point in moves if isinstance(point, int) for p in (point, MIRROR[point])}
