@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge.decode.matching import match as match_spans
+
 EMOTIONS = ("negative", "positive", "surprise", "others")
 """The emotions in label order; neutral, the fifth label, is never an interval's emotion in the scores."""
-
-MATCH_IOU = 0.5
-"""Least overlap of a predicted and a true interval that counts as found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,34 +127,10 @@ class Scores:
         }
 
 
-def iou(a: Labelled, b: Labelled) -> float:
-    """Return shared frames over all frames of two inclusive intervals."""
-    shared = min(a.offset, b.offset) - max(a.onset, b.onset) + 1
-    if shared <= 0:
-        return 0.0
-    return shared / ((a.offset - a.onset + 1) + (b.offset - b.onset + 1) - shared)
-
-
 def match(predicted: Sequence[Labelled], truth: Sequence[Labelled]) -> list[tuple[Labelled, Labelled]]:
-    """Pair predictions with the true intervals they find.
-
-    Predictions are taken in time order. Each is tested against the one true interval it overlaps best (the
-    earlier of equals), found already or not: if that one is taken or overlaps too little, the prediction is
-    false.
-
-    Returns:
-        (predicted, true) pairs in the order of the predictions.
-    """
-    truth = sorted(truth, key=lambda interval: (interval.onset, interval.offset))
-    pairs: list[tuple[Labelled, Labelled]] = []
-    taken: set[int] = set()
-    for candidate in sorted(predicted, key=lambda interval: (interval.onset, interval.offset)):
-        best = max(range(len(truth)), key=lambda i: (iou(candidate, truth[i]), -i), default=None)
-        if best is None or best in taken or iou(candidate, truth[best]) < MATCH_IOU:
-            continue
-        taken.add(best)
-        pairs.append((candidate, truth[best]))
-    return pairs
+    """Return the (predicted, true) pairs of `metst_edge.decode.matching.match`."""
+    spans = ([(interval.onset, interval.offset) for interval in intervals] for intervals in (predicted, truth))
+    return [(predicted[i], truth[j]) for i, j in match_spans(*spans)]
 
 
 def recognition(confusion: npt.NDArray[np.int64], left_out: Sequence[int] = ()) -> Recognition:

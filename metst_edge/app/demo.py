@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metst_edge.decode.matching import MATCH_IOU, Span, iou, match
 from metst_edge.events import MicroExpression
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FOLDER = Path(__file__).parent / "demo_clip"
-IOU_FOUND = 0.5
-"""An interval counts as found from this overlap on (MEGC spot-then-recognise)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +56,19 @@ def demo_truth() -> tuple[MicroExpression, ...]:
     return tuple(events)
 
 
-def iou(a: MicroExpression, b: MicroExpression) -> float:
-    """Return the intersection over union of two intervals, counted in inclusive frames."""
-    shared = min(a.offset_frame, b.offset_frame) - max(a.onset_frame, b.onset_frame) + 1
-    lengths = (a.offset_frame - a.onset_frame + 1) + (b.offset_frame - b.onset_frame + 1)
-    return max(shared, 0) / (lengths - max(shared, 0))
-
-
 def compare(found: Sequence[MicroExpression], truth: Sequence[MicroExpression]) -> Outcome:
-    """Match found intervals to true ones: each, in order of time, may take the true one it overlaps best."""
-    pairs: list[tuple[MicroExpression, MicroExpression]] = []
-    false_alarms: list[MicroExpression] = []
-    taken: set[int] = set()
-    for event in found:
-        best = max(range(len(truth)), key=lambda i: iou(event, truth[i]), default=None)
-        if best is None or best in taken or iou(event, truth[best]) < IOU_FOUND:
-            false_alarms.append(event)
-        else:
-            taken.add(best)
-            pairs.append((truth[best], event))
-    missed = tuple(event for i, event in enumerate(truth) if i not in taken)
-    return Outcome(tuple(pairs), missed, tuple(false_alarms))
+    """Match found intervals to true ones by their frames."""
+    matched = match([_frames(event) for event in found], [_frames(event) for event in truth])
+    hits, taken = {i for i, _ in matched}, {j for _, j in matched}
+    return Outcome(
+        pairs=tuple((truth[j], found[i]) for i, j in matched),
+        missed=tuple(event for j, event in enumerate(truth) if j not in taken),
+        false_alarms=tuple(event for i, event in enumerate(found) if i not in hits),
+    )
+
+
+def _frames(event: MicroExpression) -> Span:
+    return event.onset_frame, event.offset_frame
 
 
 def show(console: Console, outcome: Outcome) -> None:
@@ -92,7 +83,7 @@ def show(console: Console, outcome: Outcome) -> None:
     rows: list[tuple[float, tuple[str, ...]]] = []
     for true, found in outcome.pairs:
         verdict = "[green]found[/green]" if true.emotion == found.emotion else "[yellow]found, other emotion[/yellow]"
-        numbers = (_span(true), _span(found), f"{iou(true, found):.2f}", f"{found.score:.2f}")
+        numbers = (_span(true), _span(found), f"{iou(_frames(true), _frames(found)):.2f}", f"{found.score:.2f}")
         rows.append((true.onset, (*numbers, true.emotion, found.emotion, verdict)))
     for true in outcome.missed:
         rows.append((true.onset, (_span(true), "", "", "", true.emotion, "", "[red]missed[/red]")))
@@ -104,7 +95,7 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print(table)
     right = sum(true.emotion == found.emotion for true, found in outcome.pairs)
     console.print(
-        f"{len(outcome.pairs)} of {len(outcome.truth)} found (overlap {IOU_FOUND} or more), "
+        f"{len(outcome.pairs)} of {len(outcome.truth)} found (overlap {MATCH_IOU} or more), "
         f"{right} of them with the true emotion; {len(outcome.false_alarms)} false.",
         highlight=False,
     )

@@ -157,7 +157,7 @@ def test_the_face_frame_converts_there_and_back(portrait):
         ((15, 17), "negative"),
         ((20,), "negative"),
         ((1, 2, 4), "negative"),
-        # Prototypes of the FACS Investigator's Guide, table 10-1.
+        # Prototypes of the FACS Investigator's Guide.
         ((1, 2, 5), "surprise"),
         ((1, 2, 4, 5, 20, 25), "negative"),
         ((4, 5, 7, 23), "negative"),

@@ -68,6 +68,8 @@ def test_durations_are_those_of_micro_expressions():
     # Most lie where the decoder's interval can overlap them by half.
     assert np.mean([0.17 <= s <= 0.5 for s in seconds]) > 0.9
     assert min(seconds) < 0.2 and max(seconds) > 0.45
+    # SAMM Long Videos at 200/7 frames per second: k_p, half the mean duration, is 5 (arXiv 2409.09707).
+    assert round(np.mean(seconds) / 2 * 200 / 7) == 5
 
 
 def test_all_emotions_come_up_alike():
