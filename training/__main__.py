@@ -176,7 +176,18 @@ def run_fit(options: argparse.Namespace, console: Console) -> int:
     steps = options.steps or schedule.steps or 1
     if windows.batches_per_epoch is not None and not options.steps:
         steps = (options.epochs or schedule.epochs or 1) * windows.batches_per_epoch
-    run = Run(preset, options.seed, steps, batch, rate, options.threads, options.device, data)
+    run = Run(
+        preset,
+        options.seed,
+        steps,
+        batch,
+        rate,
+        options.threads,
+        options.device,
+        data,
+        schedule.ratio,
+        schedule.floor,
+    )
     try:
         if options.minutes:
             # Measured again, the number would be another and the run not the one to go on with.

@@ -20,7 +20,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,9 +45,6 @@ LABELS = ("negative", "positive", "surprise", "others", "neutral")
 
 AUGMENTATION = (0.9, 1.1)
 """A training window is multiplied by one number from this range (ME-TST, arXiv 2409.09707)."""
-
-FLOOR = 0.3
-"""Decode default: what the smoothed curve must reach, however quiet the rest is."""
 
 SAVE_SECONDS = 60.0
 """How much work a kill can cost; Ctrl-C costs none."""
@@ -83,6 +80,7 @@ class Run:
         threads: torch's; sums are rounded differently with another number.
         device: torch's name.
         data: a description of the training data, for the checkpoint.
+        ratio, floor: decode defaults, for the checkpoint and the scores on held-out clips.
     """
 
     preset: Preset
@@ -93,6 +91,8 @@ class Run:
     threads: int
     device: str
     data: str
+    ratio: float = RATIO
+    floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def fit(
                 values = dict(zip(("loss", "spotting", "emotion"), parts, strict=True))
                 log.write({"step": step, **values, "learning_rate": rate})
                 if step in marks:
-                    scores = validate(network, clips, run.preset.k, windows.k_p)
+                    scores = validate(network, clips, run.preset.k, windows.k_p, run.ratio, run.floor)
                     log.write({"step": step, "validation": scores.to_dict()})
                 report(Point(step, run.steps, parts[0], scores if step in marks else None))
                 if time.monotonic() - saved > SAVE_SECONDS:
@@ -201,7 +201,7 @@ def fit(
         if step < run.steps:
             raise Interrupted(step)
         if scores is None and clips:
-            scores = validate(network, clips, run.preset.k, windows.k_p)
+            scores = validate(network, clips, run.preset.k, windows.k_p, run.ratio, run.floor)
         loss_curves(log.records(), folder / "loss.png")
     save_checkpoint(folder / "model.pt", network, checkpoint_meta(run, windows.k_p, scores))
     return scores
@@ -315,7 +315,21 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _settings(run: Run) -> dict[str, Any]:
     """Everything the network depends on, as plain values."""
-    return asdict(run)
+    preset = run.preset
+    return {
+        "model": preset.model,
+        "channels": preset.channels,
+        "roi_set": preset.roi_set,
+        "fps": preset.fps,
+        "k": preset.k,
+        "seed": run.seed,
+        "steps": run.steps,
+        "batch": run.batch,
+        "learning_rate": run.learning_rate,
+        "threads": run.threads,
+        "device": run.device,
+        "data": run.data,
+    }
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
@@ -353,7 +367,12 @@ def checkpoint_meta(run: Run, k_p: int, scores: Scores | None) -> dict[str, Any]
         "k_p": k_p,
         "roi_set": preset.roi_set,
         "compat": False,
-        "decode": {"ratio": RATIO, "floor": FLOOR, "synergy": "spotting_mainly", "window_seconds": 60.0},
+        "decode": {
+            "ratio": run.ratio,
+            "floor": run.floor,
+            "synergy": "spotting_mainly",
+            "window_seconds": 60.0,
+        },
         "training": {
             "data": run.data,
             "seed": run.seed,

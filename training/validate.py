@@ -50,17 +50,18 @@ def curves(network: MeTst, clips: Sequence[MeasuredClip], k: int) -> list[Curve]
     return out
 
 
-def validate(network: MeTst, clips: Sequence[MeasuredClip], k: int, k_p: int) -> Scores:
-    """Spot and recognise in measured clips with the offline decoder's defaults, and score that.
+def validate(network: MeTst, clips: Sequence[MeasuredClip], k: int, k_p: int, ratio: float, floor: float) -> Scores:
+    """Spot and recognise in measured clips, and score that.
 
     Args:
         network: is put into evaluation mode and left there.
         clips: measured, truth included.
         k: frames in a window. k_p: half the typical duration, frames.
+        ratio, floor: as for `metst_edge.decode.decode`.
     """
     found = []
     for clip, (spot, logits) in zip(clips, curves(network, clips, k), strict=True):
-        intervals = decode(spot, logits, k_p)
+        intervals = decode(spot, logits, k_p, ratio, floor)
         predicted = tuple(Labelled(i.onset, i.offset, i.emotion) for i in intervals if i.emotion is not None)
         found.append(Clip(predicted, tuple(Labelled(a.onset, a.offset, a.emotion) for a in clip.annotations)))
     return score(found)
