@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.bundle import Bundle
-from metst_edge.capture import Frame, Interruption, check_frame, check_timestamp, open_source, to_gray
+from metst_edge.capture import Frame, Interruption, Source, check_frame, check_timestamp, open_source, to_gray
 from metst_edge.capture.retime import Hole, Retimer, Slot
 from metst_edge.decode import Interval, OnlineDecoder, decode
 from metst_edge.engine import Engine, load_engine
 from metst_edge.engine.lanes import LANES, FrameScore, Lanes
-from metst_edge.errors import MetstError
+from metst_edge.errors import EngineError, MetstError, SourceError
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, FaceFinder
 from metst_edge.flow import RoiFlow, correlation, thumbnail
@@ -61,8 +61,6 @@ class Analyzer:
     def __init__(self, model: str | Path = "demo", engine: str = "auto") -> None:
         self.bundle = Bundle.find(model)
         self.engine: Engine = load_engine(self.bundle, engine=engine)
-        self._finder = FaceFinder()
-        self._scorer = _Scorer(self.bundle, self.engine, self._finder)
         settings = self.bundle.decode
         self._decoder = OnlineDecoder(
             self.bundle.k_p,
@@ -72,6 +70,8 @@ class Analyzer:
             settings["synergy"],
             settings["window_seconds"],
         )
+        self._finder = FaceFinder()
+        self._scorer = _Scorer(self.bundle, self.engine, self._finder)
         self.reset()
 
     def __enter__(self) -> Analyzer:
@@ -105,14 +105,15 @@ class Analyzer:
             FrameError: wrong dtype, shape or size. The frame is not taken; the stream can go on.
             TimestampError: not finite, or not above the one before. Likewise.
         """
-        events = self._decode(self._scorer.push(frame, timestamp, self._pushed))
+        # The frame is looked at again with the next one; until then the caller may have drawn on it.
+        own = frame.copy() if isinstance(frame, np.ndarray) else frame
+        events = self._decode(self._scorer.push(own, timestamp, self._pushed))
         self._pushed += 1
         return events
 
     def flush(self) -> list[Event]:
         """End the input: return the events that were still undecided. Then the analyzer is as after `reset`."""
         events = self._decode(self._scorer.flush())
-        events += self._end_segment()
         self.reset()
         return events
 
@@ -127,6 +128,7 @@ class Analyzer:
         """
         self.reset()
         with open_source(source) as frames:
+            self._check_rate(frames)
             try:
                 for frame in frames:
                     if isinstance(frame, Interruption):
@@ -153,6 +155,9 @@ class Analyzer:
         collected = _Collected(self.bundle, self.engine.name, str(source))
         try:
             with open_source(source) as frames:
+                if frames.live:
+                    raise SourceError(f"{source}: expected recorded video, got a live source; use stream for it")
+                self._check_rate(frames)
                 collected.nominal_fps = frames.fps
                 for frame in frames:
                     if isinstance(frame, Interruption):
@@ -172,12 +177,23 @@ class Analyzer:
             self.reset()
         return collected.report()
 
+    def _check_rate(self, source: Source) -> None:
+        """Refuse a source so slow that there is a hole between any two of its frames."""
+        least = self.bundle.fps / 2
+        if source.fps is not None and source.fps < 0.95 * least:
+            raise SourceError(
+                f"{source.uri}: expected at least {least:g} frames per second for a model of {self.bundle.fps:g}, got "
+                f"{source.fps:g}; micro-expressions would fall between the frames: record faster"
+            )
+
     def _decode(self, items: list[_Item]) -> list[Event]:
         events: list[Event] = []
         for item in items:
             if isinstance(item, Gap):
-                events += self._end_segment()
                 events.append(item)
+                continue
+            if isinstance(item, _RunEnd):
+                events += self._end_run()
                 continue
             self._scored.append(item)
             if len(self._scored) > self._decoder.reach:
@@ -186,7 +202,7 @@ class Analyzer:
             events += self._events(self._decoder.push(item.spot, item.emotion))
         return events
 
-    def _end_segment(self) -> list[Event]:
+    def _end_run(self) -> list[Event]:
         events = self._events(self._decoder.flush())
         self._scored.clear()
         self._first_scored = 0
@@ -208,7 +224,11 @@ class _Scored:
     emotion: npt.NDArray[np.float32]
 
 
-_Item = _Scored | Gap
+class _RunEnd:
+    """A run of scores has ended: nothing after it can change what was found in it."""
+
+
+_Item = _Scored | _RunEnd | Gap
 
 
 def _event(interval: Interval, labels: tuple[str, ...], at: Callable[[int], _Scored]) -> MicroExpression:
@@ -329,8 +349,10 @@ class _Scorer:
         return items
 
     def _end(self) -> list[_Item]:
-        """End the run: return its scores still under way."""
+        """End the run, if there is one: return its scores still under way."""
         items = self._scored(self._lanes.flush())
+        if self._running:
+            items.append(_RunEnd())
         self._stop()
         return items
 
@@ -393,6 +415,12 @@ class _Scorer:
         return self._scored(self._lanes.push(features))
 
     def _scored(self, scores: list[FrameScore]) -> list[_Item]:
+        for score in scores:
+            if not (np.isfinite(score.spot) and np.isfinite(score.emotion).all()):
+                raise EngineError(
+                    f"expected finite scores, got spot {score.spot} and logits {score.emotion}; "
+                    "the model's weights are damaged: export it again"
+                )
         pictures = (self._waiting.popleft() for _ in scores)
         return [
             _Scored(picture.index, picture.time, score.spot, score.emotion)
@@ -407,21 +435,23 @@ class _Collected:
         self._bundle, self._engine, self._source = bundle, engine, source
         self._runs: list[list[_Scored]] = [[]]
         self._gaps: list[Gap] = []
-        self._first = self._last = 0.0
-        self.frames = 0
+        self._times: list[float] = []
         self.nominal_fps: float | None = None
 
     def saw(self, frame: Frame) -> None:
         """Count a frame that was read."""
-        if self.frames == 0:
-            self._first = frame.timestamp
-        self.frames, self._last = self.frames + 1, frame.timestamp
+        self._times.append(frame.timestamp)
+
+    @property
+    def frames(self) -> int:
+        return len(self._times)
 
     def add(self, items: list[_Item]) -> None:
-        """Keep scores and gaps; a gap begins a new run of scores."""
+        """Keep scores, run by run, and gaps."""
         for item in items:
             if isinstance(item, Gap):
                 self._gaps.append(item)
+            elif isinstance(item, _RunEnd):
                 self._runs.append([])
             else:
                 self._runs[-1].append(item)
@@ -431,10 +461,10 @@ class _Collected:
         settings, labels = self._bundle.decode, self._bundle.labels
         events: list[Event] = list(self._gaps)
         scores = _stacked([scored for run in self._runs for scored in run], len(labels))
-        start = 0
+        scored = 0
         for run in self._runs:
-            part = slice(start, start + len(run))
-            start += len(run)
+            part = slice(scored, scored + len(run))
+            scored += len(run)
             intervals = decode(
                 scores.spot[part],
                 scores.emotion[part],
@@ -444,15 +474,20 @@ class _Collected:
                 settings["synergy"],
             )
             events += [_event(interval, labels, run.__getitem__) for interval in intervals]
-        span = self._last - self._first
-        fps = (self.frames - 1) / span if span > 0 else self.nominal_fps or self._bundle.fps
+        period = 1 / (self.nominal_fps or self._bundle.fps)
+        if self.frames > 1:
+            steps = np.diff(self._times)
+            # Holes in time do not make a source slower.
+            period = float(steps[steps <= 3 * np.median(steps)].mean())
+        start, end = (self._times[0], self._times[-1]) if self._times else (0.0, 0.0)
         return Report(
             source=self._source,
             model=self._bundle.name,
             engine=self._engine,
-            fps=fps,
+            fps=1 / period,
             frames=self.frames,
-            duration=self.frames / fps,
+            start=start,
+            duration=end - start + period if self._times else 0.0,
             events=tuple(sorted(events, key=_begin)),
             scores=scores,
             labels=labels,

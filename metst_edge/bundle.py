@@ -260,6 +260,12 @@ def _check_agreement(manifest: dict[str, Any], path: Path) -> None:
     ):
         if expected != got:
             raise BundleFileError(f"{path}: {MANIFEST}: expected {name} to be {expected}, got {got}")
+    window = manifest["decode"]["window_seconds"] * manifest["fps"]
+    if window < 2 * manifest["k_p"] + 1:
+        raise BundleFileError(
+            f"{path}: {MANIFEST}: expected decode.window_seconds to hold 2 k_p + 1 = {2 * manifest['k_p'] + 1} frames, "
+            f"got {window:g}"
+        )
 
 
 def _is_int(value: object, least: int) -> TypeGuard[int]:

@@ -41,6 +41,7 @@ class Report:
         model, engine: names.
         fps: frames per second of the source, measured from its timestamps.
         frames: how many frames were read.
+        start: seconds of source time of the first frame.
         duration: seconds from the first frame to the end of the last.
         events: micro-expressions and gaps in order of time.
         scores: the curve they were found on.
@@ -52,6 +53,7 @@ class Report:
     engine: str
     fps: float
     frames: int
+    start: float
     duration: float
     events: tuple[Event, ...]
     scores: Scores
@@ -145,9 +147,10 @@ class Report:
             ylabel="score",
             ylim=(-0.28, 1.3),
             yticks=[0, 0.25, 0.5, 0.75, 1.0],
-            title=f"{Path(self.source).name}: {len(self.micro_expressions)} micro-expressions found by {self.model}",
         )
-        axes.set_xlim(0, max(self.duration, 1e-3))
+        title = f"{Path(self.source).name}: {len(self.micro_expressions)} micro-expressions found by {self.model}"
+        axes.set_title(title, parse_math=False)  # a file name is no formula
+        axes.set_xlim(self.start, self.start + max(self.duration, 1e-3))
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         figure.savefig(path, dpi=130)
@@ -158,5 +161,6 @@ def _broken_at_holes(time: npt.NDArray[np.float64], spot: npt.NDArray[np.float32
     if len(time) < 3:
         return time, spot
     steps = np.diff(time)
-    holes = np.flatnonzero(steps > 2.5 * np.median(steps)) + 1
+    # Slots between two frames share the time of the nearer one.
+    holes = np.flatnonzero(steps > 3.5 * np.median(steps[steps > 0])) + 1
     return np.insert(time, holes, np.nan), np.insert(spot, holes, np.nan)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import signal
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from metst_edge.analyzer import Analyzer
     from metst_edge.events import Event
     from metst_edge.report import Report
+
+PICTURES = (".png", ".pdf", ".svg")
 
 EPILOG = """\
 examples:
@@ -44,6 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 2
         options.run = run_live
+    elif options.camera is not None or options.source is not None or options.live_json:
+        parser.error("--camera, --source and --json before a verb belong to watching live, without a verb")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name may hold what the terminal's encoding does not.
+            stream.reconfigure(errors="backslashreplace")
+    with contextlib.suppress(ValueError):  # only the main thread may
+        # A service manager stops us with SIGTERM: end as with Ctrl-C, with what was found written.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _quiet_native_stderr():
         return _run(options)
 
@@ -51,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except MetstError as error:
         print(f"metst-edge: error: {error}", file=sys.stderr)
         return 1
@@ -59,7 +72,8 @@ def _run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"metst-edge: error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(f"metst-edge: error: {error.strerror or error}{where}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("metst-edge: interrupted", file=sys.stderr)
@@ -81,14 +95,18 @@ def build_parser() -> argparse.ArgumentParser:
     sources.add_argument("--camera", metavar="N", type=_camera, help="watch camera N (0 is the first)")
     sources.add_argument("--source", metavar="URI", help="watch a camera index, video file or folder of images")
     _add_model(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--json", dest="live_json", action="store_true", help="print one JSON object per line")
 
     verbs = parser.add_subparsers(title="verbs", metavar="")
     demo = verbs.add_parser("demo", help="analyse the packaged clip, whose micro-expressions are known")
     _add_model(demo)
     demo.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     demo.add_argument(
-        "--plot", metavar="PNG", default="metst-edge-demo.png", help="where to draw the curve (default: %(default)s)"
+        "--plot",
+        metavar="PNG",
+        type=_picture,
+        default="metst-edge-demo.png",
+        help="where to draw the curve (default: %(default)s)",
     )
     demo.set_defaults(run=run_demo)
 
@@ -97,7 +115,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(analyze)
     analyze.add_argument("--json", metavar="OUT", help="write one JSON object per file, a line each (- for stdout)")
     analyze.add_argument("--csv", metavar="OUT", help="write one row per event (- for stdout)")
-    analyze.add_argument("--plot", metavar="PNG", help="draw the score curve; of several files, PNG-<file name>")
+    analyze.add_argument(
+        "--plot", metavar="PNG", type=_picture, help="draw the score curve; of several files, PNG-<number>-<file name>"
+    )
     analyze.add_argument("--scores", action="store_true", help="put the per-frame curve into the JSON")
     analyze.set_defaults(run=run_analyze)
 
@@ -111,6 +131,12 @@ def build_parser() -> argparse.ArgumentParser:
 def _camera(text: str) -> str:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a camera index such as 0, got {text!r}; files go to --source")
+    return text
+
+
+def _picture(text: str) -> str:
+    if Path(text).suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(PICTURES)}, got {text!r}")
     return text
 
 
@@ -136,15 +162,13 @@ def _open_analyzer(options: argparse.Namespace) -> Analyzer:
 def run_live(options: argparse.Namespace) -> int:
     """Print events as they are found until the source ends or Ctrl-C."""
     source = options.camera if options.source is None else options.source
-    # A service manager stops us with SIGTERM: end as with Ctrl-C, with what is pending written.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _open_analyzer(options) as analyzer:
         try:
             for event in analyzer.stream(source):
-                _print_event(event, options.json)
+                _print_event(event, options.live_json)
         except KeyboardInterrupt:
             for event in analyzer.flush():
-                _print_event(event, options.json)
+                _print_event(event, options.live_json)
     return 0
 
 
@@ -158,11 +182,11 @@ def describe(event: Event) -> str:
 
     if isinstance(event, Gap):
         return f"{event.start:8.2f} - {event.end:.2f} s  gap: {event.reason.replace('_', ' ')}"
-    probability = event.probabilities[event.emotion]
-    return (
-        f"{event.onset:8.2f} - {event.offset:.2f} s  {event.emotion:<9} "
-        f"apex {event.apex:.2f} s  score {event.score:.2f}  p({event.emotion}) {probability:.2f}"
-    )
+    line = f"{event.onset:8.2f} - {event.offset:.2f} s  {event.emotion:<9} apex {event.apex:.2f} s"
+    line += f"  score {event.score:.2f}"
+    if event.emotion in event.probabilities:
+        line += f"  p({event.emotion}) {event.probabilities[event.emotion]:.2f}"
+    return line
 
 
 def run_demo(options: argparse.Namespace) -> int:
@@ -174,24 +198,26 @@ def run_demo(options: argparse.Namespace) -> int:
         report = analyzer.analyze(clip, progress=advance)
     truth = demo_truth()
     outcome = compare(report.micro_expressions, truth)
-    report.plot(options.plot, truth)
-    if options.json:
-        print(json.dumps({**report.to_dict(), **outcome.to_dict()}))
-        return 0
     console = _console(sys.stdout)
-    show(console, outcome)
-    console.print(f"Picture of the score curve: {options.plot}", highlight=False)
+    if options.json:
+        print(json.dumps({**report.to_dict(), **outcome.to_dict()}), flush=True)
+    else:
+        show(console, outcome)
+    report.plot(options.plot, truth)
+    if not options.json:
+        console.print(f"Picture of the score curve: {options.plot}", highlight=False, markup=False)
     return 0
 
 
 def run_analyze(options: argparse.Namespace) -> int:
     """Analyse files one after the other; one that fails does not stop the others."""
-    failed = False
+    failed, header = False, True
     with contextlib.ExitStack() as stack:
+        # First, so that a model that cannot be loaded costs nobody the results of yesterday.
+        analyzer = stack.enter_context(_open_analyzer(options))
         json_out = stack.enter_context(_output(options.json)) if options.json else None
         csv_out = stack.enter_context(_output(options.csv)) if options.csv else None
         table_out = sys.stderr if "-" in (options.json, options.csv) else sys.stdout
-        analyzer = stack.enter_context(_open_analyzer(options))
         for number, file in enumerate(options.files):
             interrupted = False
             try:
@@ -208,24 +234,36 @@ def run_analyze(options: argparse.Namespace) -> int:
                 if json_out:
                     print(report.to_json(options.scores), file=json_out, flush=True)
                 if csv_out:
-                    report.write_csv(csv_out, header=number == 0)
+                    report.write_csv(csv_out, header=header)
                     csv_out.flush()
+                    header = False
                 if options.plot:
-                    report.plot(_plot_path(options.plot, file, len(options.files)))
+                    failed |= not _plotted(report, _plot_path(options.plot, file, number, len(options.files)))
             if interrupted:
                 return 1
     return 1 if failed else 0
 
 
+def _plotted(report: Report, path: Path) -> bool:
+    """Draw the report; a picture that cannot be written is one line, and the other files go on."""
+    try:
+        report.plot(path)
+    except OSError as error:
+        print(f"metst-edge: error: {path}: the picture cannot be written: {error.strerror or error}", file=sys.stderr)
+        return False
+    return True
+
+
 def _show_report(report: Report, console: Console) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     found, broken = len(report.micro_expressions), "" if report.complete else ", broken off"
     title = f"{report.source}: {found} micro-expressions in {report.duration:.1f} s ({report.frames} frames{broken})"
     if not report.events:
-        console.print(title, highlight=False)
+        console.print(title, highlight=False, markup=False)
         return
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for name in ("onset s", "apex s", "offset s", "score", "p"):
         table.add_column(name, justify="right")
     table.add_column("emotion")
@@ -236,13 +274,14 @@ def _show_report(report: Report, console: Console) -> None:
             table.add_row(f"{fields['start']:.2f}", "", f"{fields['end']:.2f}", "", "", reason)
         else:
             times = [f"{fields[name]:.2f}" for name in ("onset", "apex", "offset", "score")]
-            table.add_row(*times, f"{fields['probabilities'][fields['emotion']]:.2f}", fields["emotion"])
+            probability = fields["probabilities"].get(fields["emotion"])
+            table.add_row(*times, "" if probability is None else f"{probability:.2f}", fields["emotion"])
     console.print(table)
 
 
-def _plot_path(plot: str, file: str, files: int) -> Path:
+def _plot_path(plot: str, file: str, number: int, files: int) -> Path:
     path = Path(plot)
-    return path if files == 1 else path.with_name(f"{path.stem}-{Path(file).stem}{path.suffix}")
+    return path if files == 1 else path.with_name(f"{path.stem}-{number + 1}-{Path(file).stem}{path.suffix}")
 
 
 def run_info(options: argparse.Namespace) -> int:
@@ -261,8 +300,12 @@ def run_info(options: argparse.Namespace) -> int:
 def _console(file: TextIO) -> Console:
     from rich.console import Console
 
+    class PipeConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process; _run knows better
+
     # A pipe has no width of its own: wide enough that no table cell is cut.
-    return Console(file=file, width=None if file.isatty() else 120)
+    return PipeConsole(file=file, width=None if file.isatty() else 120)
 
 
 @contextlib.contextmanager
@@ -270,7 +313,7 @@ def _output(path: str) -> Iterator[TextIO]:
     if path == "-":
         yield sys.stdout
         return
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         yield file
 
 
@@ -278,12 +321,13 @@ def _output(path: str) -> Iterator[TextIO]:
 def _progress(name: str, quiet: bool = False):  # type: ignore[no-untyped-def]
     """Show a progress bar on a terminal; yield what Analyzer.analyze calls with frames done and in all."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task(name, total=None)
+        task = progress.add_task(escape(name), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -294,10 +338,10 @@ def _quiet_native_stderr() -> Iterator[None]:
     They log before any setting of theirs is read, so file descriptor 2 is put aside, and what Python prints goes to a
     copy of it. METST_EDGE_VERBOSE=1 shows everything.
     """
-    if os.environ.get("METST_EDGE_VERBOSE"):
+    python_stderr = sys.stderr
+    if os.environ.get("METST_EDGE_VERBOSE") or python_stderr is None:  # None where a daemon has closed it
         yield
         return
-    python_stderr = sys.stderr
     python_stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     with contextlib.ExitStack() as stack:
@@ -307,7 +351,7 @@ def _quiet_native_stderr() -> Iterator[None]:
         stack.callback(setattr, sys, "stderr", python_stderr)
         os.dup2(null, 2)
         if python_stderr is sys.__stderr__:
-            sys.stderr = stack.enter_context(open(kept, "w", buffering=1, closefd=False))
+            sys.stderr = stack.enter_context(open(kept, "w", buffering=1, errors="backslashreplace", closefd=False))
         yield
 
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def show(console: Console, bundle: Bundle) -> None:
     """Print what a bundle holds: sizes, time, regions, labels, decoding, training and parity, and its files."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{bundle.name} ({bundle.path})", title_justify="left", show_header=False)
+    table = Table(title=Text(f"{bundle.name} ({bundle.path})"), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     manifest = bundle.manifest
@@ -23,7 +24,7 @@ def show(console: Console, bundle: Bundle) -> None:
         "model": f"{bundle.model}, {bundle.channels} channels ({bundle.roi_set})",
         "emotions": ", ".join(bundle.labels),
         "time": f"{bundle.fps:g} frames per second, windows of {bundle.k}, look-ahead {bundle.look_ahead} frames",
-        "interval": f"peak ± {bundle.k_p} frames",
+        "interval": f"peak -+ {bundle.k_p} frames",
         "decoding": ", ".join(_lines(bundle.decode)),
         "format": str(manifest["format_version"]),
     }
@@ -31,7 +32,7 @@ def show(console: Console, bundle: Bundle) -> None:
         if manifest.get(name):
             rows[name] = "\n".join(_lines(manifest[name]))
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     for name, entry in manifest["files"].items():
         table.add_row(name, f"{entry['bytes']} bytes, sha256 {entry['sha256']}")
     console.print(table)

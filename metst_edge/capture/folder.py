@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from types import TracebackType
 
-from metst_edge.capture.frames import Frame
+from metst_edge.capture.frames import Frame, native_path
 from metst_edge.errors import FrameError, SourceError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -55,7 +55,7 @@ class ImageFolder:
         import cv2
 
         index, file = self._index, self._files[self._index]
-        image = cv2.imread(str(file), cv2.IMREAD_ANYCOLOR)
+        image = cv2.imread(native_path(file), cv2.IMREAD_ANYCOLOR)
         if image is None:
             raise SourceError(
                 f"{file}: this picture cannot be read; {index} of {len(self._files)} pictures were; "

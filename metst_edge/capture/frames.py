@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metst_edge.errors import FrameError, TimestampError
+from metst_edge.errors import FrameError, SourceError, TimestampError
 
 Image = NDArray[np.uint8]
 """uint8 (H, W, 3) BGR or (H, W) gray."""
@@ -77,6 +78,20 @@ def check_frame(image: object, expected_shape: tuple[int, ...] | None = None) ->
             "a stream keeps one size; reset before another video"
         )
     return cast(Image, image)
+
+
+def native_path(path: Path) -> str:
+    """Return the path as OpenCV can take it.
+
+    Raises:
+        SourceError: its name is no UTF-8 text; OpenCV crashes on such.
+    """
+    text = str(path)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise SourceError(f"{text!a}: expected a name in UTF-8; rename the file") from None
+    return text
 
 
 def to_gray(image: Image) -> Image:

@@ -13,10 +13,9 @@ from metst_edge.capture.frames import check_timestamp
 
 TOLERANCE = 0.25
 """Grid periods: a slot takes a frame nearer than this as it is."""
-HOLE = 2.05
-"""Grid periods: frames further apart than this leave a hole. Two, and a twentieth for rounded and jittering
-clocks, so that
-a source of half the grid's rate passes."""
+HOLE = 2.5
+"""Grid periods: frames further apart than this leave a hole. Two, and a half for clocks that jitter: one lost frame, or
+a source of half the grid's rate, passes; two lost frames do not."""
 _EVEN = 1e-6
 """Grid periods; clocks that differ by less are taken for equal."""
 

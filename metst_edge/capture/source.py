@@ -60,6 +60,13 @@ def open_source(uri: str | int | Path) -> Source:
     Raises:
         SourceError: there is no such thing, it cannot be read, or this version does not know its kind.
     """
+    try:
+        return _open(uri)
+    except OSError as error:  # an unreadable folder, a name that is too long
+        raise SourceError(f"{uri}: expected a source that can be read; {error.strerror or error}") from error
+
+
+def _open(uri: str | int | Path) -> Source:
     if isinstance(uri, Path):
         return _open_path(uri, str(uri))
     text = str(uri)
@@ -69,7 +76,10 @@ def open_source(uri: str | int | Path) -> Source:
         return _open_camera(text, text)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return _open_path(Path(text).expanduser(), text)
+        try:
+            return _open_path(Path(text).expanduser(), text)
+        except RuntimeError:  # ~name, and there is no such user
+            return _open_path(Path(text), text)
     scheme = scheme.lower()
     if scheme == "camera":
         return _open_camera(rest, text)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from metst_edge.capture.frames import Frame
+from metst_edge.capture.frames import Frame, native_path
 from metst_edge.capture.mp4 import video_duration
 from metst_edge.capture.quiet import quiet
 from metst_edge.errors import SourceError
@@ -55,7 +55,7 @@ class VideoFile:
         with quiet():
             import cv2
 
-            self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+            self._capture = cv2.VideoCapture(native_path(path), cv2.CAP_FFMPEG)
             opened = self._capture.isOpened()
         if not opened:
             raise SourceError(

@@ -2,16 +2,19 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
 import pytest
 
 from metst_edge.app import cli
-from metst_edge.app.demo import compare, demo_truth
+from metst_edge.app.demo import compare, demo_clip, demo_truth
 from metst_edge.bundle import Bundle
 from metst_edge.events import MicroExpression
 
@@ -40,7 +43,16 @@ def test_no_arguments_show_help_and_are_bad_usage(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--nonsense"], ["--camera", "front"], ["analyze"], ["--engine", "abacus", "demo"]]
+    "arguments",
+    [
+        ["--nonsense"],
+        ["--camera", "front"],
+        ["analyze"],
+        ["--engine", "abacus", "demo"],
+        ["analyze", "clip.mp4", "--plot", "clip.xyz"],
+        ["--json", "info"],
+        ["--camera", "0", "demo"],
+    ],
 )
 def test_bad_usage_is_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
@@ -76,10 +88,55 @@ def test_analyze_writes_json_csv_and_a_picture(capsys, clip, tmp_path):
 
 def test_one_bad_file_does_not_stop_the_others(capsys, clip, tmp_path):
     out = tmp_path / "out.json"
-    status, _, err = run(capsys, "analyze", tmp_path / "missing.mp4", clip, "--json", out)
+    table = tmp_path / "out.csv"
+    status, _, err = run(capsys, "analyze", tmp_path / "missing.mp4", clip, "--json", out, "--csv", table)
     assert status == 1
     assert len(err.strip().splitlines()) == 1 and "missing.mp4" in err
     assert [json.loads(line)["source"] for line in out.read_text().splitlines()] == [clip]
+    assert next(csv.DictReader(table.open()))["source"] == clip
+
+
+def test_files_of_one_name_get_a_picture_each(capsys, clip, tmp_path):
+    names = []
+    for folder in "s01", "s$02$":  # two dollar signs would be a formula in a title
+        (tmp_path / folder).mkdir()
+        names.append(shutil.copy(clip, tmp_path / folder / "day$1$.mov"))
+    status, _, _ = run(capsys, "analyze", *names, "--plot", tmp_path / "out.png")
+    assert status == 0
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["out-1-day$1$.png", "out-2-day$1$.png"]
+
+
+def test_a_picture_that_cannot_be_written_stops_nothing_else(capsys, clip, tmp_path):
+    out = tmp_path / "out.json"
+    status, _, err = run(capsys, "analyze", clip, clip, "--json", out, "--plot", tmp_path / "none" / "out.png")
+    assert status == 1
+    assert len(err.strip().splitlines()) == 2 and "picture cannot be written" in err
+    assert len(out.read_text().splitlines()) == 2
+
+
+def test_results_of_yesterday_survive_a_mistyped_model(capsys, clip, tmp_path):
+    out = tmp_path / "out.json"
+    out.write_text("yesterday")
+    status, _, err = run(capsys, "analyze", clip, "--json", out, "--model", "nonsense")
+    assert status == 1 and "'nonsense'" in err
+    assert out.read_text() == "yesterday"
+
+
+@pytest.mark.parametrize("name", ["clip[draft].mov", "clip[/x].mov", "~clip.mov"])
+def test_odd_file_names_are_shown_as_they_are(capsys, clip, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    cli.Path(name).parent.mkdir(exist_ok=True)
+    shutil.copy(clip, name)
+    status, out, err = run(capsys, "analyze", name)
+    assert status == 0 and err == ""
+    assert name in out
+
+
+def test_a_name_that_is_no_utf8_is_refused(capsys, clip, tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mov")
+    shutil.copy(clip, name)
+    status, _, err = run(capsys, "analyze", name)
+    assert status == 1 and "expected a name in UTF-8" in err
 
 
 def test_json_to_stdout_is_nothing_but_json(capsys, test_data):
@@ -208,7 +265,30 @@ def test_a_true_interval_is_found_once_only():
 
 def test_the_command_is_quiet_and_survives_a_closed_pipe(test_data):
     """Run as a newcomer would: nothing but events on stdout, nothing at all on stderr."""
-    command = f"{sys.executable} -m metst_edge --source {test_data / 'no_face.mp4'} | head -n 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "metst_edge", "--source", str(test_data / "no_face.mp4")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip().endswith("gap: face lost")
-    assert done.stderr == ""
+    assert done.stderr == "" and done.returncode == 0
+    for arguments in "info demo", f"analyze {test_data / 'no_face.mp4'}":
+        piped = f"set -o pipefail; {sys.executable} -m metst_edge {arguments} | true"
+        done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_writes_what_was_found(stop, tmp_path):
+    """Ten demo clips in a row, stopped in the midst of one of them."""
+    clip, out = str(demo_clip()), tmp_path / "out.json"
+    command = [sys.executable, "-m", "metst_edge", "analyze", *[clip] * 10, "--json", str(out)]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (out.exists() and out.stat().st_size):
+        time.sleep(0.1)
+    time.sleep(1.5)
+    job.send_signal(stop)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 1
+    assert "interrupted" in err and "Traceback" not in err
+    *whole, last = [json.loads(line) for line in out.read_text().splitlines()]
+    assert all(report["complete"] for report in whole) and not last["complete"]
+    assert 0 < last["frames"] < 660
