@@ -83,7 +83,9 @@ def _text(value: Any, absent: str) -> str:
 def _bullets(value: Mapping[str, Any] | list[Any], indent: str) -> Iterator[str]:
     items = value.items() if isinstance(value, Mapping) else ((None, item) for item in value)
     for key, item in items:
-        label = f"{str(key).replace('_', ' ')}: " if key is not None else ""
+        # A file's name stays as it is.
+        name = str(key) if "." in str(key) else str(key).replace("_", " ")
+        label = f"{name}: " if key is not None else ""
         nested = isinstance(item, Mapping) or (
             isinstance(item, list) and any(isinstance(i, (Mapping, list)) for i in item)
         )
