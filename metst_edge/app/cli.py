@@ -22,7 +22,7 @@ from metst_edge.errors import MetstError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from metst_edge.analyzer import Analyzer
+    from metst_edge.analyzer import Analyzer, Progress
     from metst_edge.events import Event
     from metst_edge.report import Report
 
@@ -318,15 +318,16 @@ def _output(path: str) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def _progress(name: str, quiet: bool = False):  # type: ignore[no-untyped-def]
+def _progress(name: str, quiet: bool = False) -> Iterator[Progress]:
     """Show a progress bar on a terminal; yield what Analyzer.analyze calls with frames done and in all."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+    with Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task(escape(name), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
