@@ -234,7 +234,7 @@ def step(network: Network, offsets: Mapping[str, int]) -> tuple[onnx.ModelProto,
 
 
 def selective_scan() -> onnx.FunctionProto:
-    """Build the body of metst::SelectiveScan, as design.md defines it, in standard operators.
+    """Build the body of metst::SelectiveScan, as selective_scan.h defines it, in standard operators.
 
     It declares the plugin attributes so that a checker accepts them on the node; the body reads none.
     """

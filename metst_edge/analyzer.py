@@ -160,9 +160,7 @@ class Analyzer:
                 self._check_rate(frames)
                 collected.nominal_fps = frames.fps
                 for frame in frames:
-                    if isinstance(frame, Interruption):
-                        collected.add(self._scorer.interrupt(Gap(frame.start, frame.end, frame.reason)))
-                        continue
+                    assert not isinstance(frame, Interruption), "only live sources are interrupted"
                     collected.add(self._scorer.push(frame.image, frame.timestamp, frame.index))
                     collected.saw(frame)
                     if progress is not None:

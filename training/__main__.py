@@ -39,7 +39,7 @@ HELD_OUT_CLIPS, HELD_OUT_SECONDS = 30, 30.0
 
 EPILOG = """\
 examples:
-  the shipped model, about 25 minutes on two cores:
+  the shipped model, under 30 minutes on two cores:
       python -m training fit --preset metst64 --data synthetic
   the same after Ctrl-C:
       python -m training fit --preset metst64 --data synthetic --resume

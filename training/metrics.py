@@ -1,7 +1,7 @@
 """Spot-then-recognise scores as the micro-expression grand challenge (MEGC) counts them.
 
 Spotting is counted over all videos together, those without any micro-expression included. Recognition is
-scored on the true positives only. Definitions: ``reference/models.md`` section 9; published by arXiv
+scored on the true positives only. Definitions: those of the published code of arXiv
 2409.09707 and 2508.08082.
 """
 

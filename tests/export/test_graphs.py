@@ -1,4 +1,4 @@
-"""The two graphs: what they are made of, and that the local function is the scan design.md defines."""
+"""The two graphs: what they are made of, and that the local function is the scan selective_scan.h defines."""
 
 import numpy as np
 import onnxruntime
@@ -22,7 +22,7 @@ def built(network):
 
 
 def scan_reference(u, delta, a, b, c, d, z, delta_bias, h0):
-    """design.md's definition in float64."""
+    """selective_scan.h's definition in float64."""
     u, delta, a, b, c, d, z, delta_bias, h = (
         np.asarray(v, np.float64) for v in (u, delta, a, b, c, d, z, delta_bias, h0)
     )

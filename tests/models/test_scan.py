@@ -30,7 +30,7 @@ def inputs(batch=2, steps=5, inner=3, states=4, seed=0, dtype=torch.float64):
 
 
 def naive(u, delta, a, b, c, d, z, delta_bias, h0):
-    """design.md's definition, one formula a line."""
+    """selective_scan.h's definition, one formula a line."""
     dt = functional.softplus(delta + delta_bias)
     h, ys = h0, []
     for t in range(u.shape[1]):

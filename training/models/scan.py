@@ -1,4 +1,4 @@
-"""The selective scan in torch: the definition of design.md, with a backward pass made for a CPU.
+"""The selective scan in torch: the definition of selective_scan.h, with a backward pass made for a CPU.
 
 Plain autograd over the time loop would keep six (B, D, N) tensors a step alive and rebuild the loop as a
 graph; here only the states are kept and the decays are computed again on the way back, which is faster than
