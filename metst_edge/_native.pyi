@@ -1,7 +1,11 @@
-"""Types of the compiled CPU kernels (csrc/python/module.cpp)."""
+"""Types of the compiled CPU kernels (csrc/python)."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_Corners = tuple[int, int, int, int]  # top, bottom, left, right
 
 def selective_scan(
     u: ArrayLike,
@@ -19,3 +23,39 @@ def selective_scan(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 def simd_paths() -> tuple[str, ...]: ...
 def simd_path() -> str: ...
+
+class Farneback:
+    def __init__(
+        self,
+        anchor: NDArray[np.uint8],
+        pyr_scale: float,
+        levels: int,
+        winsize: int,
+        iterations: int,
+        poly_n: int,
+        poly_sigma: float,
+        path: str = "auto",
+    ) -> None: ...
+    def to(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+class RoiFlow:
+    box: _Corners
+    def __init__(
+        self,
+        anchor: NDArray[np.uint8],
+        box: _Corners,
+        patches: Sequence[_Corners],
+        regions: Sequence[tuple[int, _Corners, float]],
+        nose: _Corners,
+        nose_inside: _Corners,
+        nose_share: float,
+        compat: bool,
+        path: str = "auto",
+    ) -> None: ...
+    @property
+    def motion(self) -> tuple[float, float]: ...
+    @property
+    def likeness(self) -> float: ...
+
+def measure(lanes: Sequence[RoiFlow], frame: NDArray[np.uint8], threads: int) -> list[NDArray[np.float32]]: ...
+def thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.float32]: ...

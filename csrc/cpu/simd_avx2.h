@@ -3,6 +3,9 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
+#include <cstdint>
+
 namespace metst {
 namespace {
 
@@ -29,6 +32,14 @@ struct Avx2 {
     // A NaN in `a` is passed on, as std::fmax would not.
     static Avx2 max(Avx2 a, Avx2 b) { return {_mm256_max_ps(b.v, a.v)}; }
     static Avx2 min(Avx2 a, Avx2 b) { return {_mm256_min_ps(b.v, a.v)}; }
+    // c - a b
+    static Avx2 fnma(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
+    static Avx2 floor(Avx2 a) { return {_mm256_floor_ps(a.v)}; }
+    // 0, 1, 2, ...
+    static Avx2 count() { return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7)}; }
+    static Avx2 load_bytes(const std::uint8_t* p) {
+        return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+    }
     static Avx2 negative_abs(Avx2 a) { return {_mm256_or_ps(a.v, _mm256_set1_ps(-0.0f))}; }
 
     // x, clamped to [-127, 128], = whole + fraction, |fraction| <= 1/2. Adding 1.5 2^23 rounds to a whole number and
@@ -54,9 +65,60 @@ struct Avx2 {
     static Mask whole_is_zero(const Split& s) {
         return _mm256_cmp_ps(s.shifted, _mm256_set1_ps(0x1.8p23f), _CMP_EQ_OQ);
     }
+    static Mask less(Avx2 a, Avx2 b) { return _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ); }
+    static Mask equal(Avx2 a, Avx2 b) { return _mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ); }
+    static Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
+    static Avx2 select(Mask m, Avx2 a, Avx2 b) { return {_mm256_blendv_ps(b.v, a.v, m)}; }
     static Avx2 zero_where(Mask m, Avx2 a) { return {_mm256_andnot_ps(m, a.v)}; }
     // a + b where m is set, else a.
     static Avx2 add_where(Mask m, Avx2 a, Avx2 b) { return {_mm256_add_ps(a.v, _mm256_and_ps(m, b.v))}; }
+
+    static void store_whole(std::int32_t* p, Avx2 a) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_cvttps_epi32(a.v));
+    }
+
+    // Pixels of eight floats, five of them used: five vectors of eight pixels each to memory.
+    static void interleave(float* p, const Avx2* c) {
+        const __m256 a = _mm256_unpacklo_ps(c[0].v, c[1].v), b = _mm256_unpackhi_ps(c[0].v, c[1].v);
+        const __m256 d = _mm256_unpacklo_ps(c[2].v, c[3].v), e = _mm256_unpackhi_ps(c[2].v, c[3].v);
+        const __m256 pixels[4] = {_mm256_shuffle_ps(a, d, 0x44), _mm256_shuffle_ps(a, d, 0xee),
+                                  _mm256_shuffle_ps(b, e, 0x44), _mm256_shuffle_ps(b, e, 0xee)};
+        float last[8];
+        _mm256_storeu_ps(last, c[4].v);
+        for (int i = 0; i < 4; ++i) {
+            _mm_storeu_ps(p + 8 * i, _mm256_castps256_ps128(pixels[i]));
+            _mm_storeu_ps(p + 8 * (i + 4), _mm256_extractf128_ps(pixels[i], 1));
+        }
+        for (int i = 0; i < 8; ++i) p[8 * i + 4] = last[i];
+    }
+
+    // Reads such pixels between four neighbours: those at p + offset[i], one to the right and `row` floats below, by
+    // the fractions fx and fy; to five vectors `out_row` floats apart.
+    static void bilinear(const float* p, std::ptrdiff_t row, const std::int32_t* offset, const float* fx,
+                         const float* fy, float* out, std::ptrdiff_t out_row) {
+        __m256 v[8];
+        for (int i = 0; i < 8; ++i) {
+            const float* const q = p + offset[i];
+            const __m256 x = _mm256_broadcast_ss(fx + i), y = _mm256_broadcast_ss(fy + i);
+            const __m256 top_left = _mm256_loadu_ps(q), top_right = _mm256_loadu_ps(q + 8);
+            const __m256 left = _mm256_fmadd_ps(y, _mm256_sub_ps(_mm256_loadu_ps(q + row), top_left), top_left);
+            const __m256 right = _mm256_fmadd_ps(y, _mm256_sub_ps(_mm256_loadu_ps(q + row + 8), top_right), top_right);
+            v[i] = _mm256_fmadd_ps(x, _mm256_sub_ps(right, left), left);
+        }
+        __m256 low[4], high[4];
+        for (int i = 0; i < 4; ++i) {
+            low[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x20);
+            high[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x31);
+        }
+        const __m256 a = _mm256_unpacklo_ps(low[0], low[1]), b = _mm256_unpackhi_ps(low[0], low[1]);
+        const __m256 d = _mm256_unpacklo_ps(low[2], low[3]), e = _mm256_unpackhi_ps(low[2], low[3]);
+        const __m256 f = _mm256_unpacklo_ps(high[0], high[1]), g = _mm256_unpacklo_ps(high[2], high[3]);
+        _mm256_storeu_ps(out, _mm256_shuffle_ps(a, d, 0x44));
+        _mm256_storeu_ps(out + out_row, _mm256_shuffle_ps(a, d, 0xee));
+        _mm256_storeu_ps(out + 2 * out_row, _mm256_shuffle_ps(b, e, 0x44));
+        _mm256_storeu_ps(out + 3 * out_row, _mm256_shuffle_ps(b, e, 0xee));
+        _mm256_storeu_ps(out + 4 * out_row, _mm256_shuffle_ps(f, g, 0x44));
+    }
 
     // Eight rows of eight floats -> their eight sums.
     static Avx2 sum_rows(const float* rows) {

@@ -3,6 +3,11 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
+#include <cstdint>
+
+#include "simd_avx2.h"
+
 namespace metst {
 namespace {
 
@@ -29,6 +34,16 @@ struct Avx512 {
     // A NaN in `a` is passed on, as std::fmax would not.
     static Avx512 max(Avx512 a, Avx512 b) { return {_mm512_max_ps(b.v, a.v)}; }
     static Avx512 min(Avx512 a, Avx512 b) { return {_mm512_min_ps(b.v, a.v)}; }
+    // c - a b
+    static Avx512 fnma(Avx512 a, Avx512 b, Avx512 c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
+    static Avx512 floor(Avx512 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
+    // 0, 1, 2, ...
+    static Avx512 count() {
+        return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)};
+    }
+    static Avx512 load_bytes(const std::uint8_t* p) {
+        return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+    }
     static Avx512 negative_abs(Avx512 a) { return {_mm512_or_ps(a.v, _mm512_set1_ps(-0.0f))}; }
 
     // x = whole + fraction, |fraction| <= 1/2; scale(p, split) = p 2^whole with clean underflow and overflow.
@@ -44,9 +59,31 @@ struct Avx512 {
 
     using Mask = __mmask16;
     static Mask whole_is_zero(const Split& s) { return _mm512_cmp_ps_mask(s.whole, _mm512_setzero_ps(), _CMP_EQ_OQ); }
+    static Mask less(Avx512 a, Avx512 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
+    static Mask equal(Avx512 a, Avx512 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
+    static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
+    static Avx512 select(Mask m, Avx512 a, Avx512 b) { return {_mm512_mask_blend_ps(m, b.v, a.v)}; }
     static Avx512 zero_where(Mask m, Avx512 a) { return {_mm512_mask_mov_ps(a.v, m, _mm512_setzero_ps())}; }
     // a + b where m is set, else a.
     static Avx512 add_where(Mask m, Avx512 a, Avx512 b) { return {_mm512_mask_add_ps(a.v, m, a.v, b.v)}; }
+
+    static void store_whole(std::int32_t* p, Avx512 a) { _mm512_storeu_si512(p, _mm512_cvttps_epi32(a.v)); }
+
+    // As in simd_avx2.h, for sixteen pixels: eight at a time, because a pixel is eight floats.
+    static void interleave(float* p, const Avx512* c) {
+        Avx2 low[5], high[5];
+        for (int i = 0; i < 5; ++i) {
+            low[i] = {_mm512_castps512_ps256(c[i].v)};
+            high[i] = {_mm512_extractf32x8_ps(c[i].v, 1)};
+        }
+        Avx2::interleave(p, low);
+        Avx2::interleave(p + 64, high);
+    }
+    static void bilinear(const float* p, std::ptrdiff_t row, const std::int32_t* offset, const float* fx,
+                         const float* fy, float* out, std::ptrdiff_t out_row) {
+        Avx2::bilinear(p, row, offset, fx, fy, out, out_row);
+        Avx2::bilinear(p, row, offset + 8, fx + 8, fy + 8, out + 8, out_row);
+    }
 
     // Sixteen rows of sixteen floats -> their sixteen sums.
     static Avx512 sum_rows(const float* rows) {

@@ -3,6 +3,9 @@
 
 #include <arm_neon.h>
 
+#include <cstddef>
+#include <cstdint>
+
 namespace metst {
 namespace {
 
@@ -36,6 +39,20 @@ struct Neon {
     static Neon fmsub(Neon a, Neon b, Neon c) { return {vfmaq_f32(vnegq_f32(c.v), a.v, b.v)}; }
     static Neon max(Neon a, Neon b) { return {vmaxq_f32(a.v, b.v)}; }
     static Neon min(Neon a, Neon b) { return {vminq_f32(a.v, b.v)}; }
+    // c - a b
+    static Neon fnma(Neon a, Neon b, Neon c) { return {vfmsq_f32(c.v, a.v, b.v)}; }
+    static Neon floor(Neon a) { return {vrndmq_f32(a.v)}; }
+    // 0, 1, 2, ...
+    static Neon count() {
+        constexpr float lanes[4] = {0.0f, 1.0f, 2.0f, 3.0f};
+        return load(lanes);
+    }
+    static Neon load_bytes(const std::uint8_t* p) {
+        std::uint32_t four;
+        __builtin_memcpy(&four, p, 4);
+        const uint16x8_t wide = vmovl_u8(vcreate_u8(four));
+        return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)))};
+    }
     static Neon negative_abs(Neon a) { return {vnegq_f32(vabsq_f32(a.v))}; }
 
     // x, clamped to [-127, 128], = whole + fraction, |fraction| <= 1/2. Adding 1.5 2^23 rounds to a whole number and
@@ -59,12 +76,53 @@ struct Neon {
 
     using Mask = uint32x4_t;
     static Mask whole_is_zero(const Split& s) { return vceqq_f32(s.shifted, vdupq_n_f32(0x1.8p23f)); }
+    static Mask less(Neon a, Neon b) { return vcltq_f32(a.v, b.v); }
+    static Mask equal(Neon a, Neon b) { return vceqq_f32(a.v, b.v); }
+    static Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
+    static Neon select(Mask m, Neon a, Neon b) { return {vbslq_f32(m, a.v, b.v)}; }
     static Neon zero_where(Mask m, Neon a) {
         return {vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a.v), m))};
     }
     // a + b where m is set, else a.
     static Neon add_where(Mask m, Neon a, Neon b) {
         return add(a, {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(b.v), m))});
+    }
+
+    static void store_whole(std::int32_t* p, Neon a) { vst1q_s32(p, vcvtq_s32_f32(a.v)); }
+
+    // Pixels of eight floats, five of them used: five vectors of four pixels each to memory.
+    static void interleave(float* p, const Neon* c) {
+        float four[16], last[4];
+        vst4q_f32(four, (float32x4x4_t{{c[0].v, c[1].v, c[2].v, c[3].v}}));
+        store(last, c[4]);
+        for (int i = 0; i < 4; ++i) {
+            vst1q_f32(p + 8 * i, vld1q_f32(four + 4 * i));
+            p[8 * i + 4] = last[i];
+        }
+    }
+
+    // Reads such pixels between four neighbours: those at p + offset[i], one to the right and `row` floats below, by
+    // the fractions fx and fy; to five vectors `out_row` floats apart.
+    static void bilinear(const float* p, std::ptrdiff_t row, const std::int32_t* offset, const float* fx,
+                         const float* fy, float* out, std::ptrdiff_t out_row) {
+        float four[16], corner[4][4];
+        for (int i = 0; i < 4; ++i) {
+            const float* const q = p + offset[i];
+            const float32x4_t top_left = vld1q_f32(q), top_right = vld1q_f32(q + 8);
+            const float32x4_t left = vfmaq_n_f32(top_left, vsubq_f32(vld1q_f32(q + row), top_left), fy[i]);
+            const float32x4_t right = vfmaq_n_f32(top_right, vsubq_f32(vld1q_f32(q + row + 8), top_right), fy[i]);
+            vst1q_f32(four + 4 * i, vfmaq_n_f32(left, vsubq_f32(right, left), fx[i]));
+            corner[0][i] = q[4];
+            corner[1][i] = q[12];
+            corner[2][i] = q[row + 4];
+            corner[3][i] = q[row + 12];
+        }
+        const float32x4x4_t columns = vld4q_f32(four);
+        for (int i = 0; i < 4; ++i) vst1q_f32(out + i * out_row, columns.val[i]);
+        const Neon x = load(fx), y = load(fy), top_left = load(corner[0]), top_right = load(corner[1]);
+        const Neon left = fma(y, sub(load(corner[2]), top_left), top_left);
+        const Neon right = fma(y, sub(load(corner[3]), top_right), top_right);
+        store(out + 4 * out_row, fma(x, sub(right, left), left));
     }
 
     // Four rows of four floats -> their four sums.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "metst/selective_scan.h"
+#include "paths.h"
 
 namespace py = pybind11;
 
@@ -185,12 +186,18 @@ Raises:
 
 }  // namespace
 
+namespace metst::python {
+SimdPath resolve_path(const std::string& name) { return ::resolve_path(name); }
+void define_roi_flow(py::module_& m);
+}  // namespace metst::python
+
 PYBIND11_MODULE(_native, m) {
     m.doc() = "CPU kernels of metst_edge.";
     m.def("selective_scan", &selective_scan, kSelectiveScanDoc, py::arg("u"), py::arg("delta"), py::arg("A"),
           py::arg("B"), py::arg("C"), py::arg("D") = py::none(), py::arg("z") = py::none(),
           py::arg("delta_bias") = py::none(), py::arg("h0") = py::none(), py::kw_only(),
           py::arg("delta_softplus") = true, py::arg("path") = "auto");
+    metst::python::define_roi_flow(m);
     m.def("simd_paths", []() { return py::tuple(py::cast(available_paths())); },
           "The vector paths this machine can run, best first; \"scalar\" is always the last.");
     m.def("simd_path", &auto_path_name,

@@ -1,0 +1,9 @@
+#include "roi_flow_kernels.h"
+#include "roi_flow_simd.h"
+#include "simd_neon.h"
+
+namespace metst {
+
+const FlowKernels& flow_kernels_neon() { return FlowSimd<Neon>::kKernels; }
+
+}  // namespace metst

@@ -1,0 +1,13 @@
+// A few threads that wait for the independent tasks of one call.
+#pragma once
+
+#include <cstddef>
+
+namespace metst {
+
+// Runs task(context, i) for every i below `count`, in order of taking, on the calling thread and up to threads - 1
+// others; returns when all are done. Tasks must not throw. When another thread is in here, or after a fork, the
+// calling thread does the work alone.
+void run_tasks(void (*task)(void* context, int i), void* context, int count, int threads);
+
+}  // namespace metst

@@ -1,0 +1,183 @@
+// The flow part of metst_edge._native: conversion around metst::Farneback and metst::RoiFlow. metst_edge.flow checks
+// pictures and places rectangles; what is checked here is what would otherwise reach memory that is not ours.
+#include "metst/roi_flow.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "paths.h"
+
+namespace py = pybind11;
+
+namespace metst::python {
+namespace {
+
+using FloatArray = py::array_t<float, py::array::c_style>;
+using Corners = std::array<int, 4>;  // top, bottom, left, right
+
+Rect to_rect(const Corners& c) { return {c[0], c[1], c[2], c[3]}; }
+
+Corners from_rect(const Rect& r) { return {r.top, r.bottom, r.left, r.right}; }
+
+bool within(const Rect& rect, int height, int width) {
+    return rect.empty() || (rect.top >= 0 && rect.left >= 0 && rect.bottom <= height && rect.right <= width);
+}
+
+// A gray picture and the array that keeps its pixels. Rows may lie apart; pixels of a row may not.
+struct Picture {
+    py::array array;
+    Gray gray;
+
+    explicit Picture(const py::array& given) : array(given) {
+        if (!py::isinstance<py::array_t<std::uint8_t>>(given) || given.ndim() != 2 || given.size() == 0) {
+            throw py::value_error("expected a gray picture, uint8 (H, W)");
+        }
+        if (array.strides(1) != 1 || array.strides(0) < array.shape(1)) {
+            array = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>(given);
+        }
+        gray.pixels = static_cast<const std::uint8_t*>(array.data());
+        gray.height = static_cast<int>(array.shape(0));
+        gray.width = static_cast<int>(array.shape(1));
+        gray.stride = array.strides(0);
+    }
+};
+
+class PyFarneback {
+public:
+    PyFarneback(const py::array& anchor, double pyramid_scale, int levels, int window, int iterations, int reach,
+                double sigma, const std::string& path)
+        : picture_(anchor), flow_(picture_.gray, {pyramid_scale, levels, window, iterations, reach, sigma},
+                                  resolve_path(path)) {}
+
+    FloatArray to(const py::array& frame) const {
+        const Picture picture(frame);
+        if (picture.gray.height != picture_.gray.height || picture.gray.width != picture_.gray.width) {
+            throw py::value_error("expected a picture of the anchor's size");
+        }
+        FloatArray out({static_cast<py::ssize_t>(picture.gray.height), static_cast<py::ssize_t>(picture.gray.width),
+                        static_cast<py::ssize_t>(2)});
+        float* const flow = out.mutable_data();
+        const py::gil_scoped_release release;
+        flow_.to(picture.gray, flow);
+        return out;
+    }
+
+private:
+    Picture picture_;
+    Farneback flow_;
+};
+
+class PyRoiFlow {
+public:
+    PyRoiFlow(const py::array& anchor, const Corners& box, const std::vector<Corners>& patches,
+              const std::vector<std::tuple<int, Corners, double>>& regions, const Corners& nose,
+              const Corners& nose_inside, double nose_share, bool compat, const std::string& path) {
+        const Picture picture(anchor);
+        height_ = picture.gray.height;
+        width_ = picture.gray.width;
+        if (patches.size() > RoiFlowLayout::kMaxPatches || regions.size() > RoiFlowLayout::kMaxRegions) {
+            throw py::value_error("expected at most " + std::to_string(RoiFlowLayout::kMaxPatches) + " patches and " +
+                                  std::to_string(RoiFlowLayout::kMaxRegions) + " regions");
+        }
+        check_box(to_rect(box));
+        RoiFlowLayout layout;
+        layout.compat = compat;
+        layout.nose = to_rect(nose);
+        layout.nose_inside = to_rect(nose_inside);
+        layout.nose_share = nose_share;
+        bool good = within(layout.nose, RoiFlow::kCropSize, RoiFlow::kCropSize) &&
+                    within(layout.nose_inside, layout.nose.height(), layout.nose.width());
+        for (const Corners& patch : patches) {
+            layout.patches[layout.patch_count++] = to_rect(patch);
+            good = good && within(to_rect(patch), RoiFlow::kCropSize, RoiFlow::kCropSize);
+        }
+        for (const auto& [patch, rect, share] : regions) {
+            if (patch < 0 || patch >= layout.patch_count) throw py::value_error("expected a region of a patch");
+            layout.regions[layout.region_count++] = {patch, to_rect(rect), share};
+            const Rect& around = layout.patches[patch];
+            good = good && (to_rect(rect).empty() ||
+                            (!around.empty() && within(to_rect(rect), around.height(), around.width())));
+        }
+        if (!good) throw py::value_error("expected patches inside the crop, regions inside their patches");
+        flow_ = std::make_unique<RoiFlow>(picture.gray, to_rect(box), layout, resolve_path(path));
+    }
+
+    RoiFlow& flow() const { return *flow_; }
+    void set_box(const Corners& box) {
+        check_box(to_rect(box));
+        flow_->set_box(to_rect(box));
+    }
+    bool fits(const Picture& picture) const {
+        return picture.gray.height == height_ && picture.gray.width == width_;
+    }
+
+private:
+    void check_box(const Rect& box) const {
+        if (box.empty() || !within(box, height_, width_)) {
+            throw py::value_error("expected a crop box on the picture");
+        }
+    }
+
+    int height_, width_;
+    std::unique_ptr<RoiFlow> flow_;
+};
+
+std::vector<FloatArray> measure_lanes(const std::vector<PyRoiFlow*>& lanes, const py::array& frame, int threads) {
+    const Picture picture(frame);
+    std::vector<RoiFlow*> flows;
+    std::vector<FloatArray> out;
+    std::vector<float*> features;
+    for (PyRoiFlow* lane : lanes) {
+        if (lane == nullptr || !lane->fits(picture)) throw py::value_error("expected a picture of the anchors' size");
+        flows.push_back(&lane->flow());
+        out.emplace_back(static_cast<py::ssize_t>(lane->flow().channels()));
+        features.push_back(out.back().mutable_data());
+    }
+    const py::gil_scoped_release release;
+    measure(flows.data(), static_cast<int>(flows.size()), picture.gray, features.data(), threads < 1 ? 1 : threads);
+    return out;
+}
+
+FloatArray py_thumbnail(const py::array& given) {
+    const Picture picture(given);
+    FloatArray out(static_cast<py::ssize_t>(kThumbnail * kThumbnail));
+    float* const values = out.mutable_data();
+    const py::gil_scoped_release release;
+    thumbnail(picture.gray, {0, picture.gray.height, 0, picture.gray.width}, values);
+    return out;
+}
+
+}  // namespace
+
+void define_roi_flow(py::module_& m) {
+    py::class_<PyFarneback>(m, "Farneback", "See metst_edge.flow.Farneback.")
+        .def(py::init<const py::array&, double, int, int, int, int, double, const std::string&>(), py::arg("anchor"),
+             py::arg("pyr_scale"), py::arg("levels"), py::arg("winsize"), py::arg("iterations"), py::arg("poly_n"),
+             py::arg("poly_sigma"), py::arg("path") = "auto")
+        .def("to", &PyFarneback::to, py::arg("frame"), "uint8 (H, W) -> float32 (H, W, 2)");
+    py::class_<PyRoiFlow>(m, "RoiFlow", "See metst_edge.flow.RoiFlow.")
+        .def(py::init<const py::array&, const Corners&, const std::vector<Corners>&,
+                      const std::vector<std::tuple<int, Corners, double>>&, const Corners&, const Corners&, double, bool,
+                      const std::string&>(),
+             py::arg("anchor"), py::arg("box"), py::arg("patches"), py::arg("regions"), py::arg("nose"),
+             py::arg("nose_inside"), py::arg("nose_share"), py::arg("compat"), py::arg("path") = "auto")
+        .def_property("box", [](const PyRoiFlow& self) { return from_rect(self.flow().box()); }, &PyRoiFlow::set_box)
+        .def_property_readonly("motion",
+                               [](const PyRoiFlow& self) {
+                                   const double* const m = self.flow().motion();
+                                   return std::make_pair(m[0], m[1]);
+                               })
+        .def_property_readonly("likeness", [](const PyRoiFlow& self) { return self.flow().likeness(); });
+    m.def("measure", &measure_lanes, py::arg("lanes"), py::arg("frame"), py::arg("threads"),
+          "Measure one frame in several RoiFlow: a list of float32 (C,).");
+    m.def("thumbnail", &py_thumbnail, py::arg("picture"), "uint8 (H, W) -> float32 (1024,), free of mean and scale.");
+}
+
+}  // namespace metst::python
