@@ -55,18 +55,21 @@ def sensors(root: Path = ROOT) -> dict[str, Any]:
     """Return what changes while a machine works, as far as it can be read.
 
     Returns:
-        cpu_mhz: core -> [now, highest allowed]. gpu_mhz: likewise, by the GPU's name. temperature_c: sensor -> degrees.
+        load: processes that wanted a core, mean of the last minute; those of others slow this one down.
+        cpu_mhz: core -> [now, highest allowed]. gpu_mhz: likewise, by the GPU's name.
+        temperature_c: sensor -> degrees.
     """
     cores = sorted(_glob(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq"), key=lambda path: _digits(path.parent.name))
     cpus = [(path.parent.name, path / "scaling_cur_freq", path / "scaling_max_freq") for path in cores]
     devices = [path for path in _glob(root, "sys/class/devfreq/*") if GPU.search(path.name)]
     gpus = [(path.name, path / "cur_freq", path / "max_freq") for path in devices]
-    found: dict[str, dict[str, Any]] = {
+    found = {
+        "load": _number(_text(root / "proc/loadavg").partition(" ")[0]),
         "cpu_mhz": dict(_clocks(cpus, 1e3)),
         "gpu_mhz": dict(_clocks(gpus, 1e6)),
         "temperature_c": dict(_temperatures(root)),
     }
-    return {name: values for name, values in found.items() if values}
+    return {name: value for name, value in found.items() if value not in (None, {})}
 
 
 def _simd() -> str:
@@ -97,15 +100,15 @@ def _board(root: Path) -> str:
 
 def _clocks(files: list[tuple[str, Path, Path]], unit: float) -> Iterator[tuple[str, list[float | None]]]:
     for name, now, highest in files:
-        clock = _number(now, unit)
-        if clock is not None:
-            yield name, [clock, _number(highest, unit)]
+        clocks = [_number(_text(file), unit) for file in (now, highest)]
+        if clocks[0] is not None:
+            yield name, clocks
 
 
 def _temperatures(root: Path) -> Iterator[tuple[str, float]]:
     seen = set()
     for zone in sorted(_glob(root, "sys/class/thermal/thermal_zone*"), key=lambda path: _digits(path.name)):
-        degrees = _number(zone / "temp", 1e3)
+        degrees = _number(_text(zone / "temp"), 1e3)
         if degrees is None or degrees <= COLDEST:
             continue
         name = _text(zone / "type").strip() or zone.name
@@ -120,9 +123,9 @@ def _text(path: Path) -> str:
     return ""
 
 
-def _number(path: Path, unit: float) -> float | None:
+def _number(text: str, unit: float = 1.0) -> float | None:
     with suppress(ValueError):
-        return float(_text(path)) / unit
+        return float(text) / unit
     return None
 
 
