@@ -38,6 +38,7 @@ PERCENTILES = (50, 90, 95, 99)
 RATIOS = ("p50", "p99")
 """What is set side by side with another run."""
 CONDITIONS = (
+    ("complete",),
     ("bundle", "manifest_sha256"),
     ("engine",),
     ("machine", "processor"),
