@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,36 +11,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from metst_edge.app.machine import describe, processor
+
 PACKAGES = ("metst-edge", "numpy", "opencv-contrib-python", "mediapipe", "onnx", "onnxruntime", "torch")
 FOLDER = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, str]:
     """Return what decides the times, without names of the machine or its user."""
-    from metst_edge import _native
-
-    about = {
-        "processor": processor(),
-        "cores": str(os.cpu_count()),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "simd": f"{_native.simd_path()} (of {' '.join(_native.simd_paths())})",
-    }
+    about = describe()
     for package in PACKAGES:
         try:
             about[package] = version(package)
         except PackageNotFoundError:
             about[package] = "not installed"
     return about
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def show(title: str, rows: list[dict[str, Any]], name: str, save: bool) -> None:

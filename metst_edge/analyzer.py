@@ -7,8 +7,10 @@ decoded as a whole.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +32,16 @@ from metst_edge.report import Report, Scores
 
 Image = npt.NDArray[np.uint8]
 Progress = Callable[[int, int | None], None]
+OnStage = Callable[[str, float], None]
+"""Called with a stage's name and the seconds that one call of it took, once it is done. A call that raises is not told.
+
+capture: reading a frame of the source, and waiting for it where the source is live. `stream` and `analyze` only.
+prepare: making a frame gray, and its thumbnail.
+face:    looking for the face: at every window's start, and while there is none.
+flow:    measuring one slot of the model's time grid in the windows open at it; preparing a window's anchor is no part.
+network: scoring that slot; draining the scores under way where a run ends is no part.
+decode:  taking one slot's scores and finding what is final with them. Not of `analyze`, which decodes at the end.
+"""
 
 LOST_BELOW = 0.4
 """Likeness of a crop with its anchor's under which the face is no longer in it. On real video a head that nods or turns
@@ -46,6 +58,7 @@ class Analyzer:
     Args:
         model: name of a shipped model, or the path of a bundle (folder or zip).
         engine: "auto", "native" or "onnxruntime".
+        on_stage: told how long every call of a stage took; see `OnStage`.
 
     Raises:
         ModelNotFoundError, BundleError: the model cannot be used.
@@ -58,7 +71,7 @@ class Analyzer:
         ...         print(event.to_json())
     """
 
-    def __init__(self, model: str | Path = "demo", engine: str = "auto") -> None:
+    def __init__(self, model: str | Path = "demo", engine: str = "auto", on_stage: OnStage | None = None) -> None:
         self.bundle = Bundle.find(model)
         self.engine: Engine = load_engine(self.bundle, engine=engine)
         settings = self.bundle.decode
@@ -71,7 +84,8 @@ class Analyzer:
             settings["window_seconds"],
         )
         self._finder = FaceFinder()
-        self._scorer = _Scorer(self.bundle, self.engine, self._finder)
+        self._on_stage = on_stage
+        self._scorer = _Scorer(self.bundle, self.engine, self._finder, on_stage)
         self.reset()
 
     def __enter__(self) -> Analyzer:
@@ -128,9 +142,9 @@ class Analyzer:
         """
         self.reset()
         with open_source(source) as frames:
-            self._check_rate(frames)
+            self.check_rate(frames)
             try:
-                for frame in frames:
+                for frame in self._read(frames):
                     if isinstance(frame, Interruption):
                         gap = Gap(frame.start, frame.end, frame.reason)
                         yield from self._decode(self._scorer.interrupt(gap))
@@ -157,9 +171,9 @@ class Analyzer:
             with open_source(source) as frames:
                 if frames.live:
                     raise SourceError(f"{source}: expected recorded video, got a live source; use stream for it")
-                self._check_rate(frames)
+                self.check_rate(frames)
                 collected.nominal_fps = frames.fps
-                for frame in frames:
+                for frame in self._read(frames):
                     assert not isinstance(frame, Interruption), "only live sources are interrupted"
                     collected.add(self._scorer.push(frame.image, frame.timestamp, frame.index))
                     collected.saw(frame)
@@ -175,14 +189,28 @@ class Analyzer:
             self.reset()
         return collected.report()
 
-    def _check_rate(self, source: Source) -> None:
-        """Refuse a source so slow that there is a hole between any two of its frames."""
+    def check_rate(self, source: Source) -> None:
+        """Refuse a source so slow that there is a hole between any two of its frames.
+
+        Raises:
+            SourceError: it is. `stream` and `analyze` check this themselves.
+        """
         least = self.bundle.fps / 2
         if source.fps is not None and source.fps < 0.95 * least:
             raise SourceError(
                 f"{source.uri}: expected at least {least:g} frames per second for a model of {self.bundle.fps:g}, got "
                 f"{source.fps:g}; micro-expressions would fall between the frames: record faster"
             )
+
+    def _read(self, source: Source) -> Iterator[Frame | Interruption]:
+        frames = iter(source)
+        while True:
+            try:
+                with _timed("capture", self._on_stage):
+                    frame = next(frames)
+            except StopIteration:
+                return
+            yield frame
 
     def _decode(self, items: list[_Item]) -> list[Event]:
         events: list[Event] = []
@@ -197,7 +225,8 @@ class Analyzer:
             if len(self._scored) > self._decoder.reach:
                 self._scored.popleft()
                 self._first_scored += 1
-            events += self._events(self._decoder.push(item.spot, item.emotion))
+            with _timed("decode", self._on_stage):
+                events += self._events(self._decoder.push(item.spot, item.emotion))
         return events
 
     def _end_run(self) -> list[Event]:
@@ -210,6 +239,15 @@ class Analyzer:
         labels = self.bundle.labels
         first, scored = self._first_scored, self._scored
         return [_event(interval, labels, lambda i: scored[i - first]) for interval in intervals]
+
+
+@contextmanager
+def _timed(stage: str, on_stage: OnStage | None) -> Iterator[None]:
+    """Tell ``on_stage`` how long the body took, unless it raises; a microsecond of overhead."""
+    start = time.perf_counter()
+    yield
+    if on_stage is not None:
+        on_stage(stage, time.perf_counter() - start)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -287,9 +325,10 @@ class _Scorer:
     else, at a scene cut, at a hole in time, or when the source reports an interruption.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, finder: FaceFinder) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, finder: FaceFinder, on_stage: OnStage | None) -> None:
         self._bundle = bundle
         self._finder = finder
+        self._on_stage = on_stage
         self._retimer = Retimer(bundle.fps)
         self._lanes = Lanes(engine.open_stream(lanes=LANES), bundle.k)
         self.reset()
@@ -314,7 +353,8 @@ class _Scorer:
         previous = self._previous
         timestamp = check_timestamp(timestamp, None if previous is None else previous.time)
         self._shape = check_frame(image, self._shape).shape
-        picture = _Picture(image, timestamp, index)
+        with _timed("prepare", self._on_stage):
+            picture = _Picture(image, timestamp, index)
         self._previous = picture
         items: list[_Item] = []
         if self._running and previous is not None:
@@ -359,7 +399,7 @@ class _Scorer:
         face = None
         if picture.time >= self._next_search:
             self._next_search = picture.time + SEARCH_SECONDS
-            face = self._finder.find(picture.image)
+            face = self._find(picture)
         if face is None:
             if self._lost_since is None:
                 self._lost_since = picture.time
@@ -370,6 +410,10 @@ class _Scorer:
             self._lost_since = None
         self._running = True
         return items + self._advance(picture, picture, face)
+
+    def _find(self, picture: _Picture) -> Face | None:
+        with _timed("face", self._on_stage):
+            return self._finder.find(picture.image)
 
     def _advance(self, previous: _Picture, picture: _Picture, face: Face | None = None) -> list[_Item]:
         """Score the slots of the time grid that ``picture`` decides; ``face`` is what was found on it, if known."""
@@ -396,21 +440,24 @@ class _Scorer:
         starting = self._lanes.starting
         if starting is not None:
             anchor = numbered(slot.anchor)
-            face = face or self._finder.find(anchor.image)
+            face = face or self._find(anchor)
             if face is None:
                 return None
             self._flows[starting] = _LaneFlow(anchor, face, self._bundle)
         features = np.zeros((LANES, self._bundle.channels), np.float32)
-        for lane, flow in enumerate(self._flows):
-            if flow is None or lane == starting:
-                continue
-            features[lane] = flow.at(numbered(slot.before))
-            if slot.interpolated:
-                features[lane] += slot.weight * (flow.at(numbered(slot.after)) - features[lane])
-            if flow.likeness < LOST_BELOW:
-                return None
+        with _timed("flow", self._on_stage):
+            for lane, flow in enumerate(self._flows):
+                if flow is None or lane == starting:
+                    continue
+                features[lane] = flow.at(numbered(slot.before))
+                if slot.interpolated:
+                    features[lane] += slot.weight * (flow.at(numbered(slot.after)) - features[lane])
+                if flow.likeness < LOST_BELOW:
+                    return None
         self._waiting.append(numbered(slot.anchor))
-        return self._scored(self._lanes.push(features))
+        with _timed("network", self._on_stage):
+            scores = self._lanes.push(features)
+        return self._scored(scores)
 
     def _scored(self, scores: list[FrameScore]) -> list[_Item]:
         for score in scores:

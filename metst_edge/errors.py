@@ -59,3 +59,7 @@ class BundleVersionError(BundleError):
 
 class EngineError(MetstError):
     """An engine is unknown, not installed here, or was given arrays that do not fit the model."""
+
+
+class BenchFileError(MetstError):
+    """A file is not the result of a benchmark, or of a format this version does not know."""

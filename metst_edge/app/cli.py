@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import json
+import math
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -22,11 +25,12 @@ from metst_edge.errors import MetstError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from metst_edge.analyzer import Analyzer, Progress
+    from metst_edge.analyzer import Analyzer, OnStage, Progress
     from metst_edge.events import Event
     from metst_edge.report import Report
 
 PICTURES = (".png", ".pdf", ".svg")
+REDRAW_SECONDS = 0.2
 
 EPILOG = """\
 examples:
@@ -34,7 +38,32 @@ examples:
   metst-edge --camera 0                        watch a camera, one line per event; Ctrl-C ends it
   metst-edge --source clip.mp4 --json          a file as if it were live, one JSON object per line
   metst-edge analyze clip.mp4 --plot clip.png  a whole file at once, with a picture of the score curve
+  metst-edge bench --json base.json            how long every stage takes here; later: --compare base.json
   metst-edge info demo                         what is inside a model
+"""
+
+BENCH_FRAMES, BENCH_WARM_UP = 600, 60
+"""Together the 660 frames of the packaged clip. Warm-up is over when libraries are loaded and two windows are open."""
+BENCH_EPILOG = """\
+what is timed, in milliseconds a call:
+  capture     reading and decoding a frame; of a camera, waiting for the next one
+  prepare     making it gray, and its thumbnail
+  face        looking for the face: where a window starts, and ten times a second while there is none
+  flow        measuring one slot of the model's time grid, in both windows
+  network     scoring that slot
+  decode      finding the events that are final with that score
+  end to end  of a file: from asking for a frame until the events that are final with it are there, so capture and all
+              stages after it; of a camera: from having the frame, since waiting for it is no work. That events come
+              about half a second of video after what they tell of is not in it.
+
+A frame whose end to end takes longer than 1 / FPS misses its deadline. A file is read as fast as it can be, and from
+its start again when it ends; only a camera, which does not wait, can lose frames.
+
+examples:
+  metst-edge bench                             the packaged clip
+  metst-edge bench --json base.json            keep the figures
+  metst-edge bench --compare base.json         what has changed since
+  metst-edge bench --camera 0 --rate 25        a camera, live
 """
 
 
@@ -121,11 +150,64 @@ def build_parser() -> argparse.ArgumentParser:
     analyze.add_argument("--scores", action="store_true", help="put the per-frame curve into the JSON")
     analyze.set_defaults(run=run_analyze)
 
+    _add_bench(verbs)
+
     info = verbs.add_parser("info", help="show what is inside a model bundle")
     info.add_argument("bundle", metavar="BUNDLE", nargs="?", default="demo", help="shipped model or path (demo)")
     info.add_argument("--json", action="store_true", help="print the manifest as it is")
     info.set_defaults(run=run_info)
     return parser
+
+
+def _add_bench(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bench = verbs.add_parser(
+        "bench",
+        help="measure how long every stage takes on this machine",
+        description="Measure how long every stage of a frame takes on this machine: percentiles of every frame after\n"
+        "the warm-up, deadline misses, drops and memory. Without --source or --camera, the packaged clip is played.",
+        epilog=BENCH_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sources = bench.add_mutually_exclusive_group()
+    # Names of their own: --source and --camera before the verb are something else.
+    sources.add_argument("--source", dest="bench_source", metavar="URI", help="video file, folder of images or camera")
+    sources.add_argument("--camera", dest="bench_camera", metavar="N", type=_camera, help="camera N (0 is the first)")
+    bench.add_argument(
+        "--frames", metavar="N", type=_count(1), default=BENCH_FRAMES, help="frames to measure (default: %(default)s)"
+    )
+    bench.add_argument(
+        "--warm-up",
+        metavar="N",
+        type=_count(0),
+        default=BENCH_WARM_UP,
+        help="frames before those (default: %(default)s)",
+    )
+    bench.add_argument(
+        "--rate", metavar="FPS", type=_rate, help="frames per second to keep up with (default: the model's)"
+    )
+    _add_model(bench)
+    bench.add_argument("--json", metavar="OUT", help="write everything as one JSON object (- for stdout)")
+    bench.add_argument("--compare", metavar="BASE.json", type=Path, help="set beside what --json wrote before")
+    bench.set_defaults(run=run_bench)
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number, {least} or above, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"expected frames per second, a number above 0, got {text!r}")
+    return rate
 
 
 def _camera(text: str) -> str:
@@ -153,10 +235,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open_analyzer(options: argparse.Namespace) -> Analyzer:
+def _open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) -> Analyzer:
     from metst_edge.analyzer import Analyzer
 
-    return Analyzer(model=getattr(options, "model", "demo"), engine=getattr(options, "engine", "auto"))
+    model, engine = getattr(options, "model", "demo"), getattr(options, "engine", "auto")
+    return Analyzer(model=model, engine=engine, on_stage=on_stage)
 
 
 def run_live(options: argparse.Namespace) -> int:
@@ -284,6 +367,34 @@ def _plot_path(plot: str, file: str, number: int, files: int) -> Path:
     return path if files == 1 else path.with_name(f"{path.stem}-{number + 1}-{Path(file).stem}{path.suffix}")
 
 
+def run_bench(options: argparse.Namespace) -> int:
+    """Measure; what was measured before a failure or Ctrl-C is shown and written all the same."""
+    from metst_edge.app.bench import Bench, compare, load, show
+
+    # What is mistyped should not cost a measurement.
+    base = load(options.compare) if options.compare else None
+    if options.json not in (None, "-") and not Path(options.json).parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), options.json)
+    source = options.bench_camera if options.bench_source is None else options.bench_source
+    bench = Bench(source, options.frames, options.warm_up)
+    with _open_analyzer(options, bench.on_stage) as analyzer:
+        try:
+            with _progress("bench") as advance:
+                bench.play(analyzer, advance)
+        except (KeyboardInterrupt, MetstError) as error:
+            if not bench.measured:
+                raise
+            what = f"error: {error}" if isinstance(error, MetstError) else "interrupted"
+            print(f"metst-edge: {what}; what was measured so far follows", file=sys.stderr)
+        result = bench.result(analyzer, options.rate)
+    comparison = compare(result, base) if base else None
+    show(_console(sys.stderr if options.json == "-" else sys.stdout), result, comparison)
+    if options.json:
+        with _output(options.json) as file:
+            print(json.dumps({**result, "comparison": comparison}, indent=1), file=file)
+    return 0 if bench.complete else 1
+
+
 def run_info(options: argparse.Namespace) -> int:
     """Show a bundle's manifest."""
     from metst_edge.app.info import show
@@ -327,9 +438,20 @@ def _progress(name: str, quiet: bool = False) -> Iterator[Progress]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task(escape(name), total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    # Drawn between frames, not by a thread of its own: that would take its time from the frame being measured.
+    bar = Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal, auto_refresh=False)
+    drawn = -math.inf
+
+    def advance(done: int, total: int | None) -> None:
+        nonlocal drawn
+        due = time.monotonic() - drawn >= REDRAW_SECONDS
+        bar.update(task, completed=done, total=total, refresh=due)
+        if due:
+            drawn = time.monotonic()
+
+    with bar:
+        task = bar.add_task(escape(name), total=None)
+        yield advance
 
 
 @contextlib.contextmanager
