@@ -6,6 +6,14 @@ ONNX Runtime runs the local function that bundles carry, torch the scan that tra
 Before anything is timed all of them must agree. They take turns within each round, so that a slow moment of
 the machine hits all of them; each is called once untimed before it is timed, so that none pays for caches
 that the one before it filled. Times are per call divided by the length, batch 1, calls made from Python.
+
+What the time could be at best follows from what one core of this machine is measured to do (rates.cpp, compiled and
+run before every size, the highest rate counts): "of multiply-adds" is the time that the multiplies and multiply-adds
+of the recurrence alone would take at the full rate of the path's vector unit, over the time taken; "of exp" the same
+for its exponentials, at the rate of the project's own exp2 on independent values. The rates are those of moments in
+which nothing interrupts, so the time they are compared with is that of the fastest call; everything else here is
+medians. Peers and the scalar path are measured against the widest unit. The rates need a C++ compiler; without one
+those columns stay empty.
 """
 
 from __future__ import annotations
@@ -16,9 +24,13 @@ import os
 os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
 
 import argparse
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +40,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.results import show
+from benchmarks.results import show, verdict
 from export import graphs
 from metst_edge import _native
 from training.models.scan import selective_scan as torch_scan
@@ -38,8 +50,56 @@ CHANNELS = (128, 256)
 LENGTHS = (1, 30, 50, 512)
 AGREEMENT = 1e-4  # of the largest value; torch and ONNX Runtime keep less than the kernel's 1e-5 over 512 steps
 
+MULTIPLY_ADDS = 9
+"""Multiplies and multiply-adds per element of state and step, counted in csrc/cpu/selective_scan_simd.h."""
+TIMES_ONNX = 5.0
+ROOT = Path(__file__).resolve().parent.parent
+
 Arrays = dict[str, np.ndarray]
 Contender = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one core does at best, elements a second."""
+
+    multiply_adds: float
+    exponentials: float
+
+
+class Rates:
+    """Measures the machine's rates with a small program; ``best`` is empty without a compiler.
+
+    Attributes:
+        best: vector unit, widest first -> the highest rates measured so far.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.best: dict[str, Rate] = {}
+        compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
+        self._program = folder / "rates"
+        if compiler is None:
+            print("rates.cpp: skipped, there is no C++ compiler (c++, g++, clang++)")
+            return
+        # -w: GCC's own AVX-512 headers warn about values they leave undefined on purpose.
+        command = [compiler, "-O3", "-march=native", "-std=c++17", "-w", "-I", str(ROOT / "csrc" / "cpu")]
+        subprocess.run([*command, str(ROOT / "benchmarks" / "rates.cpp"), "-o", str(self._program)], check=True)
+        self.measure()
+
+    def measure(self) -> None:
+        """Measure again and keep the higher of each rate."""
+        if not self._program.exists():
+            return
+        output = subprocess.run([str(self._program)], check=True, capture_output=True, text=True).stdout
+        for line in output.splitlines():
+            unit, *figures = line.split()
+            new = Rate(*map(float, figures))
+            old = self.best.get(unit, new)
+            self.best[unit] = Rate(max(old.multiply_adds, new.multiply_adds), max(old.exponentials, new.exponentials))
+
+    def of(self, implementation: str) -> Rate | None:
+        """Return the rates of a native path's own unit, else of the widest one."""
+        return self.best.get(implementation.removeprefix("native "), next(iter(self.best.values()), None))
 
 
 def layer(channels: int, length: int) -> Arrays:
@@ -115,8 +175,8 @@ def check_agreement(calls: dict[str, Contender]) -> None:
                 raise RuntimeError(f"{name}: {what} differs from the scalar path by {error:.1e} of its maximum")
 
 
-def measure(calls: dict[str, Contender], seconds: float) -> dict[str, float]:
-    """Return the median time of each call, in seconds; about `seconds` are spent, at least 5 rounds."""
+def measure(calls: dict[str, Contender], seconds: float) -> dict[str, tuple[float, float]]:
+    """Return the median and the least time of each call, in seconds; about `seconds` are spent, at least 5 rounds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     rounds = 0
@@ -127,29 +187,63 @@ def measure(calls: dict[str, Contender], seconds: float) -> dict[str, float]:
             call()
             times[name].append(time.perf_counter() - start)
         rounds += 1
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return {name: (float(np.median(values)), min(values)) for name, values in times.items()}
 
 
-def run(seconds: float) -> list[dict[str, object]]:
+def run(
+    seconds: float, rates: Rates, channels: tuple[int, ...] = CHANNELS, lengths: tuple[int, ...] = LENGTHS
+) -> list[dict[str, object]]:
     """Measure every size; one row per size and implementation."""
-    rows: list[dict[str, object]] = []
-    for channels in CHANNELS:
-        for length in LENGTHS:
-            calls = contenders(layer(channels, length))
+    measured: list[tuple[int, int, dict[str, tuple[float, float]]]] = []
+    for width in channels:
+        for length in lengths:
+            calls = contenders(layer(width, length))
             check_agreement(calls)
-            medians = measure(calls, seconds)
-            for name, median in medians.items():
-                rows.append(
-                    {
-                        "D": channels,
-                        "L": length,
-                        "implementation": name,
-                        "us per step": round(1e6 * median / length, 3),
-                        "exp per ns": round(1e-9 * channels * STATES * length / median, 3),
-                        "x ONNX Runtime": round(medians["onnxruntime Scan"] / median, 2),
-                    }
-                )
+            rates.measure()
+            measured.append((width, length, measure(calls, seconds)))
+    # After all sizes: the highest rates are known only then.
+    rows: list[dict[str, object]] = []
+    for width, length, times in measured:
+        elements = width * STATES * length
+        for name, (median, least) in times.items():
+            rate = rates.of(name)
+            rows.append(
+                {
+                    "D": width,
+                    "L": length,
+                    "implementation": name,
+                    "us per step": round(1e6 * median / length, 3),
+                    "fastest us": round(1e6 * least / length, 3),
+                    "exp per ns": round(1e-9 * elements / median, 3),
+                    "of multiply-adds": _share(elements * MULTIPLY_ADDS, rate and rate.multiply_adds, least),
+                    "of exp": _share(elements, rate and rate.exponentials, least),
+                    "x ONNX Runtime": round(times["onnxruntime Scan"][0] / median, 2),
+                }
+            )
     return rows
+
+
+def _share(operations: int, rate: float | None, seconds: float) -> str:
+    return "-" if rate is None else f"{100 * operations / rate / seconds:.1f} %"
+
+
+def notes(rows: list[dict[str, object]], rates: Rates) -> list[str]:
+    """Return what was asked for against what was measured, and the rates the shares refer to."""
+    best = f"native {_native.simd_path()}"
+    lines = []
+    for row in rows:
+        if row["implementation"] == best:
+            what = f"{best}, D {row['D']}, L {row['L']}, against ONNX Runtime's Scan"
+            lines.append(verdict(what, float(str(row["x ONNX Runtime"])), "times as fast", least=TIMES_ONNX))
+            if row["L"] == 1:
+                lines[-1] += "; one step a call, so the call from Python counts too, on both sides"
+    for unit, rate in rates.best.items():
+        lines.append(
+            f"one core, {unit}: {1e-9 * rate.multiply_adds:.1f} multiply-adds and {1e-9 * rate.exponentials:.2f} exp2 "
+            "per ns at best (rates.cpp)"
+        )
+    lines.append(f"the recurrence has {MULTIPLY_ADDS} multiplies and multiply-adds and one exp2 per element and step")
+    return lines
 
 
 def main() -> None:
@@ -161,8 +255,11 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
 
+    with tempfile.TemporaryDirectory() as folder:
+        rates = Rates(Path(folder))
+        rows = run(options.seconds, rates)
     title = f"One SelectiveScan layer, N = {STATES}, batch 1, one thread"
-    show(title, run(options.seconds), "scan", options.out)
+    show(title, rows, "scan", options.out, notes(rows, rates))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge import _native
 from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame, Interruption, Source, check_frame, check_timestamp, open_source, to_gray
 from metst_edge.capture.retime import Hole, Retimer, Slot
@@ -27,7 +28,7 @@ from metst_edge.engine.lanes import LANES, FrameScore, Lanes
 from metst_edge.errors import EngineError, MetstError, SourceError
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, FaceFinder
-from metst_edge.flow import RoiFlow, correlation, thumbnail
+from metst_edge.flow import RoiFlow, correlation, default_threads, measure, thumbnail
 from metst_edge.report import Report, Scores
 
 Image = npt.NDArray[np.uint8]
@@ -59,10 +60,12 @@ class Analyzer:
         model: name of a shipped model, or the path of a bundle (folder or zip).
         engine: "auto", "native" or "onnxruntime".
         on_stage: told how long every call of a stage took; see `OnStage`.
+        threads: that a frame's flow is spread over, at most; default: the processors this process may use, 4 at most.
 
     Raises:
         ModelNotFoundError, BundleError: the model cannot be used.
-        EngineError: the engine is unknown or not installed.
+        EngineError: the engine is unknown or not installed, or METST_EDGE_SIMD names what this processor lacks.
+        ValueError: less than one thread.
         FaceModelError: MediaPipe's face model is missing.
 
     Example:
@@ -71,7 +74,20 @@ class Analyzer:
         ...         print(event.to_json())
     """
 
-    def __init__(self, model: str | Path = "demo", engine: str = "auto", on_stage: OnStage | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path = "demo",
+        engine: str = "auto",
+        on_stage: OnStage | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"expected at least 1 thread, got {threads}; leave it out for one per processor")
+        try:
+            _native.simd_path()
+        except ValueError as error:  # the environment variable asks for instructions this processor lacks
+            raise EngineError(str(error)) from error
+        self.threads = threads or default_threads()
         self.bundle = Bundle.find(model)
         self.engine: Engine = load_engine(self.bundle, engine=engine)
         settings = self.bundle.decode
@@ -85,7 +101,7 @@ class Analyzer:
         )
         self._finder = FaceFinder()
         self._on_stage = on_stage
-        self._scorer = _Scorer(self.bundle, self.engine, self._finder, on_stage)
+        self._scorer = _Scorer(self.bundle, self.engine, self._finder, on_stage, self.threads)
         self.reset()
 
     def __enter__(self) -> Analyzer:
@@ -299,23 +315,20 @@ class _LaneFlow:
 
     def __init__(self, anchor: _Picture, face: Face, bundle: Bundle) -> None:
         self._anchor = anchor.index
-        self._flow = RoiFlow(anchor.gray, face.box, face.crop_landmarks, bundle.roi_set, bundle.compat)
+        self.flow = RoiFlow(anchor.gray, face.box, face.crop_landmarks, bundle.roi_set, bundle.compat)
         self._last = (anchor.index, np.zeros(bundle.channels, np.float32))
         self._before = self._last
 
-    @property
-    def likeness(self) -> float:
-        return self._flow.likeness
-
-    def at(self, picture: _Picture) -> npt.NDArray[np.float32]:
-        """Return float32 (C,), the features of ``picture``: zero up to the anchor."""
+    def at(self, picture: _Picture) -> npt.NDArray[np.float32] | None:
+        """Return float32 (C,), the features of ``picture``: zero up to the anchor, None if it is to be measured."""
         for index, features in (self._last, self._before):
             if picture.index == index:
                 return features
-        if picture.index < self._anchor:
-            return np.zeros_like(self._last[1])
-        self._before, self._last = self._last, (picture.index, self._flow.measure(picture.gray))
-        return self._last[1]
+        return np.zeros_like(self._last[1]) if picture.index < self._anchor else None
+
+    def measured(self, picture: _Picture, features: npt.NDArray[np.float32]) -> None:
+        """Take what was measured on the next picture."""
+        self._before, self._last = self._last, (picture.index, features)
 
 
 class _Scorer:
@@ -325,10 +338,13 @@ class _Scorer:
     else, at a scene cut, at a hole in time, or when the source reports an interruption.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, finder: FaceFinder, on_stage: OnStage | None) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, finder: FaceFinder, on_stage: OnStage | None, threads: int
+    ) -> None:
         self._bundle = bundle
         self._finder = finder
         self._on_stage = on_stage
+        self._threads = threads
         self._retimer = Retimer(bundle.fps)
         self._lanes = Lanes(engine.open_stream(lanes=LANES), bundle.k)
         self.reset()
@@ -444,20 +460,28 @@ class _Scorer:
             if face is None:
                 return None
             self._flows[starting] = _LaneFlow(anchor, face, self._bundle)
+        flows = {lane: flow for lane, flow in enumerate(self._flows) if flow is not None and lane != starting}
         features = np.zeros((LANES, self._bundle.channels), np.float32)
         with _timed("flow", self._on_stage):
-            for lane, flow in enumerate(self._flows):
-                if flow is None or lane == starting:
-                    continue
-                features[lane] = flow.at(numbered(slot.before))
-                if slot.interpolated:
-                    features[lane] += slot.weight * (flow.at(numbered(slot.after)) - features[lane])
-                if flow.likeness < LOST_BELOW:
-                    return None
+            before = self._measure(flows, numbered(slot.before))
+            after = self._measure(flows, numbered(slot.after)) if slot.interpolated else before
+            for lane in flows:
+                features[lane] = before[lane] + slot.weight * (after[lane] - before[lane])
+        if any(flow.flow.likeness < LOST_BELOW for flow in flows.values()):
+            return None
         self._waiting.append(numbered(slot.anchor))
         with _timed("network", self._on_stage):
             scores = self._lanes.push(features)
         return self._scored(scores)
+
+    def _measure(self, flows: dict[int, _LaneFlow], picture: _Picture) -> dict[int, npt.NDArray[np.float32]]:
+        """Return the features of a picture per lane; those not yet known are measured in one call."""
+        unknown = [flow for flow in flows.values() if flow.at(picture) is None]
+        if unknown:
+            measured = measure([flow.flow for flow in unknown], picture.gray, self._threads)
+            for flow, features in zip(unknown, measured, strict=True):
+                flow.measured(picture, features)
+        return {lane: features for lane, flow in flows.items() if (features := flow.at(picture)) is not None}
 
     def _scored(self, scores: list[FrameScore]) -> list[_Item]:
         for score in scores:

@@ -175,7 +175,7 @@ class Bench:
             "bundle": {"name": bundle.name, "manifest_sha256": sha256(bundle.file(MANIFEST))},
             "engine": analyzer.engine.name,
             "machine": describe(),
-            "threads": {"usable cores": usable_cores()},
+            "threads": {"usable cores": usable_cores(), "for flow": analyzer.threads},
             "sensors": {"start": self._sensors_before, "end": sensors()},
             "source": self._source,
             "warm_up": min(self._taken, self._warm_up),

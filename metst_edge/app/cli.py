@@ -233,13 +233,26 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "native", "onnxruntime"),
         help="what runs the network (default: auto)",
     )
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=_threads,
+        default=argparse.SUPPRESS,
+        help="spread a frame's flow over at most N threads (default: one per processor, 4 at most)",
+    )
+
+
+def _threads(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of threads from 1, got {text!r}")
+    return int(text)
 
 
 def _open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) -> Analyzer:
     from metst_edge.analyzer import Analyzer
 
     model, engine = getattr(options, "model", "demo"), getattr(options, "engine", "auto")
-    return Analyzer(model=model, engine=engine, on_stage=on_stage)
+    return Analyzer(model=model, engine=engine, on_stage=on_stage, threads=getattr(options, "threads", None))
 
 
 def run_live(options: argparse.Namespace) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -33,8 +35,8 @@ def thumbnail(gray):
     rows, columns = (np.arange(33) * side // 32 for side in (height, width))
     cells = [
         gray[top : max(bottom, top + 1), left : max(right, left + 1)].mean()
-        for top, bottom in zip(rows, rows[1:], strict=False)
-        for left, right in zip(columns, columns[1:], strict=False)
+        for top, bottom in pairwise(rows)
+        for left, right in pairwise(columns)
     ]
     small = np.array(cells) - np.mean(cells)
     return small / max(np.linalg.norm(small), 1e-6)

@@ -1,0 +1,212 @@
+"""The benchmarks measure what they say: peers do the same work as ours, and every table has its columns."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import end_to_end, network_step, plot, results, roi_flow, scan
+from benchmarks.inputs import Clip, K, random_bundle
+from benchmarks.published import PlainFlow, TorchEngine, analyse
+from benchmarks.timing import alternate, cores, profile
+from metst_edge import Analyzer
+from metst_edge.app.demo import demo_clip
+from metst_edge.bundle import Bundle
+from metst_edge.engine import load_engine
+from metst_edge.face import FaceFinder
+from metst_edge.flow import window_features
+
+FRAMES = 20
+"""Of a clip short enough to be analysed many times; a second window begins within it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_torch_thread():
+    """Threads that wait for each other on a busy machine cost more than they save."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return Clip(demo_clip(), count=K)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """The first frames of the packaged clip as a clip of their own."""
+    cv2 = pytest.importorskip("cv2")
+    path = tmp_path_factory.mktemp("clip") / "short.mp4"
+    capture = cv2.VideoCapture(str(demo_clip()))
+    size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 30, size)
+    for _ in range(FRAMES):
+        writer.write(capture.read()[1])
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return random_bundle("metst64", tmp_path_factory.mktemp("bundle"), dim=16, depth=2, d_state=8)
+
+
+@pytest.mark.parametrize("roi_set", ["metst", "metst_plus"])
+def test_the_plain_flow_measures_the_same_features(clip, roi_set):
+    face, frames = clip.face(0), clip.gray[:6]
+    expected = window_features(frames, face.crop_landmarks, face.box, roi_set)
+    plain = PlainFlow(frames[0], face.box, face.crop_landmarks, roi_set)
+    got = np.stack([plain.measure(frame) for frame in frames[1:]], 1)
+    np.testing.assert_allclose(got, expected[:, 1:], atol=1e-3)
+    assert np.abs(got).max() > 0.01
+
+
+def test_the_torch_network_is_the_bundles():
+    bundle = Bundle.find("demo")
+    windows = np.random.default_rng(0).standard_normal((2, bundle.channels, K)).astype(np.float32)
+    got, expected = TorchEngine(bundle).infer(windows), load_engine(bundle, "native").infer(windows)
+    np.testing.assert_allclose(got.spot, expected.spot, atol=1e-4)
+    np.testing.assert_allclose(got.emotion, expected.emotion, atol=1e-3)
+
+
+def test_the_plain_order_gives_the_pushed_scores(short):
+    bundle = Bundle.find("demo")
+    finder = FaceFinder()
+    plain = analyse(short, TorchEngine(bundle), finder)
+    finder.close()
+    with Analyzer(engine="native") as analyzer:
+        spot, gaps = end_to_end.scores(analyzer, short)
+    assert plain.frames == len(spot) == FRAMES and gaps == 0
+    np.testing.assert_allclose(spot, plain.spot, atol=1e-3)
+
+
+def test_whole_clips_have_a_row_for_every_contender_and_stage(short):
+    places = end_to_end.RoiFlow, end_to_end.pipeline
+    before = [dict(vars(place)) for place in places]
+    rows, stages, notes = end_to_end.compare(short, Bundle.find("demo"), 5, 1, 1)
+    assert {row["contender"] for row in rows} >= {end_to_end.STREAM, end_to_end.PUSHED, end_to_end.PLAIN}
+    assert all(row["frames/s"] > 0 for row in rows)
+    for name in (end_to_end.STREAM, end_to_end.PUSHED, end_to_end.PLAIN):
+        some = {row["stage"]: row["ms per frame"] for row in stages if row["contender"] == name}
+        assert set(some) == {*end_to_end.STAGES, "rest"}
+        # The stages and what is left are the whole, so nothing is counted twice.
+        whole = next(row["ms per frame"] for row in rows if row["contender"] == name)
+        assert sum(some.values()) == pytest.approx(whole, rel=0.01)
+        assert some["rest"] >= 0
+    assert not any("SCORES DIFFER" in note for note in notes)
+    assert before == [dict(vars(place)) for place in places], "what watches the stages is taken away again"
+
+
+def test_memory_is_sampled_and_judged(short):
+    rows, notes = end_to_end.memory(short, frames=20, every=10)
+    assert [row["frames"] for row in rows] == [10, 20]
+    assert rows[0]["growth MB"] == pytest.approx(0, abs=0.1) and rows[0]["resident MB"] > 10
+    assert "growth of resident memory" in notes[0]
+
+
+@pytest.fixture(scope="module")
+def patch_rows(clip):
+    return roi_flow.patches(clip, 1)
+
+
+def test_patches_and_features_have_their_columns(clip, patch_rows):
+    rows = patch_rows
+    assert [(row["ROIs"], row["patches"]) for row in rows] == [(5, 5), (18, 7)]
+    assert all(row["ratio"] == pytest.approx(row["OpenCV ms"] / row["ours ms"]) for row in rows)
+    row = roi_flow.features(clip, "metst", lanes=2, threads=2, windows=1)
+    assert {"frame", "ROIs", "lanes", "threads", "ours ms", "OpenCV path ms", "largest diff px"} <= set(row)
+    assert row["nose bridge flows"] >= 1
+    assert len(roi_flow.judge_patches(rows)) >= 1
+
+
+def test_steps_have_a_row_for_every_engine(tiny):
+    rows, _ = network_step.run(tiny, lanes=2, rounds=3)
+    names = [row["engine"] for row in rows]
+    assert {"native", "onnxruntime", network_step.TORCH} <= set(names)
+    assert all(0 < row["5 % ms"] <= row["median ms"] <= row["95 % ms"] for row in rows)
+
+
+def test_a_stream_that_scores_otherwise_is_not_timed(tiny):
+    class Wrong:
+        lanes, channels, look_ahead = 2, 10, 0
+
+        def step(self, features, reset=None):
+            return network_step.StepScores(np.zeros(2, np.float32), np.zeros((2, 5), np.float32))
+
+        def reset(self):
+            pass
+
+    with pytest.raises(RuntimeError, match="wrong: scores differ"):
+        network_step.check_agreement({"wrong": Wrong()}, TorchEngine(tiny))
+
+
+def test_scan_shares_lie_between_none_and_all(tmp_path):
+    rates = scan.Rates(tmp_path)
+    rows = scan.run(0.0, rates, channels=(64,), lengths=(30,))
+    assert any(row["implementation"].startswith("native ") for row in rows)
+    for row in rows:
+        for share in (row["of multiply-adds"], row["of exp"]):
+            assert (share == "-") is (not rates.best)
+            assert share == "-" or 0 <= float(share.split()[0]) < 100
+
+
+def test_contenders_take_turns_in_changing_order():
+    called = []
+    times = alternate({name: lambda i, name=name: called.append(name) for name in "ab"}, rounds=3)
+    assert "".join(called) == "ab" + "ab" + "ba" + "ab"
+    assert [len(values) for values in times.values()] == [3, 3]
+
+
+def test_a_profile_names_functions_but_no_folders():
+    lines = profile(lambda: sorted(str(i) for i in range(1000)))
+    assert lines and not any("/" in line for line in lines)
+
+
+def test_more_cores_than_there_are_is_an_error():
+    with pytest.raises(RuntimeError, match="expected 100000 cores"), cores(100000):
+        pass
+
+
+def test_a_missed_bound_says_by_how_much():
+    assert results.verdict("step", 0.5, "ms", most=0.25).startswith("MISSED by 100 %: step: 0.5 ms")
+    assert results.verdict("flow", 6.0, "times", least=8.0).startswith("MISSED by 25 %")
+    assert not results.missed(results.verdict("flow", 9.0, "times", least=8.0))
+
+
+def test_results_keep_the_notes_and_are_drawn(clip, patch_rows, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(roi_flow, "EVERY", 29)
+    features = []
+    for rois in (5, 18):
+        # The plot's columns, without the time that measuring every one of them takes.
+        for frame, lanes, threads in (("640x360", 1, 1), ("640x360", 2, 1), ("640x360", 2, 2), ("1280x720", 2, 1)):
+            features.append({"frame": frame, "ROIs": rois, "lanes": lanes, "threads": threads})
+            features[-1] |= {"ours ms": 1.0 + lanes, "OpenCV path ms": 9.0 * lanes}
+    tables = {
+        "roi-flow": patch_rows,
+        "roi-flow-features": features,
+        "roi-flow-area": roi_flow.area(clip, 1, sides=(32, 48)),
+        "network-step": network_step.run(tiny, 1, 2)[0] + network_step.run(tiny, 2, 2)[0],
+    }
+    for name, rows in tables.items():
+        results.show("Title", rows, name, True, ["a note"])
+        kept = json.loads(next(tmp_path.glob(f"????-??-??-{name}.json")).read_text())
+        assert kept["rows"] == json.loads(json.dumps(rows)) and kept["notes"] == ["a note"]
+        assert "- a note" in next(tmp_path.glob(f"????-??-??-{name}.md")).read_text()
+    plot.draw(tmp_path, tmp_path / "cost.png")
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_that_are_missing_are_asked_for(tmp_path):
+    with pytest.raises(SystemExit, match="expected a result of roi-flow"):
+        plot.draw(tmp_path, tmp_path / "cost.png")
+
+
+@pytest.mark.parametrize("script", [roi_flow, network_step, scan, end_to_end, plot])
+def test_every_script_says_what_it_does(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["script", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        script.main()
+    assert stop.value.code == 0
+    assert "Usage: python benchmarks/" in capsys.readouterr().out
