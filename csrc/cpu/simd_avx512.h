@@ -30,6 +30,8 @@ struct Avx512 {
     static Avx512 max(Avx512 a, Avx512 b) { return {_mm512_max_ps(b.v, a.v)}; }
     static Avx512 min(Avx512 a, Avx512 b) { return {_mm512_min_ps(b.v, a.v)}; }
     static Avx512 negative_abs(Avx512 a) { return {_mm512_or_ps(a.v, _mm512_set1_ps(-0.0f))}; }
+    static Avx512 sqrt(Avx512 a) { return {_mm512_sqrt_ps(a.v)}; }
+    static float sum(Avx512 a) { return _mm512_reduce_add_ps(a.v); }
 
     // x = whole + fraction, |fraction| <= 1/2; scale(p, split) = p 2^whole with clean underflow and overflow.
     struct Split {
