@@ -68,7 +68,8 @@ float* pack_block(const NetworkSizes& s, const BlockWeights& w, float* packed) {
     packed = pack_row(w.norm_bias, s.dim, packed);
 
     LinearMap in_proj(s.dim, 2 * padded(s.inner));
-    for (std::int64_t half : {0, 1}) in_proj.put(w.in_proj, 2 * s.inner, half * s.inner, s.inner, half * padded(s.inner));
+    in_proj.put(w.in_proj, 2 * s.inner, 0, s.inner, 0);
+    in_proj.put(w.in_proj, 2 * s.inner, s.inner, s.inner, padded(s.inner));
     packed = in_proj.write(packed);
 
     packed = pack_row(w.conv_bias, s.inner, packed);

@@ -57,7 +57,9 @@ struct Portable {
 
     using Mask = Ints;
     static Mask whole_is_zero(const Split& s) { return s.shifted == set(0x1.8p23f).v; }
-    static Portable zero_where(Mask m, Portable a) { return {reinterpret_cast<Floats>(~m & reinterpret_cast<Ints>(a.v))}; }
+    static Portable zero_where(Mask m, Portable a) {
+        return {reinterpret_cast<Floats>(~m & reinterpret_cast<Ints>(a.v))};
+    }
     // a + b where m is set, else a.
     static Portable add_where(Mask m, Portable a, Portable b) { return add(a, zero_where(~m, b)); }
 

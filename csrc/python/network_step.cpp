@@ -27,7 +27,8 @@ constexpr std::int64_t kLargest = 1 << 20;  // of any size, so that no product o
 class AlignedFloats {
 public:
     explicit AlignedFloats(std::int64_t size)
-        : size_(size), data_(static_cast<float*>(::operator new(static_cast<std::size_t>(size) * sizeof(float), kLine))) {
+        : size_(size),
+          data_(static_cast<float*>(::operator new(static_cast<std::size_t>(size) * sizeof(float), kLine))) {
         clear();
     }
     void clear() { std::fill_n(data_.get(), size_, 0.0f); }
@@ -63,7 +64,9 @@ public:
 private:
     static metst::NetworkSizes read_sizes(const py::dict& sizes) {
         const auto get = [&](const char* name, std::int64_t least) {
-            if (!sizes.contains(name)) throw py::value_error(std::string("sizes: expected ") + name + ", which is missing");
+            if (!sizes.contains(name)) {
+                throw py::value_error(std::string("sizes: expected ") + name + ", which is missing");
+            }
             return checked_size(name, py::cast<std::int64_t>(sizes[name]), least);
         };
         metst::NetworkSizes s;
