@@ -1,7 +1,6 @@
 """The engine that needs only numpy and the compiled part: ME-TST (dim 64, 128) on the CPU.
 
-Streams run in one compiled call a frame. Whole windows are numpy around the compiled selective scan: with a window's
-frames as rows, its matrix products are already where the time goes.
+Streams run in one compiled call a frame; whole windows are numpy around the compiled selective scan.
 """
 
 from __future__ import annotations
