@@ -1,3 +1,4 @@
+// The flow's loops for AVX2 and FMA.
 #include "roi_flow_kernels.h"
 #include "roi_flow_simd.h"
 #include "simd_avx2.h"

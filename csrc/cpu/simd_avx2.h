@@ -41,6 +41,12 @@ struct Avx2 {
         return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
     }
     static Avx2 negative_abs(Avx2 a) { return {_mm256_or_ps(a.v, _mm256_set1_ps(-0.0f))}; }
+    static Avx2 sqrt(Avx2 a) { return {_mm256_sqrt_ps(a.v)}; }
+    static float sum(Avx2 a) {
+        const __m128 four = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+        const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    }
 
     // x, clamped to [-127, 128], = whole + fraction, |fraction| <= 1/2. Adding 1.5 2^23 rounds to a whole number and
     // leaves it in the low bits; scale(p, split) = p 2^whole adds it to the exponent of p, which is in [0.7, 1.42]

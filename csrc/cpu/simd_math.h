@@ -70,6 +70,13 @@ inline V softplus(V x) {
     return V::add(V::max(x, V::zero()), log1p_unit(exp(V::negative_abs(x))));
 }
 
+// 1 / (1 + e^-x).
+template <class V>
+inline V sigmoid(V x) {
+    const V e = exp(V::min(V::sub(V::zero(), x), V::set(88.0f)));
+    return V::div(V::set(1.0f), V::add(V::set(1.0f), e));
+}
+
 // x / (1 + e^-x). Below -88 the true value is subnormal; the clamp keeps e^-x finite there.
 template <class V>
 inline V silu(V x) {

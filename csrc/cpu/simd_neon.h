@@ -54,6 +54,8 @@ struct Neon {
         return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)))};
     }
     static Neon negative_abs(Neon a) { return {vnegq_f32(vabsq_f32(a.v))}; }
+    static Neon sqrt(Neon a) { return {vsqrtq_f32(a.v)}; }
+    static float sum(Neon a) { return vaddvq_f32(a.v); }
 
     // x, clamped to [-127, 128], = whole + fraction, |fraction| <= 1/2. Adding 1.5 2^23 rounds to a whole number and
     // leaves it in the low bits; scale(p, split) = p 2^whole adds it to the exponent of p, which is in [0.7, 1.42]

@@ -3,57 +3,22 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <cstdlib>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "arrays.h"
 #include "metst/selective_scan.h"
-#include "paths.h"
 
 namespace py = pybind11;
+
+void define_network_step(py::module_& m);  // network_step.cpp
+void define_roi_flow(py::module_& m);      // roi_flow.cpp
 
 namespace {
 
 using metst::SimdPath;
-using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
-
-constexpr const char* kSimdVariable = "METST_EDGE_SIMD";
-
-struct NamedPath {
-    const char* name;
-    SimdPath path;
-};
-constexpr NamedPath kPaths[] = {  // best first
-    {"avx512", SimdPath::kAvx512}, {"avx2", SimdPath::kAvx2}, {"neon", SimdPath::kNeon}, {"scalar", SimdPath::kScalar}};
-
-std::vector<std::string> available_paths() {
-    std::vector<std::string> names;
-    for (const NamedPath& p : kPaths) {
-        if (metst::simd_available(p.path)) names.emplace_back(p.name);
-    }
-    return names;
-}
-
-// `origin` says where the name came from, for the error message.
-SimdPath find_path(const std::string& name, const std::string& origin) {
-    for (const NamedPath& p : kPaths) {
-        if (name == p.name && metst::simd_available(p.path)) return p.path;
-    }
-    std::string choice = "auto";
-    for (const std::string& n : available_paths()) choice += ", " + n;
-    throw py::value_error(origin + ": expected one of " + choice + " on this machine, got '" + name + "'");
-}
-
-SimdPath resolve_path(const std::string& name) {
-    if (name != "auto") return find_path(name, "path");
-    const char* wanted = std::getenv(kSimdVariable);
-    if (wanted && *wanted && std::string(wanted) != "auto") {
-        return find_path(wanted, std::string("environment variable ") + kSimdVariable);
-    }
-    return metst::best_simd_path();
-}
+using namespace metst::python;
 
 const char* auto_path_name() {
     const SimdPath path = resolve_path("auto");
@@ -61,35 +26,6 @@ const char* auto_path_name() {
         if (p.path == path) return p.name;
     }
     return "scalar";
-}
-
-std::string shape_text(const std::vector<py::ssize_t>& shape) {
-    std::string text = "(";
-    for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-    return text + (shape.size() == 1 ? ",)" : ")");
-}
-
-// Any array-like of real numbers as dense float32; one that is so already is used where it lies.
-FloatArray to_float32(const char* name, const py::object& value) {
-    if (FloatArray::check_(value)) return py::reinterpret_borrow<FloatArray>(value);
-    const py::array array = py::array::ensure(value);
-    const char kind = array ? array.dtype().kind() : '?';
-    if (kind != 'f' && kind != 'i' && kind != 'u') {
-        PyErr_Clear();
-        throw py::value_error(std::string(name) + ": expected an array of real numbers (float32 for speed), got " +
-                              (array ? "dtype " + py::str(array.dtype()).cast<std::string>()
-                                     : py::str(py::type::of(value)).cast<std::string>()));
-    }
-    return FloatArray(array);
-}
-
-// `axes` names the expected axes, "(B, L, D)".
-void check_shape(const char* name, const FloatArray& array, const char* axes, std::vector<py::ssize_t> expected) {
-    const std::vector<py::ssize_t> actual(array.shape(), array.shape() + array.ndim());
-    if (actual != expected) {
-        throw py::value_error(std::string(name) + ": expected shape " + axes + " = " + shape_text(expected) + ", got " +
-                              shape_text(actual));
-    }
 }
 
 void check_rank(const char* name, const FloatArray& array, const char* axes, py::ssize_t rank) {
@@ -186,20 +122,16 @@ Raises:
 
 }  // namespace
 
-namespace metst::python {
-SimdPath resolve_path(const std::string& name) { return ::resolve_path(name); }
-void define_roi_flow(py::module_& m);
-}  // namespace metst::python
-
 PYBIND11_MODULE(_native, m) {
     m.doc() = "CPU kernels of metst_edge.";
     m.def("selective_scan", &selective_scan, kSelectiveScanDoc, py::arg("u"), py::arg("delta"), py::arg("A"),
           py::arg("B"), py::arg("C"), py::arg("D") = py::none(), py::arg("z") = py::none(),
           py::arg("delta_bias") = py::none(), py::arg("h0") = py::none(), py::kw_only(),
           py::arg("delta_softplus") = true, py::arg("path") = "auto");
-    metst::python::define_roi_flow(m);
     m.def("simd_paths", []() { return py::tuple(py::cast(available_paths())); },
           "The vector paths this machine can run, best first; \"scalar\" is always the last.");
     m.def("simd_path", &auto_path_name,
           "The path that \"auto\" takes: the best one, unless the environment variable METST_EDGE_SIMD names another.");
+    define_network_step(m);
+    define_roi_flow(m);
 }

@@ -12,14 +12,11 @@
 #include <tuple>
 #include <vector>
 
-#include "paths.h"
-
-namespace py = pybind11;
+#include "arrays.h"
 
 namespace metst::python {
 namespace {
 
-using FloatArray = py::array_t<float, py::array::c_style>;
 using Corners = std::array<int, 4>;  // top, bottom, left, right
 
 Rect to_rect(const Corners& c) { return {c[0], c[1], c[2], c[3]}; }

@@ -19,7 +19,7 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto") -
 
     Args:
         bundle: a bundle, the name of a shipped one, or a path.
-        engine: "native" (numpy and the compiled scan), "onnxruntime", or "auto": the best one here, "native"
+        engine: "native" (numpy and the compiled part), "onnxruntime", or "auto": the best one here, "native"
             so far.
 
     Raises:

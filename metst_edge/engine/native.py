@@ -1,9 +1,13 @@
-"""The engine that needs only numpy and the compiled selective scan: ME-TST (dim 64, 128) on the CPU."""
+"""The engine that needs only numpy and the compiled part: ME-TST (dim 64, 128) on the CPU.
+
+Streams run in one compiled call a frame; whole windows are numpy around the compiled selective scan.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +23,9 @@ from metst_edge.engine.types import (
     check_windows,
 )
 from metst_edge.errors import EngineError
+
+if TYPE_CHECKING:
+    from metst_edge._native import NetworkStream
 
 MODELS = ("metst64", "metst128")
 LOOK_AHEAD = 2  # one frame for each convolution of the stem
@@ -65,7 +72,7 @@ class NativeEngine:
 
     def __init__(self, bundle: Bundle) -> None:
         try:
-            from metst_edge._native import selective_scan
+            from metst_edge._native import Network, NetworkStream, selective_scan
         except ImportError as error:
             raise EngineError(
                 f"expected the compiled module metst_edge._native, but it cannot be loaded ({error}); "
@@ -79,6 +86,8 @@ class NativeEngine:
         self.bundle = bundle
         self._scan = selective_scan
         self._network = _prepare(bundle)
+        self._packed = Network(dict(bundle.sizes), bundle.weights())
+        self._open = NetworkStream
 
     def infer(self, features: Array) -> Scores:
         """Score windows float32 (B, C, T), each from a zero state."""
@@ -92,7 +101,8 @@ class NativeEngine:
 
     def open_stream(self, lanes: int = 2) -> NativeStream:
         """Return a stream with its own state."""
-        return NativeStream(self, check_lanes(lanes))
+        lanes = check_lanes(lanes)
+        return NativeStream(self._open(self._packed, lanes), lanes, self.bundle.channels)
 
     def _block(self, block: _Block, x: Array) -> Array:
         """The residual branch on whole windows: (B, T, dim) -> (B, T, dim)."""
@@ -103,71 +113,34 @@ class NativeEngine:
         u = block.conv_bias + padded[:, :frames] * block.conv[0]
         for tap in range(1, taps):
             u += padded[:, tap : tap + frames] * block.conv[tap]
-        y, _ = self._mix(block, _silu(u), n @ block.in_z, None)
-        return _layer_norm(y @ block.out_proj, block.post_norm)
-
-    def _mix(self, block: _Block, u: Array, z: Array, h0: Array | None) -> tuple[Array, Array]:
-        """Project to the scan's inputs and run it: u, z (B, L, d_inner) -> y (B, L, d_inner), state."""
+        u = _silu(u)
         rank, states = block.dt_proj.shape[0], block.a.shape[1]
         projected = u @ block.x_proj
         delta = projected[..., :rank] @ block.dt_proj
         b, c = projected[..., rank : rank + states], projected[..., rank + states :]
-        y, h = self._scan(u, delta, block.a, b, c, block.d, z, block.dt_bias, h0)
-        return y, h
+        y, _ = self._scan(u, delta, block.a, b, c, block.d, n @ block.in_z, block.dt_bias)
+        return _layer_norm(y @ block.out_proj, block.post_norm)
 
 
 class NativeStream:
-    """Stream (see types.py) of a NativeEngine.
+    """Stream (see types.py) of a NativeEngine: one call of the compiled step a frame."""
 
-    With s the frame fed now, the stem's first convolution gives frame s-1, its second and the blocks frame
-    s-2.
-    """
-
-    def __init__(self, engine: NativeEngine, lanes: int) -> None:
-        self.lanes, self.channels, self.look_ahead = lanes, engine.bundle.channels, LOOK_AHEAD
-        self._engine = engine
-        self.reset()
+    def __init__(self, stream: NetworkStream, lanes: int, channels: int) -> None:
+        self.lanes, self.channels, self.look_ahead = lanes, channels, LOOK_AHEAD
+        self._stream = stream
+        self._fed = 0
 
     def reset(self) -> None:
         """Forget everything, as if just opened."""
-        blocks = self._engine._network.blocks
-        inner, states = blocks[0].a.shape
-        taps = blocks[0].conv.shape[0]
-        dim = blocks[0].in_u.shape[0]
+        self._stream.reset()
         self._fed = 0
-        self._resets = np.zeros((LOOK_AHEAD, self.lanes), bool)  # of frames s-1, s-2
-        self._inputs = np.zeros((self.lanes, STEM_TAPS, self.channels), np.float32)
-        self._middle = np.zeros((self.lanes, STEM_TAPS, dim), np.float32)
-        self._conv = [np.zeros((self.lanes, taps, inner), np.float32) for _ in blocks]
-        self._ssm = [np.zeros((self.lanes, inner, states), np.float32) for _ in blocks]
 
     def step(self, features: Array, reset: npt.ArrayLike | None = None) -> StepScores | None:
         """Feed float32 (lanes, C); see types.Stream."""
         features = check_step(features, self.lanes, self.channels)
-        now = check_reset(reset, self.lanes)
-        one_ago, two_ago = self._resets
-        network = self._engine._network
-        # (lanes, 1, ...) throughout: numpy then multiplies lane by lane, several times as fast as two rows.
-        x = _stem_step(self._inputs, features[:, None], network.stem[0], first=one_ago, after_last=now)
-        x = _stem_step(self._middle, x, network.stem[1], first=two_ago, after_last=one_ago)
-        begins = bool(two_ago.any())
-        for i, block in enumerate(network.blocks):
-            conv, ssm = self._conv[i], self._ssm[i]
-            conv[:, :-1] = conv[:, 1:]
-            if begins:
-                conv[two_ago] = 0.0
-                ssm[two_ago] = 0.0
-            n = _layer_norm(x, block.norm)
-            conv[:, -1:] = n @ block.in_u
-            u = _silu(np.add.reduce(conv * block.conv, axis=1, keepdims=True) + block.conv_bias)
-            y, self._ssm[i] = self._engine._mix(block, u, n @ block.in_z, ssm)
-            x = x + _layer_norm(y @ block.out_proj, block.post_norm)
-        self._resets = np.stack((now, one_ago))
+        spot, emotion = self._stream.step(features, check_reset(reset, self.lanes))
         self._fed += 1
-        if self._fed <= LOOK_AHEAD:
-            return None
-        spot, emotion = _sigmoid(_linear(x, network.spot)), _linear(x, network.emotion)
-        return StepScores(spot[:, 0, 0], emotion[:, 0])
+        return StepScores(spot, emotion) if self._fed > LOOK_AHEAD else None
 
 
 def _prepare(bundle: Bundle) -> _Network:
@@ -252,29 +225,6 @@ def _check_weights(bundle: Bundle, weights: Mapping[str, Array]) -> None:
     ]
     if wrong:
         raise EngineError(f"{bundle.path}: expected weights {'; '.join(wrong)}; export the bundle again")
-
-
-def _stem_step(
-    buffer: Array,
-    newest: Array,
-    layer: tuple[Array, Array],
-    first: npt.NDArray[np.bool_],
-    after_last: npt.NDArray[np.bool_],
-) -> Array:
-    """Push a frame (lanes, 1, in) into a convolution's buffer (lanes, 3, in); convolve around the one before.
-
-    Where that frame is the `first` of its window, the one before belongs to another window, and where the
-    pushed one comes `after_last`, so does that: both are the convolution's zero padding then.
-    """
-    buffer[:, :-1] = buffer[:, 1:]
-    buffer[:, -1:] = newest
-    seen = buffer
-    if first.any() or after_last.any():
-        seen = buffer.copy()
-        seen[first, 0] = 0.0
-        seen[after_last, -1] = 0.0
-    weight, bias = layer
-    return _relu(seen.reshape(seen.shape[0], 1, -1) @ weight + bias)
 
 
 def _neighbours(x: Array) -> Array:

@@ -1,0 +1,164 @@
+// The flow on every vector path against the portable one; sizes from one pixel; lanes on threads; memory, together with
+// the sanitizers. That the numbers are OpenCV's is shown in tests/flow.
+#include "metst/roi_flow.h"
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "testing.h"
+
+namespace {
+
+using metst::Farneback;
+using metst::Gray;
+using metst::Rect;
+using metst::RoiFlow;
+
+// A picture between inaccessible pages, so that reading past its last byte ends the process.
+class Picture {
+public:
+    Picture(int height, int width, double dx, double dy, unsigned seed)
+        : memory_((static_cast<std::size_t>(height) * static_cast<std::size_t>(width) + 3) / 4, Fence::kAfter),
+          height_(height),
+          width_(width) {
+        std::mt19937 random(seed);
+        const std::size_t bytes = static_cast<std::size_t>(height) * static_cast<std::size_t>(width);
+        pixels_ = reinterpret_cast<std::uint8_t*>(memory_.data() + memory_.size()) - bytes;
+        for (int y = 0; y < height; ++y) {
+            for (int x = 0; x < width; ++x) {
+                const double u = x - dx, v = y - dy;
+                const double gray = 128 + 50 * std::sin(0.3 * u + 0.1 * v) + 40 * std::sin(0.25 * v - 0.05 * u) +
+                                    20 * std::sin(0.9 * u + 0.7 * v) + static_cast<double>(random() % 3);
+                pixels_[y * width + x] = static_cast<std::uint8_t>(gray);
+            }
+        }
+    }
+    Gray gray() const { return {pixels_, height_, width_, width_}; }
+
+private:
+    FencedArray memory_;
+    int height_, width_;
+    std::uint8_t* pixels_;
+};
+
+std::vector<float> flow_of(const Picture& anchor, const Picture& frame, metst::SimdPath path,
+                           const metst::FarnebackParameters& parameters = {}) {
+    const Gray gray = anchor.gray();
+    std::vector<float> flow(2 * static_cast<std::size_t>(gray.height) * static_cast<std::size_t>(gray.width));
+    Farneback(gray, parameters, path).to(frame.gray(), flow.data());
+    return flow;
+}
+
+void test_paths_agree() {
+    const int sizes[][2] = {{1, 1}, {1, 40}, {40, 1}, {2, 2}, {3, 17}, {16, 16}, {27, 54}, {33, 33}, {64, 65}, {90, 131}};
+    for (const auto& size : sizes) {
+        const Picture anchor(size[0], size[1], 0.0, 0.0, 1), frame(size[0], size[1], 0.6, -0.4, 2);
+        const std::vector<float> expected = flow_of(anchor, frame, metst::SimdPath::kScalar);
+        for (const NamedPath& path : available_paths()) {
+            const std::vector<float> flow = flow_of(anchor, frame, path.path);
+            double sum = 0.0;
+            for (std::size_t i = 0; i < flow.size(); ++i) sum += std::fabs(static_cast<double>(flow[i] - expected[i]));
+            const double mean = sum / static_cast<double>(flow.size());
+            EXPECT(mean <= 1e-4, "%s, %d x %d: mean difference %g", path.name, size[0], size[1], mean);
+            for (float still : flow_of(anchor, anchor, path.path)) EXPECT(still == 0.0f, "%s: %g", path.name, still);
+        }
+    }
+}
+
+void test_parameters() {
+    metst::FarnebackParameters parameters;
+    parameters.pyramid_scale = 0.8;
+    parameters.levels = 5;
+    parameters.window = 12;
+    parameters.reach = 5;
+    const Picture anchor(77, 93, 0.0, 0.0, 1), frame(77, 93, 0.6, -0.4, 2);
+    for (const NamedPath& path : available_paths()) {
+        for (float x : flow_of(anchor, frame, path.path, parameters)) EXPECT(std::isfinite(x), "%s", path.name);
+    }
+}
+
+metst::RoiFlowLayout layout() {
+    metst::RoiFlowLayout layout;
+    layout.patches[layout.patch_count++] = {40, 90, 30, 110};
+    layout.patches[layout.patch_count++] = {200, 300, 80, 240};
+    layout.patches[layout.patch_count++] = {10, 10, 5, 5};  // empty
+    layout.regions[layout.region_count++] = {0, {10, 40, 10, 70}, 0.3};
+    layout.regions[layout.region_count++] = {1, {0, 100, 0, 160}, 1.0};
+    layout.regions[layout.region_count++] = {1, {90, 100, 150, 160}, 0.2};
+    layout.regions[layout.region_count++] = {2, {0, 0, 0, 0}, 0.5};
+    layout.nose = {100, 150, 140, 180};
+    layout.nose_inside = {5, 45, 5, 35};
+    layout.nose_share = 0.5;
+    return layout;
+}
+
+void test_lanes_on_threads() {
+    const Picture anchor(240, 320, 0.0, 0.0, 1), other(240, 320, 0.4, 0.4, 2);
+    for (bool compat : {false, true}) {
+        metst::RoiFlowLayout where = layout();
+        where.compat = compat;
+        const auto lanes = [&] {
+            std::vector<RoiFlow> all;
+            all.emplace_back(anchor.gray(), Rect{0, 200, 0, 200}, where);
+            all.emplace_back(other.gray(), Rect{0, 200, 0, 200}, where);
+            all.emplace_back(anchor.gray(), Rect{40, 240, 100, 320}, where);
+            return all;
+        };
+        std::vector<RoiFlow> alone = lanes(), together = lanes();
+        // Far enough that the boxes are pushed against the picture's edges.
+        for (int i = 1; i < 8; ++i) {
+            const Picture frame(240, 320, -5.0 * i, 4.0 * i, static_cast<unsigned>(i));
+            float expected[3][8], got[3][8];
+            RoiFlow* pointers[3];
+            float* rows[3];
+            for (std::size_t k = 0; k < 3; ++k) {
+                RoiFlow* one = &alone[k];
+                float* row = expected[k];
+                metst::measure(&one, 1, frame.gray(), &row, 1);
+                pointers[k] = &together[k];
+                rows[k] = got[k];
+            }
+            metst::measure(pointers, 3, frame.gray(), rows, 1 + i % 4);
+            EXPECT(std::memcmp(expected, got, sizeof got) == 0, "frame %d", i);
+            for (const auto& row : got) {
+                for (float x : row) EXPECT(std::isfinite(x), "frame %d", i);
+                EXPECT(row[6] == 0.0f && row[7] == 0.0f, "an empty region has no flow");
+            }
+        }
+    }
+}
+
+void test_callers_on_threads() {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) threads.emplace_back(test_lanes_on_threads);
+    for (std::thread& thread : threads) thread.join();
+}
+
+void test_thumbnails() {
+    for (const auto& size : {std::pair<int, int>{1, 1}, {5, 100}, {32, 32}, {241, 319}}) {
+        const Picture picture(size.first, size.second, 0.0, 0.0, 1);
+        float out[metst::kThumbnail * metst::kThumbnail];
+        metst::thumbnail(picture.gray(), {0, size.first, 0, size.second}, out);
+        double sum = 0.0, squares = 0.0;
+        for (float x : out) {
+            sum += static_cast<double>(x);
+            squares += static_cast<double>(x) * static_cast<double>(x);
+        }
+        EXPECT(std::fabs(sum) < 1e-3 && (squares < 1e-9 || std::fabs(squares - 1.0) < 1e-3), "%g %g", sum, squares);
+    }
+}
+
+}  // namespace
+
+int main() {
+    test_paths_agree();
+    test_parameters();
+    test_lanes_on_threads();
+    test_callers_on_threads();
+    test_thumbnails();
+    if (failures) std::printf("%d failures\n", failures);
+    return failures != 0;
+}
