@@ -479,8 +479,8 @@ class _Scorer:
         unknown = [flow for flow in flows.values() if flow.at(picture) is None]
         if unknown:
             measured = measure([flow.flow for flow in unknown], picture.gray, self._threads)
-            for flow, features in zip(unknown, measured, strict=True):
-                flow.measured(picture, features)
+            for flow, new in zip(unknown, measured, strict=True):
+                flow.measured(picture, new)
         return {lane: features for lane, flow in flows.items() if (features := flow.at(picture)) is not None}
 
     def _scored(self, scores: list[FrameScore]) -> list[_Item]:

@@ -14,8 +14,12 @@
 
 #include "arrays.h"
 
-namespace metst::python {
+namespace py = pybind11;
+
 namespace {
+
+using namespace metst;
+using namespace metst::python;
 
 using Corners = std::array<int, 4>;  // top, bottom, left, right
 
@@ -176,5 +180,3 @@ void define_roi_flow(py::module_& m) {
           "Measure one frame in several RoiFlow: a list of float32 (C,).");
     m.def("thumbnail", &py_thumbnail, py::arg("picture"), "uint8 (H, W) -> float32 (1024,), free of mean and scale.");
 }
-
-}  // namespace metst::python
