@@ -145,7 +145,9 @@ private:
         const auto slot = [&](int y) { return a.ring + y % slots * row; };
         for_each_vector(a, [&](std::ptrdiff_t i) { V::store(a.sums + i, V::zero()); });
         // Row r joins the sums and the one 2 radius + 1 before it leaves them; then row r - radius can be solved. The
-        // first and last row stand for those beyond.
+        // first and last row stand for those beyond. What one pass writes in pieces the next would read in others, and
+        // wait until it has left the store buffer; so the samples of the next row are taken in between.
+        sample(a, 0);
         for (int r = 0; r < a.height + a.radius; ++r) {
             const int oldest = r - 2 * a.radius - 1;
             const float* const leaving = r <= a.radius ? a.zeros : slot(oldest > 0 ? oldest : 0);
@@ -162,6 +164,7 @@ private:
                 const V copies = V::set(static_cast<float>(a.radius + 1));
                 for_each_vector(a, [&](std::ptrdiff_t i) { V::store(a.sums + i, V::mul(copies, V::load(a.sums + i))); });
             }
+            if (r + 1 < a.height) sample(a, r + 1);
             if (r < a.radius) continue;
             const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(r - a.radius) * a.stride;
             for (int c = 0; c < kPlanes; ++c) {
@@ -183,8 +186,8 @@ private:
         }
     }
 
-    // Where the pixels of a row are in the frame: offsets and fractions for V::bilinear. A fraction_x of -1 says outside.
-    static void place(const IterateArgs& a, int y) {
+    // Samples the frame where the pixels of a row have gone. A fraction_x of -1 says outside.
+    static void sample(const IterateArgs& a, int y) {
         const float* const flow_x = a.dx + static_cast<std::ptrdiff_t>(y) * a.stride;
         const float* const flow_y = a.dy + static_cast<std::ptrdiff_t>(y) * a.stride;
         const V row = V::set(static_cast<float>(y));
@@ -203,16 +206,15 @@ private:
             V::store(a.fraction_y + x, V::sub(to_y, floor_y));
             V::store_whole(a.offsets + x, V::fma(corner_y, stride, V::mul(corner_x, pixel)));
         }
+        for (int x = 0; x < a.width; x += W) {
+            V::bilinear(a.frame, a.frame_stride, a.offsets + x, a.fraction_x + x, a.fraction_y + x, a.samples + x,
+                        a.stride);
+        }
     }
 
     // One row of the normal equations, gyy, gxy, gxx, hy, hx: to `out`, and to the sums instead of those `leaving`.
-    // Three passes, so that the processor can work on several vectors at a time.
     static void matrices(const IterateArgs& a, int y, const float* leaving, float* out) {
         const std::ptrdiff_t s = a.stride;
-        place(a, y);
-        for (int x = 0; x < a.width; x += W) {
-            V::bilinear(a.frame, a.frame_stride, a.offsets + x, a.fraction_x + x, a.fraction_y + x, a.samples + x, s);
-        }
         const float* const anchor = a.anchor + y * kPlanes * s;
         const float* const flow_x = a.dx + y * s;
         const float* const flow_y = a.dy + y * s;
@@ -220,18 +222,18 @@ private:
         for (int x = 0; x < a.width; x += W) {
             const V dx = V::load(flow_x + x), dy = V::load(flow_y + x);
             const Mask outside = V::less(V::load(a.fraction_x + x), V::zero());
-            V sample[kPlanes], reference[kPlanes];
+            V samples[kPlanes], reference[kPlanes];
             for (int c = 0; c < kPlanes; ++c) {
                 reference[c] = V::load(anchor + c * s + x);
                 // Outside a pixel has only its own equation: no gradient to compare with, its own curvature.
-                sample[c] = V::select(outside, c < 2 ? V::zero() : reference[c], V::load(a.samples + c * s + x));
+                samples[c] = V::select(outside, c < 2 ? V::zero() : reference[c], V::load(a.samples + c * s + x));
             }
             // Curvature: the mean of both pictures'. Displacement: half the difference of the gradients.
-            const V yy = V::mul(V::add(reference[2], sample[2]), half);
-            const V xx = V::mul(V::add(reference[3], sample[3]), half);
-            const V xy = V::mul(V::add(reference[4], sample[4]), quarter);
-            V ey = V::mul(V::sub(reference[0], sample[0]), half);
-            V ex = V::mul(V::sub(reference[1], sample[1]), half);
+            const V yy = V::mul(V::add(reference[2], samples[2]), half);
+            const V xx = V::mul(V::add(reference[3], samples[3]), half);
+            const V xy = V::mul(V::add(reference[4], samples[4]), quarter);
+            V ey = V::mul(V::sub(reference[0], samples[0]), half);
+            V ex = V::mul(V::sub(reference[1], samples[1]), half);
             ey = V::fma(yy, dy, V::fma(xy, dx, ey));
             ex = V::fma(xy, dy, V::fma(xx, dx, ex));
             const V border = V::mul(V::load(a.border_x + x), row_border);
