@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import metst_edge
+import metst_edge.analyzer
+from metst_edge import _native
 from metst_edge.app.demo import compare, demo_clip, demo_truth
 from metst_edge.capture import Frame, Interruption
 from metst_edge.engine.lanes import FrameScore, stitch
 from metst_edge.errors import EngineError, FrameError, MetstError, ModelNotFoundError, SourceError, TimestampError
 from metst_edge.events import Gap, MicroExpression
 from metst_edge.face import FaceFinder
-from metst_edge.flow import window_features
+from metst_edge.flow import default_threads, window_features
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,42 @@ def test_scores_are_those_of_windows_measured_and_scored_one_by_one(analyzer, vi
     np.testing.assert_allclose(report.scores.spot, spot, atol=1e-4)
     np.testing.assert_allclose(report.scores.emotion, emotion, atol=1e-3)
     np.testing.assert_array_equal(report.scores.frame, np.arange(len(video)))
+
+
+def test_scores_do_not_depend_on_the_number_of_threads(demo, monkeypatch):
+    """Of a moving face, two windows open; and the threads asked for are those that the flow is given."""
+    used = []
+    measure = metst_edge.analyzer.measure
+    monkeypatch.setattr(
+        metst_edge.analyzer,
+        "measure",
+        lambda flows, frame, threads: used.append(threads) or measure(flows, frame, threads),
+    )
+    curves = {}
+    for threads in 1, 2:
+        with metst_edge.Analyzer(threads=threads) as analyzer:
+            assert analyzer.threads == threads
+            curves[threads] = scores_of(analyzer, demo[:60], [i / 30 for i in range(60)])
+    assert set(used[: len(used) // 2]) == {1} and set(used[len(used) // 2 :]) == {2} and len(used) == 2 * 59
+    assert [item.spot for item in curves[1]] == [item.spot for item in curves[2]]
+    np.testing.assert_array_equal(*([item.emotion for item in items] for items in curves.values()))
+    assert len(curves[1]) == 60 and np.std([item.spot for item in curves[1]]) > 0
+
+
+def test_less_than_one_thread_is_refused(analyzer):
+    for threads in 0, -1:
+        with pytest.raises(ValueError, match=f"expected at least 1 thread, got {threads}"):
+            metst_edge.Analyzer(threads=threads)
+    assert analyzer.threads == default_threads()
+
+
+@pytest.mark.parametrize("engine", ["native", "onnxruntime"])
+def test_a_vector_path_this_processor_lacks_is_an_engine_error(monkeypatch, engine):
+    """Flow needs one whatever runs the network."""
+    path = next(name for name in ("neon", "avx2") if name not in _native.simd_paths())
+    monkeypatch.setenv("METST_EDGE_SIMD", path)
+    with pytest.raises(EngineError, match=f"METST_EDGE_SIMD: expected one of auto, .*got '{path}'"):
+        metst_edge.Analyzer(engine=engine)
 
 
 def test_a_faster_source_gives_the_same_scores(analyzer, video):

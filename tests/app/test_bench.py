@@ -21,7 +21,7 @@ from metst_edge.engine.lanes import Lanes
 from metst_edge.errors import SourceError
 from metst_edge.events import Gap
 from metst_edge.face import FaceFinder
-from metst_edge.flow import RoiFlow
+from metst_edge.flow import default_threads
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,7 @@ class FakeAnalyzer:
     """Takes a set time for a frame, and finds nothing."""
 
     bundle = Bundle.find("demo")
+    threads = 7
 
     class engine:
         name = "fake"
@@ -144,7 +145,7 @@ def test_what_takes_longer_is_told_of_its_own_stage(monkeypatch, stage):
         "capture": (FakeSource, "__next__"),
         "prepare": (metst_edge.analyzer, "to_gray"),
         "face": (FaceFinder, "find"),
-        "flow": (RoiFlow, "measure"),
+        "flow": (metst_edge.analyzer, "measure"),
         "network": (Lanes, "push"),
         "decode": (OnlineDecoder, "push"),
     }
@@ -307,7 +308,7 @@ def test_the_json_holds_everything(measured):
     assert result["version"] == metst_edge.__version__ and result["engine"] == "native"
     assert result["bundle"] == {"name": "demo", "manifest_sha256": bench.sha256(folder / "manifest.json")}
     assert {"processor", "cores", "system", "python", "simd"} <= set(result["machine"])
-    assert result["threads"] == {"usable cores": machine.usable_cores()}
+    assert result["threads"] == {"usable cores": machine.usable_cores(), "for flow": default_threads()}
     assert (result["warm_up"], result["frames"], result["passes"]) == (5, 30, 1)
     assert result["source"]["width"] == result["source"]["height"] == 400 and not result["source"]["live"]
     stages = result["stages"]
@@ -340,6 +341,17 @@ def test_a_pipe_character_does_not_break_the_row(monkeypatch):
     result["source"]["name"] = "a|b"
     heading, _, row = bench.markdown(result)
     assert row.replace("\\|", "").count("|") == heading.count("|")
+
+
+def test_the_number_of_threads_is_the_analyzers(capsys, monkeypatch, faceless):
+    _, result = play(monkeypatch, [FakeSource(frames(1))], 1)
+    assert result["threads"] == {"usable cores": machine.usable_cores(), "for flow": FakeAnalyzer.threads}
+    monkeypatch.undo()
+    threads = default_threads() + 1  # what nobody gets unasked
+    arguments = ["--frames", 3, "--warm-up", 0, "--threads", threads, "--json", "-"]
+    status, out, err = run(capsys, "--source", faceless, *arguments)
+    assert status == 0 and json.loads(out)["threads"]["for flow"] == threads
+    assert f"threads: {machine.usable_cores()} usable cores, {threads} for flow;" in err
 
 
 def test_json_to_stdout_is_nothing_but_json(capsys, faceless):
@@ -437,6 +449,8 @@ def test_what_was_measured_before_the_end_is_shown_and_written(capsys, monkeypat
         ["--camera", "front"],
         ["--camera", "0", "--source", "clip.mp4"],
         ["--engine", "abacus"],
+        ["--threads", "0"],
+        ["--threads", "x"],
         ["clip.mp4"],
     ],
 )

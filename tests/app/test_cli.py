@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
+from metst_edge import _native
 from metst_edge.app import cli
 from metst_edge.app.demo import compare, demo_clip, demo_truth
 from metst_edge.bundle import Bundle
+from metst_edge.errors import EngineError
 from metst_edge.events import MicroExpression
 
 
@@ -49,6 +51,9 @@ def test_no_arguments_show_help_and_are_bad_usage(capsys):
         ["--camera", "front"],
         ["analyze"],
         ["--engine", "abacus", "demo"],
+        ["--threads", "0", "demo"],
+        ["demo", "--threads", "x"],
+        ["analyze", "clip.mp4", "--threads", "-1"],
         ["analyze", "clip.mp4", "--plot", "clip.xyz"],
         ["--json", "info"],
         ["--camera", "0", "demo"],
@@ -58,7 +63,43 @@ def test_bad_usage_is_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
-    assert "metst-edge" in capsys.readouterr().err
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("metst-edge") and ": error: " in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--source", "clip.mp4", "--threads", "3"],
+        ["demo", "--threads", "3"],
+        ["--threads", "3", "demo"],
+        ["analyze", "clip.mp4", "--threads", "3"],
+        ["bench", "--threads", "3"],
+        ["--threads", "3", "bench"],
+    ],
+)
+def test_the_number_of_threads_is_the_analyzers(capsys, monkeypatch, arguments):
+    asked = []
+
+    def analyzer(**options):
+        asked.append(options["threads"])
+        raise EngineError("that is all")
+
+    monkeypatch.setattr("metst_edge.analyzer.Analyzer", analyzer)
+    assert run(capsys, *arguments)[0] == 1 and asked == [3]
+    arguments = [argument for argument in arguments if argument not in ("--threads", "3")]
+    assert run(capsys, *arguments)[0] == 1 and asked == [3, None]
+
+
+@pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])
+@pytest.mark.parametrize("path", [next(name for name in ("neon", "avx2") if name not in _native.simd_paths()), "sse9"])
+def test_a_vector_path_this_processor_lacks_is_one_line(capsys, monkeypatch, arguments, path):
+    monkeypatch.setenv("METST_EDGE_SIMD", path)
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("metst-edge: error: ") and f"got '{path}'" in line
+    assert "METST_EDGE_SIMD: expected one of auto" in line and all(name in line for name in _native.simd_paths())
 
 
 def test_live_prints_one_json_object_per_line(capsys, clip):
