@@ -4,7 +4,8 @@ Usage: python benchmarks/end_to_end.py [CLIP] [--runs 3] [--cores 1 2] [--out]
        python benchmarks/end_to_end.py [CLIP] --startup [--out]
        python benchmarks/end_to_end.py [CLIP] --memory [--frames 100000] [--out]
 
-Whole clips are analysed in turns, one process, every thread of it (MediaPipe's too) held to the given number of cores:
+Whole clips are analysed in turns, one process, every thread of it (MediaPipe's too) held to the given number of cores,
+ours measuring flow on as many threads:
 
 stream      what a user does: `Analyzer.stream(CLIP)`, re-timed from the clip's rate to the model's.
 pushed      `Analyzer.push` of the same frames as if they came at the model's rate, and without the checks that end a
@@ -13,9 +14,9 @@ pushed      `Analyzer.push` of the same frames as if they came at the model's ra
 plain       published.py: a face per window, OpenCV's flow per window, the network in torch on whole windows, one after
             the other; OpenCV may use as many threads as there are cores, torch as many of them as make it fastest.
 
-Frames are those of the file, over the time from opening it to the last event. The 5 ROIs run the shipped model, the 18
-ROIs a network of ME-TST's dim 128 with 36 channels and random weights: the networks' time does not depend on the
-weights, but what there is to decode may.
+Frames are those of the file, over the time from opening it to the last event. "cores used" is the processor time of a
+run over the time it took. The 5 ROIs run the shipped model, the 18 ROIs a network of ME-TST's dim 128 with 36 channels
+and random weights: the networks' time does not depend on the weights, but what there is to decode may.
 
 --startup times new processes. --memory pushes a clip over and over with rising timestamps, real faces and gaps
 included, and watches the resident memory of a process without torch.
@@ -37,6 +38,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -55,10 +57,11 @@ from metst_edge.capture import Frame, open_source
 from metst_edge.engine import ENGINES, why_missing
 from metst_edge.events import Gap
 from metst_edge.face import FaceFinder
-from metst_edge.flow import RoiFlow
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("capture", "gray", "face", "flow", "network", "decode")
+STAGES = ("capture", "prepare", "face", "flow", "network", "decode")
+"""`metst_edge.analyzer.OnStage` says what each covers; in the plain order prepare is gray alone, and network and decode
+are called once for the whole clip."""
 PLAIN = "plain published order"
 STREAM = "native, stream"
 PUSHED = "native, pushed"
@@ -71,18 +74,21 @@ AGREEMENT = 0.01
 """Of spotting scores, 0 to 1, on 95 % of the frames: flows that differ by rounding may move the crop by a pixel."""
 
 Rows = list[dict[str, Any]]
-Run = Callable[["Clock"], int]
 
 
 class Clock:
     """Adds up what each stage of a run takes."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
-        self.calls: Counter[str] = Counter()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was counted."""
+        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self.calls = dict.fromkeys(STAGES, 0)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Count one call of a stage."""
+        """Count one call of a stage; the SDK's `OnStage`."""
         self.seconds[stage] += seconds
         self.calls[stage] += 1
 
@@ -99,65 +105,21 @@ class Clock:
         return wrapped
 
 
-@contextmanager
-def watched(analyzer: pipeline.Analyzer, clock: Clock) -> Iterator[None]:
-    """Time the stages of an analyzer where it calls them."""
-    finder, lanes, decoder = analyzer._finder, analyzer._scorer._lanes, analyzer._decoder
-    places: list[tuple[Any, str, str]] = [
-        (finder, "find", "face"),
-        (lanes, "push", "network"),
-        (decoder, "push", "decode"),
-        (RoiFlow, "measure", "flow"),
-        (pipeline, "to_gray", "gray"),
-    ]
-    before = [(place, name, vars(place).get(name), getattr(place, name)) for place, name, _ in places]
-    try:
-        for (place, name, stage), (*_, call) in zip(places, before, strict=True):
-            setattr(place, name, clock.timed(stage, call))
-        yield
-    finally:
-        for place, name, own, _ in before:
-            if own is None:
-                delattr(place, name)
-            else:
-                setattr(place, name, own)
+@dataclass(frozen=True)
+class Spent:
+    """One run of a contender: seconds in all, those of the processor, and by stage; calls by stage."""
 
-
-def timed_frames(source: Any, clock: Clock) -> Iterator[Any]:
-    """Yield a source's frames, the reading timed."""
-    read = clock.timed("capture", lambda: next(source, None))
-    while (frame := read()) is not None:
-        yield frame
+    whole: float
+    processor: float
+    seconds: dict[str, float]
+    calls: dict[str, int]
 
 
 def stream(analyzer: pipeline.Analyzer, clip: Path, clock: Clock) -> int:
     """Analyse a clip as a user does; return the frames read."""
-    opened = pipeline.open_source
-
-    @contextmanager
-    def open_timed(uri: Any) -> Iterator[Any]:
-        with opened(uri) as source:
-            yield _Timed(source, clock)
-
-    pipeline.open_source = open_timed  # type: ignore[assignment]
-    try:
-        with watched(analyzer, clock):
-            for _ in analyzer.stream(clip):
-                pass
-    finally:
-        pipeline.open_source = opened
-    return clock.calls["gray"]
-
-
-class _Timed:
-    """A source whose reading is timed."""
-
-    def __init__(self, source: Any, clock: Clock) -> None:
-        self.uri, self.fps, self.frame_count, self.live = source.uri, source.fps, source.frame_count, source.live
-        self._source, self._clock = source, clock
-
-    def __iter__(self) -> Iterator[Any]:
-        return timed_frames(self._source, self._clock)
+    for _ in analyzer.stream(clip):
+        pass
+    return clock.calls["prepare"]
 
 
 @contextmanager
@@ -171,8 +133,9 @@ def push(analyzer: pipeline.Analyzer, clip: Path, clock: Clock) -> int:
     """Push a clip's frames as if they came at the model's rate; return how many."""
     analyzer.reset()
     frames = 0
-    with open_source(clip) as source, every_window(), watched(analyzer, clock):
-        for frame in timed_frames(source, clock):
+    with open_source(clip) as source, every_window():
+        read = clock.timed("capture", lambda: next(source, None))
+        while (frame := read()) is not None:
             analyzer.push(frame.image, frame.index / analyzer.bundle.fps)
             frames += 1
         analyzer.flush()
@@ -198,13 +161,8 @@ def scores(analyzer: pipeline.Analyzer, clip: Path) -> tuple[np.ndarray, int]:
     return spot, sum(isinstance(item, Gap) for item in items)
 
 
-def open_analyzer(bundle: Bundle, engine: str) -> pipeline.Analyzer:
-    """Return an analyzer of a bundle that is already loaded."""
-    return pipeline.Analyzer(bundle.path, engine=engine)
-
-
 def compare(clip: Path, bundle: Bundle, rois: int, threads: int, runs: int) -> tuple[Rows, Rows, list[str]]:
-    """Analyse a clip with every contender in turns.
+    """Analyse a clip with every contender in turns, on as many cores as there are threads.
 
     Returns:
         A row per contender; a row per contender and stage; what was asked for against what was measured.
@@ -215,13 +173,14 @@ def compare(clip: Path, bundle: Bundle, rois: int, threads: int, runs: int) -> t
 
     cv2.setNumThreads(threads)
     engines = [name for name in ENGINES if why_missing(name) is None]
-    analyzers = {name: open_analyzer(bundle, name) for name in engines}
+    clock = Clock()
+    analyzers = {name: pipeline.Analyzer(bundle.path, name, clock.add, threads) for name in engines}
     reference, finder = TorchEngine(bundle), FaceFinder()
     native = analyzers["native"]
-    contenders: dict[str, Run] = {STREAM: lambda clock: stream(native, clip, clock)}
+    contenders: dict[str, Callable[[], int]] = {STREAM: lambda: stream(native, clip, clock)}
     for name, analyzer in analyzers.items():
-        contenders[f"{name}, pushed"] = lambda clock, analyzer=analyzer: push(analyzer, clip, clock)
-    contenders[PLAIN] = lambda clock: analyse(clip, reference, finder, clock.timed).frames
+        contenders[f"{name}, pushed"] = lambda analyzer=analyzer: push(analyzer, clip, clock)
+    contenders[PLAIN] = lambda: analyse(clip, reference, finder, clock.timed).frames
 
     with cores(threads):
         # Also the warm-up: libraries load, pages are touched.
@@ -230,28 +189,29 @@ def compare(clip: Path, bundle: Bundle, rois: int, threads: int, runs: int) -> t
         torch.set_num_threads(torch_threads(reference, len(spot), threads))
         expected = analyse(clip, reference, finder).spot
         difference = np.abs(spot - expected)[np.isfinite(spot)]
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        clocks: dict[str, list[Clock]] = {name: [] for name in contenders}
+        spent: dict[str, list[Spent]] = {name: [] for name in contenders}
         frames = len(spot)
         names = list(contenders)
         for i in range(runs):
             first = i % len(names)
             for name in names[first:] + names[:first]:
-                clock = Clock()
-                start = time.perf_counter()
-                read = contenders[name](clock)
-                times[name].append(time.perf_counter() - start)
-                clocks[name].append(clock)
+                clock.restart()
+                start, used = time.perf_counter(), time.process_time()
+                read = contenders[name]()
+                whole, used = time.perf_counter() - start, time.process_time() - used
+                spent[name].append(Spent(whole, used, clock.seconds, clock.calls))
                 assert read == frames, f"{name}: expected {frames} frames, read {read}"
     for analyzer in analyzers.values():
         analyzer.close()
     finder.close()
 
+    times = {name: [run.whole for run in some] for name, some in spent.items()}
     medians = {name: float(np.median(values)) for name, values in times.items()}
     rows: Rows = [
         {
             "ROIs": rois,
             "cores": threads,
+            "cores used": float(np.median([run.processor / run.whole for run in spent[name]])),
             "contender": name,
             "frames/s": frames / medians[name],
             "slowest": frames / max(values),
@@ -263,8 +223,8 @@ def compare(clip: Path, bundle: Bundle, rois: int, threads: int, runs: int) -> t
     ]
     stages: Rows = [
         {"ROIs": rois, "cores": threads, "contender": name, **stage}
-        for name, some in clocks.items()
-        for stage in stage_rows(some, times[name], frames)
+        for name, some in spent.items()
+        for stage in stage_rows(some, frames)
     ]
     where = f"{rois} ROIs, {threads} core{'s' * (threads > 1)}"
     usual, largest = np.quantile(difference, (0.95, 1)).tolist()
@@ -294,14 +254,14 @@ def torch_threads(reference: Any, frames: int, most: int) -> int:
     return min(times, key=lambda threads: times[threads])
 
 
-def stage_rows(clocks: list[Clock], seconds: list[float], frames: int) -> Rows:
+def stage_rows(runs: list[Spent], frames: int) -> Rows:
     """Return the stages of one contender: medians over its runs, and what no stage accounts for."""
     rows: Rows = []
-    rest = np.array(seconds)
+    rest = np.array([run.whole for run in runs])
     for stage in STAGES:
-        spent = np.array([clock.seconds[stage] for clock in clocks])
+        spent = np.array([run.seconds[stage] for run in runs])
         rest = rest - spent
-        calls = clocks[0].calls[stage]
+        calls = runs[0].calls[stage]
         if calls:
             ms = 1e3 * float(np.median(spent)) / frames
             rows.append({"stage": stage, "calls per frame": calls / frames, "ms per frame": ms})

@@ -218,7 +218,7 @@ def analyse(clip: Path, engine: TorchEngine, finder: FaceFinder, timed: Timed = 
     images, gray = [], []
     with open_source(clip) as source:
         read = timed("capture", lambda: next(source, None))
-        to_gray = timed("gray", lambda image: cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+        to_gray = timed("prepare", lambda image: cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
         while isinstance(frame := read(), Frame):
             images.append(frame.image)
             gray.append(to_gray(frame.image))
