@@ -7,10 +7,11 @@ on the weights). The peers: ONNX Runtime on the step graph; the same network ste
 (pip install mambapy; left out without it); the torch network of training/, which has no step and is run on whole
 windows, its time divided by the frames of a window.
 
-All must agree on one window before anything is timed. Contenders take turns within each round, so that a slow moment
-of the machine hits all of them; each then finds the caches as the others left them, as behind the optical flow of a
-frame. "alone ms" is the median of the same step called over and over, caches warm. On a busy machine read the 5 %
-column: what a step takes when nothing interrupts it.
+All must agree on one window before anything is timed. Contenders take turns, so that a slow moment of the machine hits
+all of them, in two ways: by blocks of 50 steps behind 5 untimed ones, each with its own caches warm, which the first
+columns and the bounds are about; and after every single step, each finding the caches as all others left them: "cold".
+In use the optical flow of a frame runs between two steps, and what it leaves of the caches decides: end_to_end.py has
+that figure, its stage "network". On a busy machine read the 5 % column: what a step takes when nothing interrupts it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREA
 import argparse
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.inputs import random_bundle
 from benchmarks.published import TorchEngine, network_of
 from benchmarks.results import missed, show, verdict
-from benchmarks.timing import alternate, profile, quantiles
+from benchmarks.timing import alternate, quantiles
 from metst_edge.bundle import Bundle
 from metst_edge.engine import ENGINES, StepScores, Stream, load_engine, why_missing
 from training.models import MODELS
 
 LANES = (1, 2, 4)
 WARM_UP = 100
+BLOCK = (5, 50)
+"""Steps of a contender in its turn, untimed and then timed."""
 WINDOW = 30
 AGREEMENT = 1e-3
 MOST_MS = {"metst64": 0.25, "metst128": 0.6}
@@ -157,11 +160,14 @@ def check_agreement(streams: dict[str, Stream], reference: TorchEngine) -> None:
         stream.reset()
 
 
-def measure(streams: dict[str, Stream], reference: TorchEngine, rounds: int) -> dict[str, tuple[list[float], float]]:
+def measure(
+    streams: dict[str, Stream], reference: TorchEngine, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Time every contender.
 
     Returns:
-        The times of the steps, milliseconds, taken in turns; and the median of a step called over and over.
+        The times of the steps, milliseconds: taken in blocks, caches warm; and in turns after every step, caches cold.
+        Torch's windows are of the blocks alone, one in each.
     """
     first = next(iter(streams.values()))
     rng = np.random.default_rng(0)
@@ -171,29 +177,18 @@ def measure(streams: dict[str, Stream], reference: TorchEngine, rounds: int) -> 
     starts = WINDOW * np.arange(first.lanes) // first.lanes
     resets = [(i + starts) % WINDOW == 0 for i in range(WINDOW)]
 
-    def call(stream: Stream) -> Any:
+    def call(stream: Stream) -> Callable[[int], object]:
         return lambda i: stream.step(features[i % len(features)], resets[i % WINDOW])
 
-    calls = {name: call(stream) for name, stream in streams.items()}
-    for i in range(WARM_UP):
-        for step in calls.values():
+    steps = {name: call(stream) for name, stream in streams.items()}
+    for step in steps.values():
+        for i in range(WARM_UP):
             step(i)
-    # Windows are timed among the steps, one for every WINDOW of them.
-    times: dict[str, list[float]] = {name: [] for name in [*calls, TORCH]}
-    done = 0
-    while done < rounds:
-        for name, values in alternate(calls, min(WINDOW, rounds - done), warm_up=0).items():
-            times[name] += values
-        start = time.perf_counter()
-        reference.infer(windows)
-        times[TORCH].append(1e3 * (time.perf_counter() - start) / WINDOW)
-        done += WINDOW
-    alone = {}
-    for name, step in calls.items():
-        alone[name] = quantiles(alternate({name: step}, max(rounds // 4, 1))[name])[1]
-    whole = alternate({TORCH: lambda i: reference.infer(windows)}, max(rounds // 200, 1))[TORCH]
-    alone[TORCH] = quantiles(whole)[1] / WINDOW
-    return {name: (values, alone[name]) for name, values in times.items()}
+    calls = {**steps, TORCH: lambda i: reference.infer(windows)}
+    blocks = {TORCH: (1, 1)} | dict.fromkeys(steps, BLOCK)
+    warm = alternate(calls, -(-rounds // BLOCK[1]), blocks=blocks)
+    warm[TORCH] = [ms / WINDOW for ms in warm[TORCH]]
+    return warm, alternate(steps, rounds)
 
 
 def run(bundle: Bundle, lanes: int, rounds: int) -> tuple[list[dict[str, Any]], list[str]]:
@@ -201,12 +196,12 @@ def run(bundle: Bundle, lanes: int, rounds: int) -> tuple[list[dict[str, Any]], 
     streams = open_streams(bundle, lanes)
     reference = TorchEngine(bundle)
     check_agreement(streams, reference)
-    measured = measure(streams, reference, rounds)
-    medians = {name: quantiles(times)[1] for name, (times, _) in measured.items()}
+    warm, cold = measure(streams, reference, rounds)
+    medians = {name: quantiles(times)[1] for name, times in warm.items()}
+    cold_medians = {name: quantiles(times)[1] for name, times in cold.items()}
     rows = []
-    for name, (times, alone) in measured.items():
+    for name, times in warm.items():
         low, median, high = quantiles(times)
-        ratio = f"{median / medians['native']:.1f}"
         rows.append(
             {
                 "model": bundle.model,
@@ -216,28 +211,46 @@ def run(bundle: Bundle, lanes: int, rounds: int) -> tuple[list[dict[str, Any]], 
                 "5 % ms": low,
                 "median ms": median,
                 "95 % ms": high,
-                "alone ms": alone,
-                "x native": ratio,
+                "x native": f"{median / medians['native']:.1f}",
+                "cold ms": cold_medians.get(name, "-"),
+                "cold x native": f"{cold_medians[name] / cold_medians['native']:.1f}" if name in cold else "-",
             }
         )
-    return rows, judge(bundle, medians, streams["native"]) if lanes == 2 else []
+    return rows, judge(bundle, medians, cold_medians, streams["native"]) if lanes == 2 else []
 
 
-def judge(bundle: Bundle, medians: dict[str, float], native: Stream) -> list[str]:
+def judge(bundle: Bundle, medians: dict[str, float], cold: dict[str, float], native: Stream) -> list[str]:
     """Compare medians of two lanes with what was asked for; where one is missed, say where the time goes."""
     lines = []
     if bundle.model in MOST_MS:
-        what = f"{bundle.model}, native, two lanes"
+        what = f"{bundle.model}, native, two lanes, blocks of {BLOCK[1]} steps"
         lines.append(verdict(what, medians["native"], "ms a step", most=MOST_MS[bundle.model]))
     if bundle.model in TIMES_ONNX and "onnxruntime" in medians:
         what = f"{bundle.model}, native against ONNX Runtime's step graph"
         ratio = medians["onnxruntime"] / medians["native"]
         lines.append(verdict(what, ratio, "times as fast", least=TIMES_ONNX[bundle.model]))
     if any(map(missed, lines)):
-        features = np.ones((native.lanes, native.channels), np.float32)
-        shares = profile(lambda: [native.step(features) for _ in range(200)])
-        lines.append(f"{bundle.model}, native, where a step's time goes: " + "; ".join(shares))
+        lines.append(f"{bundle.model}, native, where a step's time goes: {split(bundle, native)}")
+    others = "; ".join(f"{name} {ms / cold['native']:.1f} times that" for name, ms in cold.items() if name != "native")
+    where = "two lanes, cold caches (contenders alternating after every step)"
+    lines.append(f"{bundle.model}, native, {where}: {cold['native']:.3g} ms a step; {others}")
     return lines
+
+
+def split(bundle: Bundle, native: Stream) -> str:
+    """Say what of a step is reading its weights: it is one compiled call that goes through all of them once."""
+    weights = sum(array.nbytes for array in bundle.weights().values())
+    array = np.ones(weights // 4, np.float32)
+    features = np.ones((native.lanes, native.channels), np.float32)
+    calls: dict[str, Callable[[int], object]] = {
+        "step": lambda i: native.step(features),
+        "read": lambda i: array @ array,
+    }
+    ms = {name: quantiles(times)[1] for name, times in alternate(calls, 4, blocks=dict.fromkeys(calls, BLOCK)).items()}
+    return (
+        f"one compiled call of {ms['step']:.3g} ms that reads {weights / 1e6:.1f} MB of weights, which takes "
+        f"{ms['read']:.3g} ms by itself (numpy's dot product of as many bytes)"
+    )
 
 
 def main() -> None:
@@ -258,7 +271,7 @@ def main() -> None:
                 some, lines = run(bundle, lanes, options.rounds if lanes == 2 else max(options.rounds // 3, 1))
                 rows += some
                 notes += lines
-    show("One model step, one thread, contenders in turns", rows, "network-step", options.out, notes)
+    show("One model step, one thread, contenders in turns by blocks", rows, "network-step", options.out, notes)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,9 @@ def missed(line: str) -> bool:
     return line.startswith("MISSED")
 
 
-def show(title: str, rows: list[dict[str, Any]], name: str, save: bool, notes: Sequence[str] = ()) -> None:
+def show(
+    title: str, rows: list[dict[str, Any]], name: str, save: bool, notes: Sequence[str] = (), profile: str = ""
+) -> None:
     """Print rows of equal keys as a table and, with ``save``, write them down with the machine's description.
 
     Args:
@@ -59,6 +61,7 @@ def show(title: str, rows: list[dict[str, Any]], name: str, save: bool, notes: S
         name: of the benchmark, for the file names.
         save: whether to write results/DATE-NAME.json and .md.
         notes: lines under the table: what was asked for and missed, where the time goes, what the figures are not.
+        profile: a report of a profiler, written down as it is under its own heading.
     """
     header = list(rows[0])
     table = Table(*header, title=f"{title}, {processor()}")
@@ -76,8 +79,11 @@ def show(title: str, rows: list[dict[str, Any]], name: str, save: bool, notes: S
     lines += ["| " + " | ".join(map(_text, row.values())) + " |" for row in rows]
     if notes:
         lines += ["", *(f"- {note}" for note in notes)]
+    if profile:
+        # Indented, it is shown as it is: a report may hold fences of its own.
+        lines += ["", "## Profile", "", *(f"    {line}".rstrip() for line in profile.strip("\n").splitlines())]
     FOLDER.mkdir(exist_ok=True)
-    content = {"title": title, "date": date, "machine": about, "rows": rows, "notes": list(notes)}
+    content = {"title": title, "date": date, "machine": about, "rows": rows, "notes": list(notes), "profile": profile}
     (FOLDER / f"{date}-{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     (FOLDER / f"{date}-{name}.md").write_text("\n".join(lines) + "\n")
 

@@ -1,6 +1,6 @@
 """Optical flow of facial regions against OpenCV's Farneback, from one patch to the features of a frame.
 
-Usage: python benchmarks/roi_flow.py [CLIP] [--windows 4] [--out]
+Usage: python benchmarks/roi_flow.py [CLIP] [--windows 4] [--profile FILE] [--out]
 
 Three tables, one thread unless said:
 
@@ -9,11 +9,16 @@ patches   every patch of a region set for one frame, on crops aligned as in use:
           side, as in use; OpenCV's function has no way to keep it. "anchor ms" is that part, due once in 30 frames.
 features  the channels of one frame in every lane: crop, alignment by the nose bridge, patches, means; against the same
           done call by call over OpenCV (published.py), by frame size, regions, lanes and threads. On two threads the
-          OpenCV path runs a lane on each.
+          OpenCV path runs a lane on each. "cores used" is the processor time of our calls over the time they took:
+          well below the number of threads, the machine was busy with something else.
 area      the cost of one square patch by its side, and of a set's patches one after the other.
 
-Contenders take turns within each frame, and must agree before they are timed. Without CLIP, METST_EDGE_TEST_DATA's real
+Contenders take turns within each frame, and must agree before they are timed; but where a picture is its anchor over
+again ours must be zero, while OpenCV's is up to a pixel there, at borders. Without CLIP, METST_EDGE_TEST_DATA's real
 clip is used, or the packaged one.
+
+--profile FILE adds a text to the results of the patches, under its own heading: a profile of the compiled code, made
+beforehand with a tool of the machine's.
 """
 
 from __future__ import annotations
@@ -40,8 +45,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.inputs import Clip, K, default_clip
 from benchmarks.published import PlainFlow, opencv_flow
 from benchmarks.results import missed, show, verdict
-from benchmarks.timing import alternate, profile, quantiles
-from metst_edge.flow import Farneback, RoiFlow
+from benchmarks.timing import alternate, quantiles
+from metst_edge.flow import Farneback, RoiFlow, measure, thumbnail
 
 SETS = {"metst": 5, "metst_plus": 18}
 SIZES = ((640, 360), (1280, 720), (1920, 1080))
@@ -63,7 +68,7 @@ Rows = list[dict[str, Any]]
 
 def measure_lanes(flows: Sequence[RoiFlow], frame: Gray, threads: int) -> list[npt.NDArray[np.float32]]:
     """Measure a frame in every lane, the SDK's way."""
-    return [flow.measure(frame) for flow in flows]
+    return measure(flows, frame, threads=threads)
 
 
 def plain_lanes(
@@ -81,6 +86,13 @@ def window_crops(clip: Clip, start: int, roi_set: str) -> list[tuple[PlainFlow, 
     plain = PlainFlow(clip.gray[start], face.box, face.crop_landmarks, roi_set)
     crops = [plain.follow(frame)[0] for frame in clip.gray[start + 1 : start + K]]
     return [(plain, crop) for crop in crops[::EVERY]]
+
+
+def is_still(same: bool, ours: npt.NDArray[np.float32]) -> bool:
+    """Return ``same``: whether a picture is its anchor's; raise where ours sees motion then."""
+    if same and np.any(ours):
+        raise RuntimeError(f"flow of a picture to itself is {np.abs(ours).max():.1e} px, expected exactly 0")
+    return same
 
 
 def time_patches(windows: list[list[Pairs]]) -> dict[str, Any]:
@@ -103,7 +115,9 @@ def time_patches(windows: list[list[Pairs]]) -> dict[str, Any]:
         anchors.append(1e3 * (time.perf_counter() - start))
         for pairs in frames:
             for flow, (anchor, patch) in zip(flows, pairs, strict=True):
-                differences.append(np.abs(flow.to(patch) - opencv_flow(anchor, patch)).max(axis=2).ravel())
+                got = flow.to(patch)
+                if not is_still(np.array_equal(anchor, patch), got):
+                    differences.append(np.abs(got - opencv_flow(anchor, patch)).max(axis=2).ravel())
         pixels.append(sum(anchor.size for anchor, _ in frames[0]))
 
         def mine(i: int, flows: list[Farneback] = flows, frames: list[Pairs] = frames) -> None:
@@ -117,7 +131,9 @@ def time_patches(windows: list[list[Pairs]]) -> dict[str, Any]:
         times = alternate({"ours": mine, "OpenCV": opencv}, len(frames))
         ours += times["ours"]
         theirs += times["OpenCV"]
-    difference = np.concatenate(differences)
+    difference = np.concatenate([np.zeros(0), *differences])
+    if not difference.size:
+        raise RuntimeError("expected frames that differ from their window's first, got none; give another clip")
     mean, p999 = float(difference.mean()), float(np.quantile(difference, 0.999))
     if not (mean <= MEAN_PX and p999 <= P999_PX):
         raise RuntimeError(f"flow differs from OpenCV's by {mean:.1e} px on average, {p999:.1e} px at 99.9 %")
@@ -183,18 +199,28 @@ def features(clip: Clip, roi_set: str, lanes: int, threads: int, windows: int) -
     ours: list[float] = []
     theirs: list[float] = []
     differences, bridge = [], []
+    used = np.zeros(2)  # processor and elapsed seconds of our calls
     pool = ThreadPoolExecutor(threads) if threads > 1 else None
     for start in clip.starts(windows):
         anchors = [start + lane * K // lanes for lane in range(lanes)]
         frames = clip.gray[anchors[-1] + 1 : start + K]
         mine, plain = open_lanes(clip, anchors, roi_set)
         for frame in frames:
-            pairs = zip(measure_lanes(mine, frame, threads), plain_lanes(plain, frame, pool), strict=True)
-            differences.append(max(float(np.abs(one - other).max()) for one, other in pairs))
+            got = measure_lanes(mine, frame, threads)
+            for index, flow, one, other in zip(anchors, mine, got, plain_lanes(plain, frame, pool), strict=True):
+                same = np.array_equal(frame, clip.gray[index]) and flow.box == clip.face(index).box
+                if not is_still(same, one):
+                    differences.append(float(np.abs(one - other).max()))
         bridge.append(sum(flow.bridge_flows for flow in plain) / len(frames) / lanes)
         mine, plain = open_lanes(clip, anchors, roi_set)  # the crops have moved
+
+        def ours_of(i: int, mine: list[RoiFlow] = mine, frames: list[Gray] = frames) -> None:
+            before = time.process_time(), time.perf_counter()
+            measure_lanes(mine, frames[i], threads)
+            used[:] += np.subtract((time.process_time(), time.perf_counter()), before)
+
         calls: dict[str, Callable[[int], object]] = {
-            "ours": lambda i, mine=mine, frames=frames: measure_lanes(mine, frames[i], threads),
+            "ours": ours_of,
             "OpenCV path": lambda i, plain=plain, frames=frames: plain_lanes(plain, frames[i], pool),
         }
         times = alternate(calls, len(frames))
@@ -202,6 +228,8 @@ def features(clip: Clip, roi_set: str, lanes: int, threads: int, windows: int) -
         theirs += times["OpenCV path"]
     if pool is not None:
         pool.shutdown()
+    if not differences:
+        raise RuntimeError("expected frames that differ from their window's first, got none; give another clip")
     usual = float(np.quantile(differences, 0.95))
     if not usual <= FEATURE_PX:
         raise RuntimeError(f"features differ from those over OpenCV by {usual:.1e} px on one frame in 20")
@@ -212,6 +240,7 @@ def features(clip: Clip, roi_set: str, lanes: int, threads: int, windows: int) -
         "ROIs": SETS[roi_set],
         "lanes": lanes,
         "threads": threads,
+        "cores used": round(float(used[0] / used[1]), 2),
         "ours 5 % ms": low,
         "ours ms": median,
         "ours 95 % ms": high,
@@ -245,7 +274,7 @@ def feature_rows(path: Path, windows: int) -> Rows:
 
 
 def judge_patches(rows: Rows) -> list[str]:
-    """Compare the patches of the large set with what was asked for."""
+    """Compare the patches of the large set with what was asked for; say what a pixel costs where it is missed."""
     what = "all patches of 18 ROIs for one frame, against OpenCV's Farneback"
     lines = [verdict(what, row["ratio"], "times as fast", least=TIMES_OPENCV) for row in rows if row["ROIs"] == 18]
     if any(map(missed, lines)):
@@ -258,20 +287,58 @@ def judge_patches(rows: Rows) -> list[str]:
 
 
 def judge_features(rows: Rows, path: Path) -> list[str]:
-    """Compare the features of two lanes at the smallest size with what was asked for; profile where one is missed."""
+    """Compare the features of two lanes at the smallest size with what was asked for; split where one is missed."""
     lines = []
+    wanting = []
     for row in rows:
         if row["frame"] == "x".join(map(str, SIZES[0])) and row["lanes"] == 2:
             threads = row["threads"]
             what = f"features of a frame, two lanes, {row['ROIs']} ROIs, {threads} thread{'s' * (threads > 1)}"
             lines.append(verdict(what, row["ours ms"], "ms", most=MOST_MS[threads]))
-    if any(map(missed, lines)):
-        clip = Clip(path, SIZES[0], K)
-        mine, _ = open_lanes(clip, [0, K // 2], "metst_plus")
-        frames = clip.gray[K // 2 + 1 : K]
-        shares = profile(lambda: [measure_lanes(mine, frame, 1) for frame in frames])
-        lines.append("18 ROIs, one thread, where the time goes: " + "; ".join(shares))
+            if missed(lines[-1]):
+                lines[-1] += f"; {row['cores used']:.2f} cores used"
+                wanting.append(row["ROIs"])
+    clip = Clip(path, SIZES[0], K) if wanting else None
+    for roi_set, rois in SETS.items():
+        if clip is not None and rois in wanting:
+            lines.append(f"{rois} ROIs, two lanes, one thread, where the time goes: {split(clip, roi_set)}")
     return lines
+
+
+def split(clip: Clip, roi_set: str) -> str:
+    """Say where the time of two lanes goes. It is one compiled call; these are its parts that Python can call."""
+    anchors = [0, K // 2]
+    frames = clip.gray[anchors[-1] + 1 : K]
+    mine, plain = open_lanes(clip, anchors, roi_set)
+    boxes = [clip.face(index).box for index in anchors]
+    # Per frame, what each part is called for: (anchor, patch) and pictures of the face.
+    bridges: list[list[tuple[Farneback, Gray]]] = []
+    others: list[list[tuple[Farneback, Gray]]] = []
+    faces: list[list[Gray]] = []
+    kept: dict[int, list[Farneback]] = {}  # by lane: its expanded anchors
+    for frame in frames:
+        bridges.append([])
+        others.append([])
+        for lane, flow in enumerate(plain):
+            before = flow.bridge_flows
+            crop, _ = flow.follow(frame)
+            pairs = flow.pairs(crop)
+            if lane not in kept:
+                kept[lane] = [Farneback(anchor) for anchor, _ in pairs]
+            bridge, *patches = zip(kept[lane], [patch for _, patch in pairs], strict=True)
+            bridges[-1] += [bridge] * (flow.bridge_flows - before)
+            others[-1] += patches
+        faces.append([frame[box.top : box.bottom, box.left : box.right].copy() for box in boxes])
+    calls: dict[str, Callable[[int], object]] = {
+        "whole": lambda i: measure_lanes(mine, frames[i], 1),
+        "Farneback.to of the patches": lambda i: [flow.to(patch) for flow, patch in others[i]],
+        "of the nose bridge": lambda i: [flow.to(patch) for flow, patch in bridges[i]],
+        "thumbnails of the crops": lambda i: [thumbnail(face) for face in faces[i]],
+    }
+    ms = {name: float(np.median(times)) for name, times in alternate(calls, len(frames)).items()}
+    whole = ms.pop("whole")
+    parts = "; ".join(f"{name} {value:.2f}" for name, value in ms.items())
+    return f"{whole:.2f} ms; {parts}; rest (cropping, means of the regions) {whole - sum(ms.values()):.2f}"
 
 
 def main() -> None:
@@ -280,13 +347,17 @@ def main() -> None:
     parser.add_argument("clip", nargs="?", type=Path, metavar="CLIP")
     parser.add_argument("--windows", type=int, default=4, help="windows of the clip that frames are taken from")
     parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-roi-flow*.json and .md")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="a text to add to the results of the patches")
     options = parser.parse_args()
+    if options.profile is not None and not options.profile.is_file():
+        parser.error(f"--profile {options.profile}: expected a text file, found none")
+    text = "" if options.profile is None else options.profile.read_text()
     path = options.clip or default_clip()
     cv2.setNumThreads(1)
     clip = Clip(path, SIZES[0], 300)
     rows = patches(clip, options.windows)
     title = f"Flow of all patches of a frame, {clip.name}, one thread"
-    show(title, rows, "roi-flow", options.out, judge_patches(rows))
+    show(title, rows, "roi-flow", options.out, judge_patches(rows), text)
     rows = feature_rows(path, options.windows)
     title = f"Features of a frame, alignment included, {clip.name}"
     show(title, rows, "roi-flow-features", options.out, judge_features(rows, path))

@@ -10,13 +10,13 @@ import torch
 from benchmarks import end_to_end, network_step, plot, results, roi_flow, scan
 from benchmarks.inputs import Clip, K, random_bundle
 from benchmarks.published import PlainFlow, TorchEngine, analyse
-from benchmarks.timing import alternate, cores, profile
+from benchmarks.timing import alternate, cores
 from metst_edge import Analyzer
 from metst_edge.app.demo import demo_clip
 from metst_edge.bundle import Bundle
 from metst_edge.engine import load_engine
 from metst_edge.face import FaceFinder
-from metst_edge.flow import window_features
+from metst_edge.flow import measure, window_features
 
 FRAMES = 20
 """Of a clip short enough to be analysed many times; a second window begins within it."""
@@ -110,14 +110,39 @@ def patch_rows(clip):
     return roi_flow.patches(clip, 1)
 
 
-def test_patches_and_features_have_their_columns(clip, patch_rows):
+def test_patches_and_features_have_their_columns(clip, patch_rows, monkeypatch):
     rows = patch_rows
     assert [(row["ROIs"], row["patches"]) for row in rows] == [(5, 5), (18, 7)]
     assert all(row["ratio"] == pytest.approx(row["OpenCV ms"] / row["ours ms"]) for row in rows)
+    threads = set()
+
+    def noted(*args, **options):
+        threads.add(options["threads"])
+        return measure(*args, **options)
+
+    monkeypatch.setattr(roi_flow, "measure", noted)
     row = roi_flow.features(clip, "metst", lanes=2, threads=2, windows=1)
+    assert threads == {2} and row["cores used"] > 0
     assert {"frame", "ROIs", "lanes", "threads", "ours ms", "OpenCV path ms", "largest diff px"} <= set(row)
     assert row["nose bridge flows"] >= 1
     assert len(roi_flow.judge_patches(rows)) >= 1
+
+
+def test_missed_features_are_split_into_parts_and_a_rest(clip):
+    text = roi_flow.split(clip, "metst_plus")
+    whole, *parts = (
+        float(word) for word in text.replace(";", " ").split() if word.replace(".", "").lstrip("-").isdigit()
+    )
+    assert len(parts) == 4 and parts[0] > parts[1] > 0
+    assert sum(parts) == pytest.approx(whole, abs=0.03)
+
+
+def test_a_picture_that_stays_must_be_without_motion():
+    none, some = np.zeros((2, 2), np.float32), np.full((2, 2), 1e-7, np.float32)
+    assert roi_flow.is_still(True, none)
+    assert not roi_flow.is_still(False, none) and not roi_flow.is_still(False, some)
+    with pytest.raises(RuntimeError, match="expected exactly 0"):
+        roi_flow.is_still(True, some)
 
 
 def test_steps_have_a_row_for_every_engine(tiny):
@@ -125,6 +150,18 @@ def test_steps_have_a_row_for_every_engine(tiny):
     names = [row["engine"] for row in rows]
     assert {"native", "onnxruntime", network_step.TORCH} <= set(names)
     assert all(0 < row["5 % ms"] <= row["median ms"] <= row["95 % ms"] for row in rows)
+    assert all((row["cold ms"] == "-") is (row["engine"] == network_step.TORCH) for row in rows)
+    assert all(row["cold ms"] > 0 for row in rows if row["cold ms"] != "-")
+
+
+def test_a_missed_step_says_where_its_time_goes_and_what_it_takes_with_cold_caches(tiny):
+    native = load_engine(tiny, "native").open_stream(lanes=2)
+    cold = {"native": 2.0, "onnxruntime": 6.0}
+    lines = network_step.judge(tiny, {"native": 1.0, "onnxruntime": 3.5}, cold, native)
+    assert lines[0].startswith("MISSED by 300 %") and lines[1].startswith("MISSED by 12 %")
+    assert "of weights" in lines[2] and lines[3].endswith("2 ms a step; onnxruntime 3.0 times that")
+    lines = network_step.judge(tiny, {"native": 0.1, "onnxruntime": 0.5}, cold, native)
+    assert len(lines) == 3 and all(line.startswith("met") for line in lines[:2])
 
 
 def test_a_stream_that_scores_otherwise_is_not_timed(tiny):
@@ -158,9 +195,12 @@ def test_contenders_take_turns_in_changing_order():
     assert [len(values) for values in times.values()] == [3, 3]
 
 
-def test_a_profile_names_functions_but_no_folders():
-    lines = profile(lambda: sorted(str(i) for i in range(1000)))
-    assert lines and not any("/" in line for line in lines)
+def test_blocks_are_numbered_throughout_and_their_first_calls_are_not_timed():
+    called = []
+    calls = {name: lambda i, name=name: called.append(f"{name}{i}") for name in "ab"}
+    times = alternate(calls, rounds=2, warm_up=0, blocks={"a": (1, 2)})
+    assert called == ["a0", "a1", "a2", "b0", "b1", "a3", "a4", "a5"]
+    assert {name: len(values) for name, values in times.items()} == {"a": 4, "b": 2}
 
 
 def test_more_cores_than_there_are_is_an_error():
@@ -190,10 +230,11 @@ def test_results_keep_the_notes_and_are_drawn(clip, patch_rows, tiny, tmp_path, 
         "network-step": network_step.run(tiny, 1, 2)[0] + network_step.run(tiny, 2, 2)[0],
     }
     for name, rows in tables.items():
-        results.show("Title", rows, name, True, ["a note"])
+        results.show("Title", rows, name, True, ["a note"], "  41 % flow\n   9 % rest\n")
         kept = json.loads(next(tmp_path.glob(f"????-??-??-{name}.json")).read_text())
         assert kept["rows"] == json.loads(json.dumps(rows)) and kept["notes"] == ["a note"]
-        assert "- a note" in next(tmp_path.glob(f"????-??-??-{name}.md")).read_text()
+        text = next(tmp_path.glob(f"????-??-??-{name}.md")).read_text()
+        assert "- a note" in text and text.endswith("\n## Profile\n\n      41 % flow\n       9 % rest\n")
     plot.draw(tmp_path, tmp_path / "cost.png")
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
 
