@@ -120,7 +120,7 @@ struct Level {
     std::size_t plane_floats() const { return floats() * kPlanes; }
     // Two rows 4096 bytes apart would push each other out of the cache.
     std::ptrdiff_t pixel_stride() const { return static_cast<std::ptrdiff_t>(rounded_up(width)) * kPixel + kRowAlignment; }
-    std::size_t pixel_floats() const { return static_cast<std::size_t>(pixel_stride()) * size(height); }
+    std::size_t pixel_floats() const { return std::max(static_cast<std::size_t>(pixel_stride()) * size(height), plane_floats() + 2 * kRowAlignment); }
     std::size_t floats() const { return static_cast<std::size_t>(stride) * size(height); }
 };
 
@@ -153,9 +153,11 @@ ExpansionKernels expansion_kernels(int reach, double sigma) {
         k.even[x] = static_cast<float>(g[x]);
         k.odd[x] = static_cast<float>(x * g[x]);
         k.second[x] = static_cast<float>((i03 + i33 * x * x) * g[x]);
-        k.even_scaled[x] = static_cast<float>(i11 * g[x]);
-        k.odd_scaled[x] = static_cast<float>(i11 * x * g[x]);
-        k.cross_scaled[x] = static_cast<float>(i55 * x * g[x]);
+        k.y[x] = 0.5f * static_cast<float>(i11 * g[x]);
+        k.x[x] = 0.5f * static_cast<float>(i11 * x * g[x]);
+        k.yy[x] = 0.5f * k.even[x];
+        k.xx[x] = 0.5f * k.second[x];
+        k.xy[x] = 0.25f * static_cast<float>(i55 * x * g[x]);
     }
     return k;
 }
@@ -198,7 +200,7 @@ struct Plan {
         return (static_cast<std::size_t>(pixel_stride()) * size(height) + kRowAlignment) / sizeof(float) + 1;
     }
     std::ptrdiff_t blurred_stride() const { return rounded_up(width) + 2 * blur_margin; }
-    std::size_t ring_rows() const { return size(2 * radius + 2); }
+    std::size_t ring_rows() const { return size(2 * radius + 1); }
 
 private:
     Level level(int k, double scale) {
@@ -280,7 +282,7 @@ struct Workspace {
     float *blurred, *picture, *rows, *ring, *zeros, *sums, *thirds, *samples, *fraction_x, *fraction_y;
     std::int32_t* offsets;
     Flow flow[2];
-    float* expansion[kMaxLevels];  // pixels
+    float* expansion[kMaxLevels];  // pixels, or planes where the kernels read these
     float *squares, *x, *y;
 
     static std::size_t floats(const Plan& p) {
@@ -347,9 +349,9 @@ void expand(const FlowKernels& kernels, const Plan& plan, const std::uint8_t* pi
         smooth.blurred_stride = plan.blurred_stride();
         smooth.out = work.picture;
         kernels.smooth(smooth);
-        kernels.expand({work.picture, level.height, level.width, level.stride, &plan.kernels, work.rows,
-                        planes ? planes[k] + plan.margin : nullptr, planes ? nullptr : work.expansion[k],
-                        level.pixel_stride()});
+        float* const out = planes ? planes[k] + plan.margin : kernels.reads_planes ? work.expansion[k] + plan.margin : nullptr;
+        kernels.expand({work.picture, level.height, level.width, level.stride, &plan.kernels, work.rows, out,
+                        out ? nullptr : work.expansion[k], level.pixel_stride()});
     }
 }
 
@@ -414,8 +416,8 @@ struct Farneback::Anchor {
             }
             IterateArgs args;
             args.anchor = planes[k] + plan.margin;
-            args.frame = work.expansion[k];
-            args.frame_stride = level.pixel_stride();
+            args.frame = work.expansion[k] + (kernels.reads_planes ? plan.margin : 0);
+            args.frame_stride = kernels.reads_planes ? static_cast<std::ptrdiff_t>(kPlanes) * level.stride : level.pixel_stride();
             args.dx = current->dx;
             args.dy = current->dy;
             args.height = level.height;
@@ -434,7 +436,10 @@ struct Farneback::Anchor {
             args.fraction_x = work.fraction_x;
             args.fraction_y = work.fraction_y;
             args.offsets = work.offsets;
-            for (int i = 0; i < plan.parameters.iterations; ++i) kernels.iterate(args);
+            for (int i = 0; i < plan.parameters.iterations; ++i) {
+                args.still = k == top && i == 0;
+                kernels.iterate(args);
+            }
         }
         return *current;
     }

@@ -42,7 +42,8 @@ struct ExpansionKernels {
     float even[kMaxReach + 1];    // g
     float odd[kMaxReach + 1];     // x g
     float second[kMaxReach + 1];  // the second derivative's: no response to a constant
-    float even_scaled[kMaxReach + 1], odd_scaled[kMaxReach + 1], cross_scaled[kMaxReach + 1];
+    // Along rows, for y; x; yy; xx; xy. Halved, and xy's coefficient once more: the equations take means of two pictures'.
+    float y[kMaxReach + 1], x[kMaxReach + 1], yy[kMaxReach + 1], xx[kMaxReach + 1], xy[kMaxReach + 1];
 };
 
 struct ExpandArgs {
@@ -57,17 +58,18 @@ struct ExpandArgs {
 
 struct IterateArgs {
     const float* anchor;  // (height) rows of planes
-    const float* frame;   // (height) rows of pixels
+    const float* frame;   // (height) rows of pixels, or of planes
     std::ptrdiff_t frame_stride;  // floats
     float* dx;            // (height) rows: flow so far, improved in place
     float* dy;
     int height, width, stride;
+    bool still;           // the flow so far is zero, dx and dy need not be set
     const float* border_x;  // (stride): how far a column counts; OpenCV trusts the outer five pixels less
     const float* border_y;  // (height)
     int radius;             // of the averaging box
     float regularisation;   // added to the determinant, for sums instead of means
     const float* zeros;     // one row of planes
-    float* ring;            // working memory: 2 radius + 2 rows of planes
+    float* ring;            // working memory: 2 radius + 1 rows of planes
     float* sums;            // one row of planes
     float* thirds;          // one row of planes
     float* samples;         // one row of planes
@@ -113,6 +115,7 @@ struct LongestArgs {
 };
 
 struct FlowKernels {
+    bool reads_planes;  // the frame's expansion is read as planes like the anchor's, not as pixels
     void (*smooth)(const SmoothArgs&);
     void (*expand)(const ExpandArgs&);
     void (*iterate)(const IterateArgs&);

@@ -118,41 +118,54 @@ private:
             for (int x = 0; x < a.width; x += W) {
                 const V o0 = V::load(odd + x);
                 V dx = V::zero(), xy = V::zero();
-                V dy = V::mul(V::set(kernels.even_scaled[0]), o0);
-                V xx = V::mul(V::set(kernels.second[0]), V::load(even + x));
-                V yy = V::mul(V::set(kernels.even[0]), V::load(second + x));
+                V dy = V::mul(V::set(kernels.y[0]), o0);
+                V xx = V::mul(V::set(kernels.xx[0]), V::load(even + x));
+                V yy = V::mul(V::set(kernels.yy[0]), V::load(second + x));
                 for (int k = 1; k <= reach; ++k) {
                     const V e_left = V::load(even + x - k), e_right = V::load(even + x + k);
                     const V o_left = V::load(odd + x - k), o_right = V::load(odd + x + k);
                     const V s_both = V::add(V::load(second + x - k), V::load(second + x + k));
-                    xx = V::fma(V::set(kernels.second[k]), V::add(e_left, e_right), xx);
-                    dx = V::fma(V::set(kernels.odd_scaled[k]), V::sub(e_right, e_left), dx);
-                    dy = V::fma(V::set(kernels.even_scaled[k]), V::add(o_left, o_right), dy);
-                    xy = V::fma(V::set(kernels.cross_scaled[k]), V::sub(o_right, o_left), xy);
-                    yy = V::fma(V::set(kernels.even[k]), s_both, yy);
+                    xx = V::fma(V::set(kernels.xx[k]), V::add(e_left, e_right), xx);
+                    dx = V::fma(V::set(kernels.x[k]), V::sub(e_right, e_left), dx);
+                    dy = V::fma(V::set(kernels.y[k]), V::add(o_left, o_right), dy);
+                    xy = V::fma(V::set(kernels.xy[k]), V::sub(o_right, o_left), xy);
+                    yy = V::fma(V::set(kernels.yy[k]), s_both, yy);
                 }
                 const V all[kPlanes] = {dy, dx, yy, xx, xy};
-                if (a.pixels) V::interleave(pixels + x * kPixel, all);
+                if constexpr (!V::kReadsPlanes) {
+                    if (a.pixels) V::interleave(pixels + x * kPixel, all);
+                }
                 if (!a.planes) continue;
                 for (int c = 0; c < kPlanes; ++c) V::store(planes + c * a.stride + x, all[c]);
             }
         }
     }
 
-    static void iterate(const IterateArgs& a) {
+    static void iterate(const IterateArgs& args) {
+        const IterateArgs a = args;  // stores of floats could change what a reference refers to
+        if (V::kReadsPlanes && a.still) {
+            iterate_from<true>(a);
+        } else {
+            iterate_from<false>(a);
+        }
+    }
+
+    // Still: the flow so far is zero, and need not be read.
+    template <bool Still>
+    static void iterate_from(const IterateArgs& a) {
         const std::ptrdiff_t row = static_cast<std::ptrdiff_t>(kPlanes) * a.stride;
-        const int slots = 2 * a.radius + 2;
+        const int slots = 2 * a.radius + 1;  // so that a row is written where the one leaving has just been read
         const auto slot = [&](int y) { return a.ring + y % slots * row; };
         for_each_vector(a, [&](std::ptrdiff_t i) { V::store(a.sums + i, V::zero()); });
         // Row r joins the sums and the one 2 radius + 1 before it leaves them; then row r - radius can be solved. The
         // first and last row stand for those beyond. What one pass writes in pieces the next would read in others, and
-        // wait until it has left the store buffer; so the samples of the next row are taken in between.
-        sample(a, 0);
+        // wait until it has left the store buffer; so the next row is placed in between.
+        if constexpr (!V::kReadsPlanes) sample(a, 0);
         for (int r = 0; r < a.height + a.radius; ++r) {
             const int oldest = r - 2 * a.radius - 1;
             const float* const leaving = r <= a.radius ? a.zeros : slot(oldest > 0 ? oldest : 0);
             if (r < a.height) {
-                matrices(a, r, leaving, slot(r));
+                matrices<Still>(a, r, leaving, slot(r));
             } else {
                 const float* const last = slot(a.height - 1);
                 for_each_vector(a, [&](std::ptrdiff_t i) {
@@ -164,9 +177,17 @@ private:
                 const V copies = V::set(static_cast<float>(a.radius + 1));
                 for_each_vector(a, [&](std::ptrdiff_t i) { V::store(a.sums + i, V::mul(copies, V::load(a.sums + i))); });
             }
-            if (r + 1 < a.height) sample(a, r + 1);
+            if constexpr (!V::kReadsPlanes) {
+                if (r + 1 < a.height) sample(a, r + 1);
+            }
             if (r < a.radius) continue;
             const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(r - a.radius) * a.stride;
+            if constexpr (V::kShifts) {
+                if (a.radius == 7) {
+                    solve_fifteen_by_shifts(a, a.dx + first, a.dy + first);
+                    continue;
+                }
+            }
             for (int c = 0; c < kPlanes; ++c) {
                 replicate(a.sums + static_cast<std::ptrdiff_t>(c) * a.stride, a.width, a.radius);
             }
@@ -186,25 +207,35 @@ private:
         }
     }
 
+    // Where W pixels of a row have gone in the frame: the upper left of four neighbours, and how far from it.
+    struct Place {
+        V corner_x, corner_y, fraction_x, fraction_y;
+        Mask inside;
+    };
+    static Place place(const IterateArgs& a, V x, V y, V dx, V dy) {
+        const V last_x = V::set(static_cast<float>(a.width - 2)), last_y = V::set(static_cast<float>(a.height - 2));
+        // Rounded to float before anything else, as OpenCV does: it decides what lies outside.
+        const V to_x = V::add(x, dx), to_y = V::add(y, dy);
+        const V floor_x = V::floor(to_x), floor_y = V::floor(to_y);
+        // Beyond the last column there may be anything, not a number too: it ends at the last corner.
+        const V corner_x = V::max(V::min(last_x, floor_x), V::zero());
+        const V corner_y = V::max(V::min(last_y, floor_y), V::zero());
+        const Mask inside = V::both(V::equal(floor_x, corner_x), V::equal(floor_y, corner_y));
+        return {corner_x, corner_y, V::sub(to_x, floor_x), V::sub(to_y, floor_y), inside};
+    }
+
     // Samples the frame where the pixels of a row have gone. A fraction_x of -1 says outside.
     static void sample(const IterateArgs& a, int y) {
         const float* const flow_x = a.dx + static_cast<std::ptrdiff_t>(y) * a.stride;
         const float* const flow_y = a.dy + static_cast<std::ptrdiff_t>(y) * a.stride;
         const V row = V::set(static_cast<float>(y));
-        const V last_x = V::set(static_cast<float>(a.width - 2)), last_y = V::set(static_cast<float>(a.height - 2));
         const V stride = V::set(static_cast<float>(a.frame_stride)), pixel = V::set(static_cast<float>(kPixel));
         for (int x = 0; x < a.width; x += W) {
-            // Rounded to float before anything else, as OpenCV does: it decides what lies outside.
-            const V to_x = V::add(V::add(V::count(), V::set(static_cast<float>(x))), V::load(flow_x + x));
-            const V to_y = V::add(row, V::load(flow_y + x));
-            const V floor_x = V::floor(to_x), floor_y = V::floor(to_y);
-            // Beyond the last column there may be anything, not a number too: it ends at the last corner.
-            const V corner_x = V::max(V::min(last_x, floor_x), V::zero());
-            const V corner_y = V::max(V::min(last_y, floor_y), V::zero());
-            const Mask inside = V::both(V::equal(floor_x, corner_x), V::equal(floor_y, corner_y));
-            V::store(a.fraction_x + x, V::select(inside, V::sub(to_x, floor_x), V::set(-1.0f)));
-            V::store(a.fraction_y + x, V::sub(to_y, floor_y));
-            V::store_whole(a.offsets + x, V::fma(corner_y, stride, V::mul(corner_x, pixel)));
+            const V column = V::add(V::count(), V::set(static_cast<float>(x)));
+            const Place p = place(a, column, row, V::load(flow_x + x), V::load(flow_y + x));
+            V::store(a.fraction_x + x, V::select(p.inside, p.fraction_x, V::set(-1.0f)));
+            V::store(a.fraction_y + x, p.fraction_y);
+            V::store_whole(a.offsets + x, V::fma(p.corner_y, stride, V::mul(p.corner_x, pixel)));
         }
         for (int x = 0; x < a.width; x += W) {
             V::bilinear(a.frame, a.frame_stride, a.offsets + x, a.fraction_x + x, a.fraction_y + x, a.samples + x,
@@ -213,29 +244,57 @@ private:
     }
 
     // One row of the normal equations, gyy, gxy, gxx, hy, hx: to `out`, and to the sums instead of those `leaving`.
+    template <bool Still>
     static void matrices(const IterateArgs& a, int y, const float* leaving, float* out) {
         const std::ptrdiff_t s = a.stride;
         const float* const anchor = a.anchor + y * kPlanes * s;
         const float* const flow_x = a.dx + y * s;
         const float* const flow_y = a.dy + y * s;
-        const V half = V::set(0.5f), quarter = V::set(0.25f), row_border = V::set(a.border_y[y]);
+        const V row = V::set(static_cast<float>(y)), row_border = V::set(a.border_y[y]);
+        const auto column = [](int x) { return V::add(V::count(), V::set(static_cast<float>(x))); };
+        const auto spot = [&](auto vector, int x) {
+            const Place p = place(a, column(x), row, V::load(flow_x + x), V::load(flow_y + x));
+            const V fraction_x = V::select(p.inside, p.fraction_x, V::set(-1.0f));
+            return decltype(vector)::spot(a.frame, a.frame_stride, a.height - 1, p.corner_x, p.corner_y, fraction_x,
+                                          p.fraction_y);
+        };
+        [[maybe_unused]] typename V::Spot ahead;  // of the next vector, so that nothing waits for an address
+        if constexpr (V::kReadsPlanes && !Still) ahead = spot(V::zero(), 0);
         for (int x = 0; x < a.width; x += W) {
-            const V dx = V::load(flow_x + x), dy = V::load(flow_y + x);
-            const Mask outside = V::less(V::load(a.fraction_x + x), V::zero());
+            const V dx = Still ? V::zero() : V::load(flow_x + x), dy = Still ? V::zero() : V::load(flow_y + x);
             V samples[kPlanes], reference[kPlanes];
+            Mask outside;
+            if constexpr (Still) {
+                const float* const frame = a.frame + y * a.frame_stride + x;
+                for (int c = 0; c < kPlanes; ++c) samples[c] = V::load(frame + c * s);
+                // The last row and column have no neighbour to be between.
+                const V last = V::set(static_cast<float>(y < a.height - 1 ? a.width - 2 : -1));
+                outside = V::less(last, column(x));
+            } else if constexpr (V::kReadsPlanes) {
+                const typename V::Spot here = ahead;
+                ahead = spot(V::zero(), x + W);
+                outside = V::less({here.fx}, V::zero());
+                V::bilinear(here, a.frame, a.frame_stride, s, samples);
+            } else {
+                outside = V::less(V::load(a.fraction_x + x), V::zero());
+                for (int c = 0; c < kPlanes; ++c) samples[c] = V::load(a.samples + c * s + x);
+            }
             for (int c = 0; c < kPlanes; ++c) {
                 reference[c] = V::load(anchor + c * s + x);
                 // Outside a pixel has only its own equation: no gradient to compare with, its own curvature.
-                samples[c] = V::select(outside, c < 2 ? V::zero() : reference[c], V::load(a.samples + c * s + x));
+                samples[c] = V::select(outside, c < 2 ? V::zero() : reference[c], samples[c]);
             }
             // Curvature: the mean of both pictures'. Displacement: half the difference of the gradients.
-            const V yy = V::mul(V::add(reference[2], samples[2]), half);
-            const V xx = V::mul(V::add(reference[3], samples[3]), half);
-            const V xy = V::mul(V::add(reference[4], samples[4]), quarter);
-            V ey = V::mul(V::sub(reference[0], samples[0]), half);
-            V ex = V::mul(V::sub(reference[1], samples[1]), half);
-            ey = V::fma(yy, dy, V::fma(xy, dx, ey));
-            ex = V::fma(xy, dy, V::fma(xx, dx, ex));
+            // Both halved in the expansions.
+            const V yy = V::add(reference[2], samples[2]);
+            const V xx = V::add(reference[3], samples[3]);
+            const V xy = V::add(reference[4], samples[4]);
+            V ey = V::sub(reference[0], samples[0]);
+            V ex = V::sub(reference[1], samples[1]);
+            if constexpr (!Still) {
+                ey = V::fma(yy, dy, V::fma(xy, dx, ey));
+                ex = V::fma(xy, dy, V::fma(xx, dx, ex));
+            }
             const V border = V::mul(V::load(a.border_x + x), row_border);
             const V trust = V::mul(border, border);
             const V square = V::mul(xy, xy);
@@ -243,9 +302,9 @@ private:
                                           V::fma(yy, ey, V::mul(xy, ex)), V::fma(xy, ey, V::mul(xx, ex))};
             for (int c = 0; c < kPlanes; ++c) {
                 const V equation = V::mul(trust, equations[c]);
-                V::store(out + c * s + x, equation);
                 float* const sum = a.sums + c * s + x;
                 V::store(sum, V::add(V::load(sum), V::sub(equation, V::load(leaving + c * s + x))));
+                V::store(out + c * s + x, equation);  // perhaps where it was read
             }
         }
     }
@@ -284,6 +343,43 @@ private:
         }
     }
 
+    // The same in registers: a vector and its two neighbours hold all that its sums need.
+    static void solve_fifteen_by_shifts(const IterateArgs& a, float* dx, float* dy) {
+        V before[kPlanes], here[kPlanes], thirds_before[kPlanes], thirds[kPlanes];
+        const auto load = [&](int c, int x) {
+            const float* const p = a.sums + c * static_cast<std::ptrdiff_t>(a.stride);
+            // The first and the last column stand for those beyond.
+            if (x >= a.width) return V::set(p[a.width - 1]);
+            const V sums = V::load(p + x);
+            return x + W <= a.width ? sums : V::first_or(a.width - x, sums, V::set(p[a.width - 1]));
+        };
+        for (int c = 0; c < kPlanes; ++c) {
+            before[c] = V::set(a.sums[c * static_cast<std::ptrdiff_t>(a.stride)]);
+            here[c] = load(c, 0);
+            thirds_before[c] = V::mul(V::set(3.0f), before[c]);
+        }
+        const auto advance = [&](int c, int x) {  // to the vector at x, and the thirds of the one before it
+            const V next = load(c, x);
+            const V t = V::add(V::add(V::template shift<W - 1>(before[c], here[c]), V::template shift<1>(here[c], next)), here[c]);
+            before[c] = here[c];
+            here[c] = next;
+            return t;
+        };
+        for (int c = 0; c < kPlanes; ++c) thirds[c] = advance(c, W);
+        for (int x = 0; x < a.width; x += W) {
+            V g[kPlanes];
+            for (int c = 0; c < kPlanes; ++c) {
+                const V next = advance(c, x + 2 * W);
+                const V outer = V::add(V::template shift<W - 6>(thirds_before[c], thirds[c]), V::template shift<6>(thirds[c], next));
+                const V inner = V::add(V::template shift<W - 3>(thirds_before[c], thirds[c]), V::template shift<3>(thirds[c], next));
+                g[c] = V::add(V::add(outer, inner), thirds[c]);
+                thirds_before[c] = thirds[c];
+                thirds[c] = next;
+            }
+            solve_vector(a, g, dx + x, dy + x);
+        }
+    }
+
     static void solve_vector(const IterateArgs& a, const V* g, float* dx, float* dy) {
         const V determinant = V::fnma(g[1], g[1], V::fma(g[0], g[2], V::set(a.regularisation)));
         const V inverse = V::div(V::set(1.0f), determinant);
@@ -306,6 +402,8 @@ private:
                 const float left = row[a.columns[x]], right = row[a.columns[x] + 1];
                 out[x] = left + (right - left) * a.column_fractions[x];
             }
+            // Vectors that reach beyond the last column then read nothing far away.
+            V::store(out + a.width, V::set(out[a.width - 1]));
         }
     }
 
@@ -438,7 +536,7 @@ private:
 };
 
 template <class V>
-const FlowKernels FlowSimd<V>::kKernels = {smooth, expand, iterate, enlarge, crop, longest, add_bytes};
+const FlowKernels FlowSimd<V>::kKernels = {V::kReadsPlanes, smooth, expand, iterate, enlarge, crop, longest, add_bytes};
 
 }  // namespace
 }  // namespace metst

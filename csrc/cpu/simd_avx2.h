@@ -83,6 +83,8 @@ struct Avx2 {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_cvttps_epi32(a.v));
     }
 
+    static constexpr bool kReadsPlanes = false, kShifts = false;
+    struct Spot {};
     // Pixels of eight floats, five of them used: five vectors of eight pixels each to memory.
     static void interleave(float* p, const Avx2* c) {
         const __m256 a = _mm256_unpacklo_ps(c[0].v, c[1].v), b = _mm256_unpackhi_ps(c[0].v, c[1].v);

@@ -71,21 +71,84 @@ struct Avx512 {
 
     static void store_whole(std::int32_t* p, Avx512 a) { _mm512_storeu_si512(p, _mm512_cvttps_epi32(a.v)); }
 
-    // As in simd_avx2.h, for sixteen pixels: eight at a time, because a pixel is eight floats.
-    static void interleave(float* p, const Avx512* c) {
-        Avx2 low[5], high[5];
-        for (int i = 0; i < 5; ++i) {
-            low[i] = {_mm512_castps512_ps256(c[i].v)};
-            high[i] = {_mm512_extractf32x8_ps(c[i].v, 1)};
+    // Reading five planes between four neighbours. What neighbouring lanes read lies close together: mostly two vectors of
+    // three rows hold it all, and permutations pick it.
+    static constexpr bool kReadsPlanes = true;
+
+    // Where sixteen lanes read: the upper left neighbours' columns and rows, and the fractions between them and the next.
+    struct Spot {
+        __m512i column, line;
+        __m512 fx, fy;
+        const float* rows[3];  // from column `left` on
+        int left;
+        __mmask16 lower;  // the lanes that read the second and third row; the others read the first and second
+        bool compact;     // whether all lanes do, in columns left .. left + 31
+    };
+    // p: column 0 of row 0, rows `row` floats apart. x, y: whole numbers.
+    static Spot spot(const float* p, std::ptrdiff_t row, int last_row, Avx512 x, Avx512 y, Avx512 fx, Avx512 fy) {
+        const __m512i column = _mm512_cvttps_epi32(x.v), line = _mm512_cvttps_epi32(y.v);
+        const int left = _mm_cvtsi128_si32(_mm512_castsi512_si128(column)) - 7;
+        int top = _mm_cvtsi128_si32(_mm512_castsi512_si128(line));
+        top -= _mm512_cmplt_epi32_mask(line, _mm512_set1_epi32(top)) != 0;
+        const __m512i along = _mm512_sub_epi32(column, _mm512_set1_epi32(left));
+        const __m512i down = _mm512_sub_epi32(line, _mm512_set1_epi32(top));
+        const __mmask16 far = _mm512_cmpgt_epu32_mask(along, _mm512_set1_epi32(30)) |
+                              _mm512_cmpgt_epu32_mask(down, _mm512_set1_epi32(1));
+        const float* const first = p + top * row + left;
+        return {column, line, fx.v, fy.v, {first, first + row, first + (top + 2 > last_row ? row : 2 * row)}, left,
+                _mm512_test_epi32_mask(down, down), far == 0};
+    }
+    // Five vectors, of five planes `plane` floats apart.
+    static void bilinear(const Spot& s, const float* p, std::ptrdiff_t row, std::ptrdiff_t plane, Avx512* out) {
+        const __m512i here = _mm512_sub_epi32(s.column, _mm512_set1_epi32(s.left));
+        const __m512i next = _mm512_add_epi32(here, _mm512_set1_epi32(1));
+        const Avx512 fx = {s.fx}, fy = {s.fy}, one = set(1.0f), rest = sub(one, fx);
+        for (int c = 0; c < 5; ++c) out[c] = zero();
+        const auto add_row = [&](const float* q, Avx512 weight) __attribute__((always_inline)) {
+            const Avx512 a = mul(weight, rest), b = mul(weight, fx);
+            for (int c = 0; c < 5; ++c, q += plane) {
+                const __m512 low = _mm512_loadu_ps(q), high = _mm512_loadu_ps(q + 16);
+                out[c] = fma(a, {_mm512_permutex2var_ps(low, here, high)}, out[c]);
+                out[c] = fma(b, {_mm512_permutex2var_ps(low, next, high)}, out[c]);
+            }
+        };
+        if (s.compact) {
+            const __mmask16 lower = s.lower, upper = static_cast<__mmask16>(~lower);
+            const Avx512 above = sub(one, fy);
+            add_row(s.rows[0], {_mm512_maskz_mov_ps(upper, above.v)});
+            add_row(s.rows[1], {_mm512_mask_mov_ps(fy.v, lower, above.v)});
+            add_row(s.rows[2], {_mm512_maskz_mov_ps(lower, s.fy)});
+            return;
         }
-        Avx2::interleave(p, low);
-        Avx2::interleave(p + 64, high);
+        const int highest = _mm512_reduce_min_epi32(s.line), lowest = _mm512_reduce_max_epi32(s.line);
+        if (_mm512_cmpgt_epu32_mask(here, _mm512_set1_epi32(30)) == 0 && lowest - highest < 7) {
+            const Avx512 at = {_mm512_add_ps(_mm512_cvtepi32_ps(s.line), fy.v)};
+            for (int i = highest; i <= lowest + 1; ++i) {
+                const Avx512 distance = {_mm512_abs_ps(sub(at, set(static_cast<float>(i))).v)};
+                add_row(p + i * row + s.left, max(sub(one, distance), zero()));
+            }
+            return;
+        }
+        const __m512i at =
+            _mm512_add_epi32(_mm512_mullo_epi32(s.line, _mm512_set1_epi32(static_cast<int>(row))), s.column);
+        for (int c = 0; c < 5; ++c, p += plane) {
+            const auto between = [&](const float* q) {
+                const Avx512 left = {_mm512_i32gather_ps(at, q, 4)}, right = {_mm512_i32gather_ps(at, q + 1, 4)};
+                return fma(fx, sub(right, left), left);
+            };
+            const Avx512 upper = between(p), lower = between(p + row);
+            out[c] = fma(fy, sub(lower, upper), upper);
+        }
     }
-    static void bilinear(const float* p, std::ptrdiff_t row, const std::int32_t* offset, const float* fx,
-                         const float* fy, float* out, std::ptrdiff_t out_row) {
-        Avx2::bilinear(p, row, offset, fx, fy, out, out_row);
-        Avx2::bilinear(p, row, offset + 8, fx + 8, fy + 8, out + 8, out_row);
+
+    // Lanes n .. n+15 of the 32 in a and b.
+    static constexpr bool kShifts = true;
+    template <int n>
+    static Avx512 shift(Avx512 a, Avx512 b) {
+        return {_mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(b.v), _mm512_castps_si512(a.v), n))};
     }
+    // The first n lanes of a, the others of b.
+    static Avx512 first_or(int n, Avx512 a, Avx512 b) { return {_mm512_mask_blend_ps(first(n), b.v, a.v)}; }
 
     // Sixteen rows of sixteen floats -> their sixteen sums.
     static Avx512 sum_rows(const float* rows) {

@@ -92,6 +92,8 @@ struct Neon {
 
     static void store_whole(std::int32_t* p, Neon a) { vst1q_s32(p, vcvtq_s32_f32(a.v)); }
 
+    static constexpr bool kReadsPlanes = false, kShifts = false;
+    struct Spot {};
     // Pixels of eight floats, five of them used: five vectors of four pixels each to memory.
     static void interleave(float* p, const Neon* c) {
         float four[16], last[4];

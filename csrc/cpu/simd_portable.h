@@ -90,6 +90,8 @@ struct Portable {
         return {Floats{sum(load(r)), sum(load(r + 4)), sum(load(r + 8)), sum(load(r + 12))}};
     }
 
+    static constexpr bool kReadsPlanes = false, kShifts = false;
+    struct Spot {};
     // As in simd_avx2.h, for four pixels.
     static void interleave(float* p, const Portable* c) {
         for (int i = 0; i < 4; ++i) {
