@@ -153,12 +153,10 @@ ExpansionKernels expansion_kernels(int reach, double sigma) {
         k.even[x] = static_cast<float>(g[x]);
         k.odd[x] = static_cast<float>(x * g[x]);
         k.second[x] = static_cast<float>((i03 + i33 * x * x) * g[x]);
-        k.y[x] = 0.5f * static_cast<float>(i11 * g[x]);
-        k.x[x] = 0.5f * static_cast<float>(i11 * x * g[x]);
-        k.yy[x] = 0.5f * k.even[x];
-        k.xx[x] = 0.5f * k.second[x];
-        k.xy[x] = 0.25f * static_cast<float>(i55 * x * g[x]);
     }
+    k.y = k.x = static_cast<float>(0.5 * i11);
+    k.yy = k.xx = 0.5f;
+    k.xy = static_cast<float>(0.25 * i55);
     return k;
 }
 

@@ -42,8 +42,8 @@ struct ExpansionKernels {
     float even[kMaxReach + 1];    // g
     float odd[kMaxReach + 1];     // x g
     float second[kMaxReach + 1];  // the second derivative's: no response to a constant
-    // Along rows, for y; x; yy; xx; xy. Halved, and xy's coefficient once more: the equations take means of two pictures'.
-    float y[kMaxReach + 1], x[kMaxReach + 1], yy[kMaxReach + 1], xx[kMaxReach + 1], xy[kMaxReach + 1];
+    // Of the coefficients. Halved, and xy's once more: the equations take means of two pictures'.
+    float y, x, yy, xx, xy;
 };
 
 struct ExpandArgs {

@@ -61,13 +61,11 @@ private:
         }
     }
 
-    // Repeats the first and last value of a row for `reach` columns beyond it, at least.
-    static void replicate(float* row, int width, int reach) {
+    // Repeats the first and last value of a row for so many columns beyond it, at least.
+    static void replicate(float* row, int width, int before, int after) {
         const V first = V::set(row[0]), last = V::set(row[width - 1]);
-        for (int x = 0; x < reach; x += W) {
-            V::store(row - x - W, first);
-            V::store(row + width + x, last);
-        }
+        for (int x = 0; x < before; x += W) V::store(row - x - W, first);
+        for (int x = 0; x < after; x += W) V::store(row + width + x, last);
     }
 
     static void expand(const ExpandArgs& a) {
@@ -80,8 +78,9 @@ private:
 
     // With Reach known the taps are unrolled; 0 takes it from the arguments.
     template <int Reach>
-    static void expand_reach(const ExpandArgs& a) {
-        const ExpansionKernels& kernels = *a.kernels;
+    static void expand_reach(const ExpandArgs& args) {
+        const ExpandArgs a = args;  // stores of floats could change what a reference refers to
+        const ExpansionKernels kernels = *a.kernels;
         const int reach = Reach ? Reach : kernels.reach;
         float* const even = a.rows;
         float* const odd = a.rows + a.stride;
@@ -109,29 +108,31 @@ private:
                 V::store(odd + x, o);
                 V::store(second + x, s);
             }
-            replicate(even, a.width, reach);
-            replicate(odd, a.width, reach);
-            replicate(second, a.width, reach);
+            replicate(even, a.width, reach, reach);
+            replicate(odd, a.width, reach, reach);
+            replicate(second, a.width, reach, reach);
 
             float* const planes = a.planes + static_cast<std::ptrdiff_t>(y) * kPlanes * a.stride;
             float* const pixels = a.pixels + y * a.pixel_stride;
             for (int x = 0; x < a.width; x += W) {
                 const V o0 = V::load(odd + x);
                 V dx = V::zero(), xy = V::zero();
-                V dy = V::mul(V::set(kernels.y[0]), o0);
-                V xx = V::mul(V::set(kernels.xx[0]), V::load(even + x));
-                V yy = V::mul(V::set(kernels.yy[0]), V::load(second + x));
+                V dy = V::mul(V::set(kernels.even[0]), o0);
+                V xx = V::mul(V::set(kernels.second[0]), V::load(even + x));
+                V yy = V::mul(V::set(kernels.even[0]), V::load(second + x));
                 for (int k = 1; k <= reach; ++k) {
                     const V e_left = V::load(even + x - k), e_right = V::load(even + x + k);
                     const V o_left = V::load(odd + x - k), o_right = V::load(odd + x + k);
                     const V s_both = V::add(V::load(second + x - k), V::load(second + x + k));
-                    xx = V::fma(V::set(kernels.xx[k]), V::add(e_left, e_right), xx);
-                    dx = V::fma(V::set(kernels.x[k]), V::sub(e_right, e_left), dx);
-                    dy = V::fma(V::set(kernels.y[k]), V::add(o_left, o_right), dy);
-                    xy = V::fma(V::set(kernels.xy[k]), V::sub(o_right, o_left), xy);
-                    yy = V::fma(V::set(kernels.yy[k]), s_both, yy);
+                    xx = V::fma(V::set(kernels.second[k]), V::add(e_left, e_right), xx);
+                    dx = V::fma(V::set(kernels.odd[k]), V::sub(e_right, e_left), dx);
+                    dy = V::fma(V::set(kernels.even[k]), V::add(o_left, o_right), dy);
+                    xy = V::fma(V::set(kernels.odd[k]), V::sub(o_right, o_left), xy);
+                    yy = V::fma(V::set(kernels.even[k]), s_both, yy);
                 }
-                const V all[kPlanes] = {dy, dx, yy, xx, xy};
+                const V all[kPlanes] = {V::mul(V::set(kernels.y), dy), V::mul(V::set(kernels.x), dx),
+                                        V::mul(V::set(kernels.yy), yy), V::mul(V::set(kernels.xx), xx),
+                                        V::mul(V::set(kernels.xy), xy)};
                 if constexpr (!V::kReadsPlanes) {
                     if (a.pixels) V::interleave(pixels + x * kPixel, all);
                 }
@@ -182,19 +183,17 @@ private:
             }
             if (r < a.radius) continue;
             const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(r - a.radius) * a.stride;
-            if constexpr (V::kShifts) {
-                if (a.radius == 7) {
-                    solve_fifteen_by_shifts(a, a.dx + first, a.dy + first);
-                    continue;
-                }
-            }
+            const bool shifts = V::kShifts && a.radius == 7;  // whole vectors then, and none before the first
             for (int c = 0; c < kPlanes; ++c) {
-                replicate(a.sums + static_cast<std::ptrdiff_t>(c) * a.stride, a.width, a.radius);
+                float* const sums = a.sums + static_cast<std::ptrdiff_t>(c) * a.stride;
+                replicate(sums, a.width, shifts ? 0 : a.radius, shifts ? W + a.radius : a.radius);
             }
-            if (a.radius == 7) {
-                solve_fifteen(a, a.dx + first, a.dy + first);
-            } else {
+            if (a.radius != 7) {
                 solve(a, a.dx + first, a.dy + first);
+            } else if constexpr (V::kShifts) {
+                solve_fifteen_by_shifts(a, a.dx + first, a.dy + first);
+            } else {
+                solve_fifteen(a, a.dx + first, a.dy + first);
             }
         }
     }
@@ -245,44 +244,45 @@ private:
 
     // One row of the normal equations, gyy, gxy, gxx, hy, hx: to `out`, and to the sums instead of those `leaving`.
     template <bool Still>
-    static void matrices(const IterateArgs& a, int y, const float* leaving, float* out) {
+    static void matrices(const IterateArgs& args, int y, const float* leaving, float* out) {
+        const IterateArgs a = args;  // as above
         const std::ptrdiff_t s = a.stride;
         const float* const anchor = a.anchor + y * kPlanes * s;
         const float* const flow_x = a.dx + y * s;
         const float* const flow_y = a.dy + y * s;
         const V row = V::set(static_cast<float>(y)), row_border = V::set(a.border_y[y]);
-        const auto column = [](int x) { return V::add(V::count(), V::set(static_cast<float>(x))); };
-        const auto spot = [&](auto vector, int x) {
-            const Place p = place(a, column(x), row, V::load(flow_x + x), V::load(flow_y + x));
-            const V fraction_x = V::select(p.inside, p.fraction_x, V::set(-1.0f));
-            return decltype(vector)::spot(a.frame, a.frame_stride, a.height - 1, p.corner_x, p.corner_y, fraction_x,
-                                          p.fraction_y);
+        V columns = V::count();  // of the next vector that is placed
+        const auto next_spot = [&](auto vector, int x) {
+            const Place p = place(a, columns, row, V::load(flow_x + x), V::load(flow_y + x));
+            columns = V::add(columns, V::set(static_cast<float>(W)));
+            return decltype(vector)::spot(a.frame, a.frame_stride, a.height - 1, p.corner_x, p.corner_y, p.fraction_x,
+                                          p.fraction_y, p.inside);
         };
         [[maybe_unused]] typename V::Spot ahead;  // of the next vector, so that nothing waits for an address
-        if constexpr (V::kReadsPlanes && !Still) ahead = spot(V::zero(), 0);
+        if constexpr (V::kReadsPlanes && !Still) ahead = next_spot(V::zero(), 0);
         for (int x = 0; x < a.width; x += W) {
             const V dx = Still ? V::zero() : V::load(flow_x + x), dy = Still ? V::zero() : V::load(flow_y + x);
             V samples[kPlanes], reference[kPlanes];
-            Mask outside;
+            Mask inside;
             if constexpr (Still) {
                 const float* const frame = a.frame + y * a.frame_stride + x;
                 for (int c = 0; c < kPlanes; ++c) samples[c] = V::load(frame + c * s);
                 // The last row and column have no neighbour to be between.
-                const V last = V::set(static_cast<float>(y < a.height - 1 ? a.width - 2 : -1));
-                outside = V::less(last, column(x));
+                inside = V::less(columns, V::set(static_cast<float>(y < a.height - 1 ? a.width - 1 : 0)));
+                columns = V::add(columns, V::set(static_cast<float>(W)));
             } else if constexpr (V::kReadsPlanes) {
                 const typename V::Spot here = ahead;
-                ahead = spot(V::zero(), x + W);
-                outside = V::less({here.fx}, V::zero());
+                ahead = next_spot(V::zero(), x + W);
+                inside = here.inside;
                 V::bilinear(here, a.frame, a.frame_stride, s, samples);
             } else {
-                outside = V::less(V::load(a.fraction_x + x), V::zero());
+                inside = V::less(V::set(-0.5f), V::load(a.fraction_x + x));
                 for (int c = 0; c < kPlanes; ++c) samples[c] = V::load(a.samples + c * s + x);
             }
             for (int c = 0; c < kPlanes; ++c) {
                 reference[c] = V::load(anchor + c * s + x);
                 // Outside a pixel has only its own equation: no gradient to compare with, its own curvature.
-                samples[c] = V::select(outside, c < 2 ? V::zero() : reference[c], samples[c]);
+                samples[c] = V::select(inside, samples[c], c < 2 ? V::zero() : reference[c]);
             }
             // Curvature: the mean of both pictures'. Displacement: half the difference of the gradients.
             // Both halved in the expansions.
@@ -343,39 +343,33 @@ private:
         }
     }
 
-    // The same in registers: a vector and its two neighbours hold all that its sums need.
-    static void solve_fifteen_by_shifts(const IterateArgs& a, float* dx, float* dy) {
-        V before[kPlanes], here[kPlanes], thirds_before[kPlanes], thirds[kPlanes];
-        const auto load = [&](int c, int x) {
-            const float* const p = a.sums + c * static_cast<std::ptrdiff_t>(a.stride);
-            // The first and the last column stand for those beyond.
-            if (x >= a.width) return V::set(p[a.width - 1]);
-            const V sums = V::load(p + x);
-            return x + W <= a.width ? sums : V::first_or(a.width - x, sums, V::set(p[a.width - 1]));
-        };
+    // The same where a vector's neighbours can be shifted in: reading a vector across two lines of the cache takes longer.
+    static void solve_fifteen_by_shifts(const IterateArgs& args, float* dx, float* dy) {
+        const IterateArgs a = args;
         for (int c = 0; c < kPlanes; ++c) {
-            before[c] = V::set(a.sums[c * static_cast<std::ptrdiff_t>(a.stride)]);
-            here[c] = load(c, 0);
-            thirds_before[c] = V::mul(V::set(3.0f), before[c]);
+            const float* const p = a.sums + c * static_cast<std::ptrdiff_t>(a.stride);
+            float* const out = a.thirds + c * static_cast<std::ptrdiff_t>(a.stride);
+            const auto three = [](V before, V here, V after) {
+                return V::add(V::add(V::template shift<W - 1>(before, here), V::template shift<1>(here, after)), here);
+            };
+            const V first = V::set(p[0]);
+            V before = V::load(p), here = V::load(p + W);
+            V thirds_before = V::mul(V::set(3.0f), first), thirds = three(first, before, here);
+            for (int x = 0; x < a.width; x += W) {
+                const V after = V::load(p + x + 2 * W);
+                const V thirds_after = three(before, here, after);
+                const V outer = V::add(V::template shift<W - 6>(thirds_before, thirds), V::template shift<6>(thirds, thirds_after));
+                const V inner = V::add(V::template shift<W - 3>(thirds_before, thirds), V::template shift<3>(thirds, thirds_after));
+                V::store(out + x, V::add(V::add(outer, inner), thirds));
+                before = here;
+                here = after;
+                thirds_before = thirds;
+                thirds = thirds_after;
+            }
         }
-        const auto advance = [&](int c, int x) {  // to the vector at x, and the thirds of the one before it
-            const V next = load(c, x);
-            const V t = V::add(V::add(V::template shift<W - 1>(before[c], here[c]), V::template shift<1>(here[c], next)), here[c]);
-            before[c] = here[c];
-            here[c] = next;
-            return t;
-        };
-        for (int c = 0; c < kPlanes; ++c) thirds[c] = advance(c, W);
         for (int x = 0; x < a.width; x += W) {
             V g[kPlanes];
-            for (int c = 0; c < kPlanes; ++c) {
-                const V next = advance(c, x + 2 * W);
-                const V outer = V::add(V::template shift<W - 6>(thirds_before[c], thirds[c]), V::template shift<6>(thirds[c], next));
-                const V inner = V::add(V::template shift<W - 3>(thirds_before[c], thirds[c]), V::template shift<3>(thirds[c], next));
-                g[c] = V::add(V::add(outer, inner), thirds[c]);
-                thirds_before[c] = thirds[c];
-                thirds[c] = next;
-            }
+            for (int c = 0; c < kPlanes; ++c) g[c] = V::load(a.thirds + c * static_cast<std::ptrdiff_t>(a.stride) + x);
             solve_vector(a, g, dx + x, dy + x);
         }
     }

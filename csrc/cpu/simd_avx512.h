@@ -83,9 +83,11 @@ struct Avx512 {
         int left;
         __mmask16 lower;  // the lanes that read the second and third row; the others read the first and second
         bool compact;     // whether all lanes do, in columns left .. left + 31
+        __mmask16 inside;  // passed on
     };
     // p: column 0 of row 0, rows `row` floats apart. x, y: whole numbers.
-    static Spot spot(const float* p, std::ptrdiff_t row, int last_row, Avx512 x, Avx512 y, Avx512 fx, Avx512 fy) {
+    static Spot spot(const float* p, std::ptrdiff_t row, int last_row, Avx512 x, Avx512 y, Avx512 fx, Avx512 fy,
+                     __mmask16 inside) {
         const __m512i column = _mm512_cvttps_epi32(x.v), line = _mm512_cvttps_epi32(y.v);
         const int left = _mm_cvtsi128_si32(_mm512_castsi512_si128(column)) - 7;
         int top = _mm_cvtsi128_si32(_mm512_castsi512_si128(line));
@@ -96,7 +98,7 @@ struct Avx512 {
                               _mm512_cmpgt_epu32_mask(down, _mm512_set1_epi32(1));
         const float* const first = p + top * row + left;
         return {column, line, fx.v, fy.v, {first, first + row, first + (top + 2 > last_row ? row : 2 * row)}, left,
-                _mm512_test_epi32_mask(down, down), far == 0};
+                _mm512_test_epi32_mask(down, down), far == 0, inside};
     }
     // Five vectors, of five planes `plane` floats apart.
     static void bilinear(const Spot& s, const float* p, std::ptrdiff_t row, std::ptrdiff_t plane, Avx512* out) {
