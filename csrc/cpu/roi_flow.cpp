@@ -119,8 +119,14 @@ struct Level {
 
     std::size_t plane_floats() const { return floats() * kPlanes; }
     // Two rows 4096 bytes apart would push each other out of the cache.
-    std::ptrdiff_t pixel_stride() const { return static_cast<std::ptrdiff_t>(rounded_up(width)) * kPixel + kRowAlignment; }
-    std::size_t pixel_floats() const { return std::max(static_cast<std::size_t>(pixel_stride()) * size(height), plane_floats() + 2 * kRowAlignment); }
+    std::ptrdiff_t pixel_stride() const {
+        return static_cast<std::ptrdiff_t>(rounded_up(width)) * kPixel + kRowAlignment;
+    }
+    // Of a frame's expansion, in pixels or in planes. Samples of the last row read whole vectors, beyond it too.
+    std::size_t frame_floats() const {
+        const std::size_t pixels = static_cast<std::size_t>(pixel_stride()) * size(height);
+        return std::max(pixels, plane_floats() + 2 * kRowAlignment);
+    }
     std::size_t floats() const { return static_cast<std::size_t>(stride) * size(height); }
 };
 
@@ -288,7 +294,7 @@ struct Workspace {
         const std::size_t row = size(full.stride);
         std::size_t sum = p.pixel_floats() + 2 * row + 2 * size(static_cast<int>(p.blurred_stride()));
         sum += full.floats() + 3 * row + (p.ring_rows() + 4) * kPlanes * row + 4 * full.floats() + 11 * row;
-        for (const Level& level : p.levels) sum += level.pixel_floats();
+        for (const Level& level : p.levels) sum += level.frame_floats();
         sum += 3 * (size(p.height) * size(p.width) + kRowAlignment);
         return sum + 64 * kRowAlignment;  // each piece is rounded up
     }
@@ -316,7 +322,7 @@ struct Workspace {
             f.dx = scratch.take(full.floats() + row) + p.margin;
             f.dy = scratch.take(full.floats() + row) + p.margin;
         }
-        for (std::size_t k = 0; k < p.levels.size(); ++k) expansion[k] = scratch.take(p.levels[k].pixel_floats());
+        for (std::size_t k = 0; k < p.levels.size(); ++k) expansion[k] = scratch.take(p.levels[k].frame_floats());
         const std::size_t longest = size(p.height) * size(p.width) + kRowAlignment;
         squares = scratch.take(longest);
         x = scratch.take(longest);
@@ -347,9 +353,10 @@ void expand(const FlowKernels& kernels, const Plan& plan, const std::uint8_t* pi
         smooth.blurred_stride = plan.blurred_stride();
         smooth.out = work.picture;
         kernels.smooth(smooth);
-        float* const out = planes ? planes[k] + plan.margin : kernels.reads_planes ? work.expansion[k] + plan.margin : nullptr;
-        kernels.expand({work.picture, level.height, level.width, level.stride, &plan.kernels, work.rows, out,
-                        out ? nullptr : work.expansion[k], level.pixel_stride()});
+        const bool pixels_out = !planes && !kernels.reads_planes;
+        float* const out = planes ? planes[k] : work.expansion[k];
+        kernels.expand({work.picture, level.height, level.width, level.stride, &plan.kernels, work.rows,
+                        pixels_out ? nullptr : out + plan.margin, pixels_out ? out : nullptr, level.pixel_stride()});
     }
 }
 
@@ -415,7 +422,7 @@ struct Farneback::Anchor {
             IterateArgs args;
             args.anchor = planes[k] + plan.margin;
             args.frame = work.expansion[k] + (kernels.reads_planes ? plan.margin : 0);
-            args.frame_stride = kernels.reads_planes ? static_cast<std::ptrdiff_t>(kPlanes) * level.stride : level.pixel_stride();
+            args.frame_stride = kernels.reads_planes ? kPlanes * level.stride : level.pixel_stride();
             args.dx = current->dx;
             args.dy = current->dy;
             args.height = level.height;

@@ -1,9 +1,10 @@
 // The loops of roi_flow_kernels.h over a vector wrapper V.
 //
 // Time goes to `iterate`, five times a level: sampling the frame's expansion at the displaced position, the matrices,
-// their box sums and the 2x2 solution, all in one pass over the rows. A sample reads the frame's expansion pixel by
-// pixel: four straight loads, whatever the flow of the neighbours. Straight loads of whole vectors with the shared part
-// of their displacement were tried: real flow changes its whole part within a quarter of all vectors of sixteen pixels.
+// their box sums and the 2x2 solution, all in one pass over the rows. How a sample is taken depends on the vectors:
+// where they can be permuted (AVX-512), the rows around are read whole and each lane picks its own; elsewhere pixels
+// are read one by one, four straight loads each, whatever the flow of the neighbours. Reading whole vectors by the
+// shared part of their displacement alone was tried: real flow changes its whole part within a quarter of all vectors.
 //
 // Everything here has internal linkage (see simd_math.h).
 #pragma once
@@ -176,7 +177,8 @@ private:
             }
             if (r == 0) {
                 const V copies = V::set(static_cast<float>(a.radius + 1));
-                for_each_vector(a, [&](std::ptrdiff_t i) { V::store(a.sums + i, V::mul(copies, V::load(a.sums + i))); });
+                for_each_vector(
+                    a, [&](std::ptrdiff_t i) { V::store(a.sums + i, V::mul(copies, V::load(a.sums + i))); });
             }
             if constexpr (!V::kReadsPlanes) {
                 if (r + 1 < a.height) sample(a, r + 1);
@@ -245,7 +247,7 @@ private:
     // One row of the normal equations, gyy, gxy, gxx, hy, hx: to `out`, and to the sums instead of those `leaving`.
     template <bool Still>
     static void matrices(const IterateArgs& args, int y, const float* leaving, float* out) {
-        const IterateArgs a = args;  // as above
+        const IterateArgs a = args;  // as in iterate
         const std::ptrdiff_t s = a.stride;
         const float* const anchor = a.anchor + y * kPlanes * s;
         const float* const flow_x = a.dx + y * s;
@@ -343,23 +345,25 @@ private:
         }
     }
 
-    // The same where a vector's neighbours can be shifted in: reading a vector across two lines of the cache takes longer.
+    // The same where a vector's neighbours can be shifted in: reading across two lines of the cache takes longer.
     static void solve_fifteen_by_shifts(const IterateArgs& args, float* dx, float* dy) {
-        const IterateArgs a = args;
+        const IterateArgs a = args;  // as in iterate
         for (int c = 0; c < kPlanes; ++c) {
             const float* const p = a.sums + c * static_cast<std::ptrdiff_t>(a.stride);
             float* const out = a.thirds + c * static_cast<std::ptrdiff_t>(a.stride);
-            const auto three = [](V before, V here, V after) {
+            const auto sum_three = [](V before, V here, V after) {
                 return V::add(V::add(V::template shift<W - 1>(before, here), V::template shift<1>(here, after)), here);
             };
             const V first = V::set(p[0]);
             V before = V::load(p), here = V::load(p + W);
-            V thirds_before = V::mul(V::set(3.0f), first), thirds = three(first, before, here);
+            V thirds_before = V::mul(V::set(3.0f), first), thirds = sum_three(first, before, here);
             for (int x = 0; x < a.width; x += W) {
                 const V after = V::load(p + x + 2 * W);
-                const V thirds_after = three(before, here, after);
-                const V outer = V::add(V::template shift<W - 6>(thirds_before, thirds), V::template shift<6>(thirds, thirds_after));
-                const V inner = V::add(V::template shift<W - 3>(thirds_before, thirds), V::template shift<3>(thirds, thirds_after));
+                const V thirds_after = sum_three(before, here, after);
+                const V six = V::template shift<6>(thirds, thirds_after);
+                const V three = V::template shift<3>(thirds, thirds_after);
+                const V outer = V::add(V::template shift<W - 6>(thirds_before, thirds), six);
+                const V inner = V::add(V::template shift<W - 3>(thirds_before, thirds), three);
                 V::store(out + x, V::add(V::add(outer, inner), thirds));
                 before = here;
                 here = after;

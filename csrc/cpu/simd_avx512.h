@@ -71,11 +71,11 @@ struct Avx512 {
 
     static void store_whole(std::int32_t* p, Avx512 a) { _mm512_storeu_si512(p, _mm512_cvttps_epi32(a.v)); }
 
-    // Reading five planes between four neighbours. What neighbouring lanes read lies close together: mostly two vectors of
-    // three rows hold it all, and permutations pick it.
+    // Reading five planes between four neighbours. What neighbouring lanes read lies close together: mostly two vectors
+    // of three rows hold it all, and permutations pick it.
     static constexpr bool kReadsPlanes = true;
 
-    // Where sixteen lanes read: the upper left neighbours' columns and rows, and the fractions between them and the next.
+    // Where sixteen lanes read: the upper left neighbours' columns and rows, and the fractions to the next ones.
     struct Spot {
         __m512i column, line;
         __m512 fx, fy;
