@@ -234,8 +234,13 @@ private:
         l.border_x.assign(size(l.stride), 1.0f);
         l.border_y.assign(size(l.height), 1.0f);
         for (int i = 0; i < kBorder; ++i) {
-            if (i < l.width) l.border_x[size(i)] *= kBorderTrust[i], l.border_x[size(l.width - 1 - i)] *= kBorderTrust[i];
-            if (i < l.height) l.border_y[size(i)] *= kBorderTrust[i], l.border_y[size(l.height - 1 - i)] *= kBorderTrust[i];
+            const auto distrust = [i](std::vector<float>& border, int length) {
+                if (i >= length) return;
+                border[size(i)] *= kBorderTrust[i];
+                border[size(length - 1 - i)] *= kBorderTrust[i];
+            };
+            distrust(l.border_x, l.width);
+            distrust(l.border_y, l.height);
         }
         return l;
     }
@@ -401,10 +406,12 @@ struct Farneback::Anchor {
     }
 
     // Flow to the picture that work.pixels shows and work.expansion expands. It stays valid until work is used again.
-    Flow flow(Workspace& work) const {
+    // Only rows top .. bottom-1 are sure to be finished: the last iteration needs no more than the window around them
+    // from the one before.
+    Flow flow(Workspace& work, int top_row, int bottom_row) const {
         Flow *current = &work.flow[0], *coarser = &work.flow[1];
         const int top = static_cast<int>(plan.levels.size()) - 1;
-        // Where nothing has changed nothing has moved. OpenCV's answer there is rounding noise, amplified at the border.
+        // Where nothing has changed nothing has moved. OpenCV's answer there is rounding noise, more so at the border.
         // A single row or column has no flow to speak of.
         const bool same = plan.height < 2 || plan.width < 2 || same_picture(work.pixels);
         for (int k = same ? 0 : top; k >= 0; --k) {
@@ -443,6 +450,9 @@ struct Farneback::Anchor {
             args.offsets = work.offsets;
             for (int i = 0; i < plan.parameters.iterations; ++i) {
                 args.still = k == top && i == 0;
+                const int needed = (plan.parameters.iterations - 1 - i) * plan.radius;
+                args.first_row = k == 0 ? std::max(top_row - needed, 0) : 0;
+                args.end_row = k == 0 ? std::min(bottom_row + needed, level.height) : level.height;
                 kernels.iterate(args);
             }
         }
@@ -479,7 +489,7 @@ void Farneback::to(Gray frame, float* flow) const {
     Workspace work(Scratch::of_this_thread(), plan);
     copy_pixels(frame, work.pixels, plan.pixel_stride());
     expand(anchor_->kernels, plan, work.pixels, work);
-    const Flow result = anchor_->flow(work);
+    const Flow result = anchor_->flow(work, 0, plan.height);
     for (int y = 0; y < plan.height; ++y) {
         const float* const dx = result.dx + static_cast<std::ptrdiff_t>(y) * result.stride;
         const float* const dy = result.dy + static_cast<std::ptrdiff_t>(y) * result.stride;
@@ -646,7 +656,7 @@ private:
         if (!nose) return;
         Workspace work(Scratch::of_this_thread(), nose->plan);
         look(frame, layout.nose, *nose, work);
-        const Flow flow = nose->flow(work);
+        const Flow flow = nose->flow(work, layout.nose_inside.top, layout.nose_inside.bottom);
         longest_mean(*nose, flow, layout.nose_inside, layout.nose_share, work, motion);
     }
 
@@ -683,7 +693,15 @@ public:
     // The regions of one patch, out of the flow to what `work` shows.
     void regions(int patch, Workspace& work, float* features) const {
         const Farneback::Anchor& anchor = *patches[size(patch)];
-        const Flow flow = anchor.flow(work);
+        int top = anchor.plan.height, bottom = 0;
+        for (int i = 0; i < layout.region_count; ++i) {
+            const FlowRegion& region = layout.regions[i];
+            if (region.patch != patch || region.rect.empty()) continue;
+            top = std::min(top, region.rect.top);
+            bottom = std::max(bottom, region.rect.bottom);
+        }
+        if (top >= bottom) return;
+        const Flow flow = anchor.flow(work, top, bottom);
         for (int i = 0; i < layout.region_count; ++i) {
             const FlowRegion& region = layout.regions[i];
             if (region.patch != patch || region.rect.empty()) continue;
@@ -758,7 +776,8 @@ void measure(RoiFlow* const* lanes, int count, Gray frame, float* const* feature
     const auto rect = [](const PatchTask& t) -> const Rect& { return t.lane->layout.patches[t.patch]; };
     const auto area = [&](const PatchTask& t) { return rect(t).height() * rect(t).width(); };
     // Largest first: the threads then end together.
-    std::sort(patches.begin(), patches.end(), [&](const PatchTask& a, const PatchTask& b) { return area(a) > area(b); });
+    std::sort(patches.begin(), patches.end(),
+              [&](const PatchTask& a, const PatchTask& b) { return area(a) > area(b); });
     for (std::size_t i = 0; i < patches.size(); ++i) {
         for (std::size_t j = 0; j < i && patches[i].shared_with < 0; ++j) {
             const PatchTask &a = patches[i], &b = patches[j];

@@ -63,6 +63,7 @@ struct IterateArgs {
     float* dx;            // (height) rows: flow so far, improved in place
     float* dy;
     int height, width, stride;
+    int first_row, end_row;  // the rows to improve
     bool still;           // the flow so far is zero, dx and dy need not be set
     const float* border_x;  // (stride): how far a column counts; OpenCV trusts the outer five pixels less
     const float* border_y;  // (height)

@@ -161,11 +161,14 @@ private:
         for_each_vector(a, [&](std::ptrdiff_t i) { V::store(a.sums + i, V::zero()); });
         // Row r joins the sums and the one 2 radius + 1 before it leaves them; then row r - radius can be solved. The
         // first and last row stand for those beyond. What one pass writes in pieces the next would read in others, and
-        // wait until it has left the store buffer; so the next row is placed in between.
-        if constexpr (!V::kReadsPlanes) sample(a, 0);
-        for (int r = 0; r < a.height + a.radius; ++r) {
+        // wait until it has left the store buffer; so the next row is sampled in between.
+        const int first = a.first_row - a.radius > 0 ? a.first_row - a.radius : 0;
+        [[maybe_unused]] const int end = a.end_row + a.radius < a.height ? a.end_row + a.radius : a.height;
+        if constexpr (!V::kReadsPlanes) sample(a, first);
+        for (int r = first; r < a.end_row + a.radius; ++r) {
             const int oldest = r - 2 * a.radius - 1;
-            const float* const leaving = r <= a.radius ? a.zeros : slot(oldest > 0 ? oldest : 0);
+            const bool zero_leaves = oldest < 0 && r > a.radius && first == 0;
+            const float* const leaving = oldest >= first ? slot(oldest) : zero_leaves ? slot(0) : a.zeros;
             if (r < a.height) {
                 matrices<Still>(a, r, leaving, slot(r));
             } else {
@@ -181,21 +184,21 @@ private:
                     a, [&](std::ptrdiff_t i) { V::store(a.sums + i, V::mul(copies, V::load(a.sums + i))); });
             }
             if constexpr (!V::kReadsPlanes) {
-                if (r + 1 < a.height) sample(a, r + 1);
+                if (r + 1 < end) sample(a, r + 1);
             }
-            if (r < a.radius) continue;
-            const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(r - a.radius) * a.stride;
+            if (r - a.radius < a.first_row) continue;
+            const std::ptrdiff_t row_start = static_cast<std::ptrdiff_t>(r - a.radius) * a.stride;
             const bool shifts = V::kShifts && a.radius == 7;  // whole vectors then, and none before the first
             for (int c = 0; c < kPlanes; ++c) {
                 float* const sums = a.sums + static_cast<std::ptrdiff_t>(c) * a.stride;
                 replicate(sums, a.width, shifts ? 0 : a.radius, shifts ? W + a.radius : a.radius);
             }
             if (a.radius != 7) {
-                solve(a, a.dx + first, a.dy + first);
+                solve(a, a.dx + row_start, a.dy + row_start);
             } else if constexpr (V::kShifts) {
-                solve_fifteen_by_shifts(a, a.dx + first, a.dy + first);
+                solve_fifteen_by_shifts(a, a.dx + row_start, a.dy + row_start);
             } else {
-                solve_fifteen(a, a.dx + first, a.dy + first);
+                solve_fifteen(a, a.dx + row_start, a.dy + row_start);
             }
         }
     }
@@ -411,8 +414,9 @@ private:
             const std::uint8_t* const in = a.pixels + row * a.pixel_stride;
             std::int16_t* const out = a.resized[buffer];
             for (int x = 0; x < a.width; ++x) {
-                const int sum = in[a.columns[x]] * a.column_weights[x] + in[a.next_columns[x]] * a.next_column_weights[x];
-                out[x] = static_cast<std::int16_t>(sum >> 4);
+                const int here = in[a.columns[x]] * a.column_weights[x];
+                const int next = in[a.next_columns[x]] * a.next_column_weights[x];
+                out[x] = static_cast<std::int16_t>((here + next) >> 4);
             }
             held[buffer] = row;
         };

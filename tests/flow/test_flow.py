@@ -55,7 +55,8 @@ def test_compat_features_are_the_published_ones(clip, video, test_data, golden):
         correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(got[:, 1:], expected[:, 1:], strict=True)]
         assert min(correlation) >= 0.95
         five = window_features(frames[start : start + k], landmarks, box, "metst", compat=True)
-        np.testing.assert_array_equal(five, got[METST_ROWS])
+        # Not to the last bit: a patch is finished only where its regions are, so its sums start at another row.
+        np.testing.assert_allclose(five, got[METST_ROWS], rtol=0, atol=1e-5)
 
 
 def test_a_still_face_gives_zero(portrait):
