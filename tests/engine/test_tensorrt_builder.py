@@ -279,6 +279,14 @@ def test_what_one_build_measured_the_next_one_is_given(use, tiny_folder):
     assert arguments(trt, "set_timing_cache") == [("timing", False)] * 2
 
 
+def test_another_plugin_is_measured_anew(use, plugin, tiny_folder):
+    trt = use()
+    for content in (b"\x7fELF one", b"\x7fELF two"):
+        plugin.write_bytes(content)
+        EngineBuilder(Bundle.load(tiny_folder), say=str).plan("step")
+    assert arguments(trt, "create_timing_cache") == [(b"",), (b"",)]
+
+
 @pytest.mark.parametrize("nothing", ["create_timing_cache", "set_timing_cache"])
 def test_a_build_goes_on_without_a_timing_cache(use, tiny_folder, nothing):
     use(nothing=nothing)

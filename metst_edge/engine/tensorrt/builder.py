@@ -174,7 +174,6 @@ class EngineBuilder:
             "precision": self.precision,
             **{name: files[name]["sha256"] for name in used},
             **self._machine(),
-            "plugin": None if self.plugin is None else sha256(self.plugin),
             "profile": {name: _sizes(shapes) for name, shapes in self.profile(graph).items()},
             "scan": self._scan(),
             "flags": ["strongly typed", "no TF32"],
@@ -190,12 +189,14 @@ class EngineBuilder:
         return {name: ((self.lanes, *shape),) * 3 for name, shape in inputs.items()}
 
     def _machine(self) -> dict[str, Any]:
+        """What timings hold for. A kernel of another plugin would go by the same name."""
         return {
             "tensorrt": f"{self.tensorrt.__version__} ({self.tensorrt.__name__})",
             "gpu": self.gpu.name,
             "compute_capability": self.gpu.compute_capability,
             "multiprocessors": self.gpu.multiprocessors,
             "system": f"{platform.system()} {platform.machine()}",
+            "plugin": None if self.plugin is None else sha256(self.plugin),
         }
 
     def _scan(self) -> str:
