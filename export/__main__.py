@@ -1,4 +1,7 @@
-"""Command line: `python -m export bundle CHECKPOINT --out DIR`, `... upstream CHECKPOINT.pkl --model ...`."""
+"""Command line: `python -m export bundle CHECKPOINT --out DIR`, `... upstream CHECKPOINT.pkl --model ...`.
+
+`... fp16 BUNDLE --out DIR` adds graphs in half precision to a bundle whose checkpoint is not at hand.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from rich.console import Console
 
 from export import bundle as writer
 from export.description import Description, ExportError
+from metst_edge.bundle import PRECISIONS, Bundle
 from metst_edge.errors import MetstError
 from training.models import MODELS, load_checkpoint, load_published
 
@@ -25,6 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 done, 1 failed, 2 bad usage (by argparse)."""
     options = _parser().parse_args(arguments)
     try:
+        console = Console()
+        if options.verb == "fp16":
+            source = Bundle.find(options.bundle)
+            written = writer.add_half(source, options.out, force=options.force, console=console)
+            return _told(written, options.out, console)
         if options.verb == "bundle":
             checkpoint = load_checkpoint(options.checkpoint)
             network = checkpoint.network
@@ -34,13 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             network = load_published(options.checkpoint, options.model)
             description = _published(options)
-        console = Console()
-        written = writer.write(network, description, options.out, force=options.force, console=console)
+        written = writer.write(
+            network, description, options.out, force=options.force, console=console, precision=options.precision
+        )
     except MetstError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return _told(written, options.out, console)
+
+
+def _told(written: Bundle, out: Path, console: Console) -> int:
     size = sum(entry["bytes"] for entry in written.manifest["files"].values())
-    console.print(f"{options.out}: {written.model}, k {written.k} at {written.fps:g} fps, {size / 1e6:.1f} MB")
+    what = f"{written.model}, k {written.k} at {written.fps:g} fps, {' and '.join(written.precisions)}"
+    console.print(f"{out}: {what}, {size / 1e6:.1f} MB")
     return 0
 
 
@@ -49,11 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     own = verbs.add_parser("bundle", help="a checkpoint of `python -m training fit`; all else is read from it")
     upstream = verbs.add_parser("upstream", help="a state dict of the published code")
+    half = verbs.add_parser("fp16", help="a bundle once more, with fp16 graphs beside those it has")
+    half.add_argument("bundle", metavar="BUNDLE", help="shipped model or path of a bundle")
+    for verb in (own, upstream, half):
+        verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to make")
+        verb.add_argument("--force", action="store_true", help="replace the bundle at DIR")
     for verb in (own, upstream):
         verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-        verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to make")
         verb.add_argument("--name", help="name of the bundle (default: the checkpoint's own, or that of DIR)")
-        verb.add_argument("--force", action="store_true", help="replace the bundle at DIR")
+        verb.add_argument(
+            "--precision",
+            choices=PRECISIONS,
+            default=PRECISIONS[0],
+            help="fp16: put graphs in half precision beside those in fp32, for TensorRT (default: %(default)s)",
+        )
     own.add_argument(
         "--metrics",
         metavar="NAME=FILE",

@@ -1,4 +1,7 @@
-"""Writes a bundle, proves it against the network, and only then puts it where it was asked for."""
+"""Writes a bundle, proves it against the network, and only then puts it where it was asked for.
+
+A bundle may hold its graphs in fp16 too, which are proved against those in fp32.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from rich.console import Console
 from export import graphs, layers, parity
 from export.card import model_card
 from export.description import FLOW, Description, ExportError
-from metst_edge.bundle import FORMAT_VERSION, MANIFEST, REQUIRED_FILES, Bundle, sha256
+from metst_edge.bundle import FORMAT_VERSION, HALF_FILES, HALF_WEIGHTS, MANIFEST, REQUIRED_FILES, Bundle, sha256
 from metst_edge.engine import ENGINES
 from metst_edge.errors import MetstError
 from training.models import MeTst
@@ -26,7 +30,9 @@ from training.models import MeTst
 ALIGNMENT = 64
 
 
-def write(network: MeTst, description: Description, out: Path, *, force: bool, console: Console) -> Bundle:
+def write(
+    network: MeTst, description: Description, out: Path, *, force: bool, console: Console, precision: str = "fp32"
+) -> Bundle:
     """Export a network as a bundle.
 
     Everything is written beside `out`, run in every engine present, and renamed at the end; whatever fails,
@@ -35,19 +41,13 @@ def write(network: MeTst, description: Description, out: Path, *, force: bool, c
     Args:
         network: in evaluation mode. description: what the bundle says of itself.
         out: directory to make. force: replace a bundle that is there.
-        console: where the parity table goes.
+        console: where the parity table goes. precision: "fp16" for graphs in fp16 beside those in fp32.
 
     Raises:
         ExportError: `out` exists, no engine is present to check with, or one differs by more than the
             tolerances.
     """
-    _check_out(out, force)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise ExportError(f"{out}: cannot write there ({error}); choose another --out") from error
-    try:
+    with _staged(out, force) as staging:
         manifest = _write_graphs(network, description, staging)
         bundle = _seal(staging, manifest)
         results, absent = parity.measure(bundle, network)
@@ -63,7 +63,82 @@ def write(network: MeTst, description: Description, out: Path, *, force: bool, c
             reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
             raise ExportError(f"expected an engine to check the bundle with, found none ({reasons})")
         manifest["parity"]["results"] = [r.to_dict() for r in results]
-        _seal(staging, manifest)
+        if precision == "fp16":
+            _add_half(_seal(staging, manifest), console)
+        else:
+            _seal(staging, manifest)
+    return Bundle.load(out)
+
+
+def add_half(bundle: Bundle, out: Path, *, force: bool, console: Console) -> Bundle:
+    """Write a bundle again with its graphs in fp16 beside those in fp32, which stay as they are.
+
+    Args:
+        bundle: with or without fp16 graphs. out: directory to make. force: replace a bundle that is there.
+        console: where the parity table goes.
+
+    Raises:
+        ExportError: `out` exists, ONNX Runtime is missing, or fp16 differs by more than its tolerances.
+    """
+    with _staged(out, force) as staging:
+        for name in (MANIFEST, *REQUIRED_FILES):
+            shutil.copyfile(bundle.file(name), staging / name)
+        _add_half(_seal(staging, bundle.manifest), console)
+    return Bundle.load(out)
+
+
+def _add_half(bundle: Bundle, console: Console) -> None:
+    """Add fp16 graphs to the bundle's folder, and what they differ by to its manifest and card."""
+    net = layers.from_weights(bundle.weights())
+    offsets = {tensor.name: tensor.offset for tensor in bundle.tensors}
+    half = _write_half_weights(net, bundle.file(HALF_WEIGHTS))
+    step, _ = graphs.step(net, offsets, half)
+    for name, model in (("window.fp16.onnx", graphs.window(net, offsets, half)), ("step.fp16.onnx", step)):
+        onnx.save(model, bundle.file(name))
+        onnx.checker.check_model(bundle.file(name), full_check=True)
+    manifest = {**bundle.manifest}
+    results = parity.measure_half(_seal(bundle.folder, manifest))
+    console.print(parity.half_table(results))
+    failed = [r for r in results if not r.passed]
+    if failed:
+        worst = ", ".join(f"{r.graph} (spot {r.spot:.1e}, logits {r.emotion:.1e})" for r in failed)
+        raise ExportError(
+            f"expected fp16 to differ from fp32 by at most {parity.HALF_SPOT_TOLERANCE:g} (spot) and "
+            f"{parity.HALF_EMOTION_TOLERANCE:g} (logits), got {worst}; no bundle was written: leave fp16 away"
+        )
+    manifest["parity"] = {
+        **manifest["parity"],
+        "fp16": {
+            "tolerance": {"spot": parity.HALF_SPOT_TOLERANCE, "emotion": parity.HALF_EMOTION_TOLERANCE},
+            "results": [r.to_dict() for r in results],
+        },
+    }
+    _seal(bundle.folder, manifest)
+
+
+def _write_half_weights(net: layers.Network, path: Path) -> dict[str, int]:
+    """Write what fp16 graphs hold in half precision, little-endian; return name -> offset, bytes."""
+    offsets = {}
+    with path.open("wb") as stream, np.errstate(over="ignore"):  # what becomes infinite fails the parity
+        for weight in layers.weights(net):
+            if weight.half:
+                stream.write(b"\0" * (-stream.tell() % ALIGNMENT))
+                offsets[weight.name] = stream.tell()
+                stream.write(weight.array.astype("<f2").tobytes())
+    return offsets
+
+
+@contextmanager
+def _staged(out: Path, force: bool) -> Iterator[Path]:
+    """Give a folder to write in that becomes `out` at the end, or vanishes when something fails."""
+    _check_out(out, force)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise ExportError(f"{out}: cannot write there ({error}); choose another --out") from error
+    try:
+        yield staging
         _move_into_place(staging, out)
     except MetstError as error:
         # The staging directory's name is of no use to anyone.
@@ -72,7 +147,6 @@ def write(network: MeTst, description: Description, out: Path, *, force: bool, c
         raise ExportError(f"{out}: cannot write there ({error}); choose another --out") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Bundle.load(out)
 
 
 def _check_out(out: Path, force: bool) -> None:
@@ -142,9 +216,8 @@ def _seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     """Write the model card and the manifest with the hashes of all files, and read the bundle back."""
     parameters = sum(int(np.prod(entry["shape"])) for entry in manifest["tensors"])
     (folder / "MODEL_CARD.md").write_text(model_card(manifest, parameters), encoding="utf-8")
-    files = {
-        name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in REQUIRED_FILES
-    }
+    names = REQUIRED_FILES + (HALF_FILES if (folder / HALF_WEIGHTS).exists() else ())
+    files = {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     text = json.dumps({**manifest, "files": files}, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return Bundle.load(folder)

@@ -4,6 +4,9 @@
 function of that name in standard operators for runtimes without a kernel of their own. `step` takes one frame
 in every lane, with all state as inputs and outputs, in standard operators only. Weights are external data, in
 weights.bin.
+
+In fp16 graphs the matrix products and the convolution of every block are half precision (`layers.Weight.half`); the
+residual stream, norms, time step, state, stem and heads stay fp32, and so do all inputs and outputs.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.layers import Affine, MambaBlock, Network, Weight
+from metst_edge.bundle import HALF_WEIGHTS
 
 # Opset 17 is the first with LayerNormalization; TensorRT 10.3 reads up to 20.
 OPSET = 17
@@ -42,10 +46,15 @@ class State:
 
 
 class _Graph:
-    """Collects nodes, initializers and the offsets of external weights."""
+    """Collects nodes, initializers and the offsets of external weights.
 
-    def __init__(self, offsets: Mapping[str, int]) -> None:
-        self._offsets = offsets
+    Args:
+        offsets: of weights in weights.bin. half: of those in weights.fp16.bin, which go before; None for fp32.
+    """
+
+    def __init__(self, offsets: Mapping[str, int], half: Mapping[str, int] | None = None) -> None:
+        self._offsets, self._half_offsets = offsets, half or {}
+        self.half = half is not None
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
         self._scope = ""
@@ -73,15 +82,30 @@ class _Graph:
         self.nodes.append(helper.make_node(op, inputs, names, name=name, domain=domain, **attributes))
         return names
 
+    def low(self, x: str) -> str:
+        """Return x in fp16 in an fp16 graph, and as it is in an fp32 one."""
+        return self._cast(x, TensorProto.FLOAT16) if self.half else x
+
+    def full(self, x: str) -> str:
+        """Return x in fp32, which in an fp32 graph it is."""
+        return self._cast(x, TensorProto.FLOAT) if self.half else x
+
+    def _cast(self, x: str, kind: int) -> str:
+        # Not by `add`: the attribute has the name of one of its parameters.
+        name = f"{self._scope}/Cast_{len(self.nodes)}"
+        self.nodes.append(helper.make_node("Cast", [x], [f"{name}:0"], name=name, to=kind))
+        return f"{name}:0"
+
     def weight(self, weight: Weight, shape: tuple[int, ...] | None = None) -> str:
-        """Return the name of an initializer that lies in weights.bin, seen in another shape if given."""
+        """Return the name of an initializer that lies in a file of weights, seen in another shape if given."""
         dims = weight.array.shape if shape is None else shape
-        tensor = TensorProto(name=weight.name, data_type=TensorProto.FLOAT, dims=dims)
+        half = weight.name in self._half_offsets
+        tensor = TensorProto(name=weight.name, data_type=TensorProto.FLOAT16 if half else TensorProto.FLOAT, dims=dims)
         tensor.data_location = TensorProto.EXTERNAL
         where = {
-            "location": WEIGHTS_FILE,
-            "offset": self._offsets[weight.name],
-            "length": weight.array.nbytes,
+            "location": HALF_WEIGHTS if half else WEIGHTS_FILE,
+            "offset": (self._half_offsets if half else self._offsets)[weight.name],
+            "length": weight.array.size * (2 if half else 4),
         }
         for key, value in where.items():
             tensor.external_data.add(key=key, value=str(value))
@@ -115,11 +139,11 @@ class _Graph:
         return self.add_many("Split", x, self.integers(size, size), outputs=2, axis=-1)
 
     def scan_inputs(self, u: str, block: MambaBlock) -> tuple[str, str, str]:
-        """Project u (..., D) to the scan's delta (..., D), B and C (..., N)."""
+        """Project u (..., D) to the scan's delta (..., D), always fp32, B and C (..., N)."""
         projected = self.add("MatMul", u, self.weight(block.x_proj))
         sizes = self.integers(block.dt_rank, block.states, block.states)
         low, b, c = self.add_many("Split", projected, sizes, outputs=3, axis=-1)
-        return self.add("MatMul", low, self.weight(block.dt_proj)), b, c
+        return self.add("MatMul", self.full(low), self.weight(block.dt_proj)), b, c
 
     def heads(self, x: str, network: Network) -> None:
         """Append both heads on x (..., dim) as the graph outputs spot (...) and emotion (..., E)."""
@@ -145,13 +169,14 @@ class _Graph:
         )
 
 
-def window(network: Network, offsets: Mapping[str, int]) -> onnx.ModelProto:
+def window(network: Network, offsets: Mapping[str, int], half: Mapping[str, int] | None = None) -> onnx.ModelProto:
     """Build window.onnx: features (B,C,T) -> spot (B,T), emotion (B,T,E), batch and time dynamic.
 
     Args:
         network: the layers. offsets: where each weight lies in weights.bin, bytes.
+        half: where each half precision weight lies in weights.fp16.bin; None for an fp32 graph.
     """
-    graph = _Graph(offsets)
+    graph = _Graph(offsets, half)
     x = "features"
     for i, layer in enumerate(network.stem):
         graph.scope(f"stem.{i}")
@@ -164,15 +189,17 @@ def window(network: Network, offsets: Mapping[str, int]) -> onnx.ModelProto:
     h0 = graph.add("Expand", graph.number(0.0), graph.add("Concat", batch, sizes, axis=0))
     for i, block in enumerate(network.blocks):
         graph.scope(f"blocks.{i}")
-        x = graph.add("Add", x, _window_block(graph, graph.layer_norm(x, block.norm), block, h0))
+        x = graph.add("Add", x, _window_block(graph, graph.low(graph.layer_norm(x, block.norm)), block, h0))
     graph.heads(x, network)
     channels, classes = network.stem[0].weight.array.shape[1], network.emotion.bias.array.shape[0]
     inputs = [_float("features", "batch", channels, "time")]
     outputs = [_float("spot", "batch", "time"), _float("emotion", "batch", "time", classes)]
-    return graph.model("window", inputs, outputs, [selective_scan()])
+    return graph.model("window", inputs, outputs, [selective_scan(graph.half)])
 
 
-def step(network: Network, offsets: Mapping[str, int]) -> tuple[onnx.ModelProto, tuple[State, ...]]:
+def step(
+    network: Network, offsets: Mapping[str, int], half: Mapping[str, int] | None = None
+) -> tuple[onnx.ModelProto, tuple[State, ...]]:
     """Build step.onnx: features (lanes,C), reset (lanes), state -> spot (lanes), emotion (lanes,E), state.
 
     `reset` is 1 where this frame, s, is the first of its lane's window. The stem's first convolution then
@@ -183,11 +210,12 @@ def step(network: Network, offsets: Mapping[str, int]) -> tuple[onnx.ModelProto,
 
     Args:
         network: the layers. offsets: where each weight lies in weights.bin, bytes.
+        half: where each half precision weight lies in weights.fp16.bin; None for an fp32 graph.
 
     Returns:
         The model, and its state tensors in order.
     """
-    graph = _Graph(offsets)
+    graph = _Graph(offsets, half)
     states: list[State] = []
 
     def state(name: str, *shape: int) -> str:
@@ -223,7 +251,7 @@ def step(network: Network, offsets: Mapping[str, int]) -> tuple[onnx.ModelProto,
         graph.scope(f"blocks.{i}")
         conv = state(f"conv_{i:02d}", block.inner, block.taps - 1)
         ssm = state(f"ssm_{i:02d}", block.inner, block.states)
-        x = graph.add("Add", x, _step_block(graph, graph.layer_norm(x, block.norm), block, conv, ssm, keep))
+        x = graph.add("Add", x, _step_block(graph, graph.low(graph.layer_norm(x, block.norm)), block, conv, ssm, keep))
     graph.heads(x, network)
     channels, classes = network.stem[0].weight.array.shape[1], network.emotion.bias.array.shape[0]
     inputs = [_float("features", "lanes", channels), _float("reset", "lanes")]
@@ -233,8 +261,11 @@ def step(network: Network, offsets: Mapping[str, int]) -> tuple[onnx.ModelProto,
     return graph.model("step", inputs, outputs), tuple(states)
 
 
-def selective_scan() -> onnx.FunctionProto:
+def selective_scan(half: bool = False) -> onnx.FunctionProto:
     """Build the body of metst::SelectiveScan, as selective_scan.h defines it, in standard operators.
+
+    Args:
+        half: u, B, C, z and y are fp16, and computed with in fp32; all else is fp32 always.
 
     It declares the plugin attributes so that a checker accepts them on the node; the body reads none.
     """
@@ -257,27 +288,30 @@ def selective_scan() -> onnx.FunctionProto:
         [_float("h_before", None, None, None)] + [_float(name, None, None) for name in ("dt", "x", "b", "c")],
         [_float("h_after", None, None, None), _float("y_step", None, None)],
     )
-    nodes = [
+    u, b, c, z, y = (f"{name}_fp32" if half else name for name in ("u", "B", "C", "z", "y"))
+    nodes = [node("Cast", [x], [f"{x}_fp32"], to=TensorProto.FLOAT) for x in ("u", "B", "C", "z") if half]
+    nodes += [
         _constant("last", [-1]),
         _constant("middle", [1]),
         node("Add", ["delta", "delta_bias"], ["delta_biased"]),
         node("Softplus", ["delta_biased"], ["dt_all"]),
-        node("Mul", ["dt_all", "u"], ["x_all"]),
+        node("Mul", ["dt_all", u], ["x_all"]),
         node(
             "Scan",
-            ["h0", "dt_all", "x_all", "B", "C"],
+            ["h0", "dt_all", "x_all", b, c],
             ["h", "y_scan"],
             body=body,
             num_scan_inputs=4,
             scan_input_axes=[1, 1, 1, 1],
             scan_output_axes=[1],
         ),
-        node("Mul", ["u", "D"], ["skip"]),
+        node("Mul", [u, "D"], ["skip"]),
         node("Add", ["y_scan", "skip"], ["y_all"]),
-        node("Sigmoid", ["z"], ["z_sigmoid"]),
-        node("Mul", ["z", "z_sigmoid"], ["gate"]),
-        node("Mul", ["y_all", "gate"], ["y"]),
+        node("Sigmoid", [z], ["z_sigmoid"]),
+        node("Mul", [z, "z_sigmoid"], ["gate"]),
+        node("Mul", ["y_all", "gate"], [y]),
     ]
+    nodes += [node("Cast", [y], ["y"], to=TensorProto.FLOAT16)] if half else []
     return helper.make_function(
         DOMAIN,
         SCAN,
@@ -318,22 +352,24 @@ def _window_block(graph: _Graph, x: str, block: MambaBlock, h0: str) -> str:
         domain=DOMAIN,
         **SCAN_ATTRIBUTES,
     )
-    return graph.layer_norm(graph.add("MatMul", y, graph.weight(block.out_proj)), block.post_norm)
+    return graph.layer_norm(graph.full(graph.add("MatMul", y, graph.weight(block.out_proj))), block.post_norm)
 
 
 def _step_block(graph: _Graph, x: str, block: MambaBlock, conv: str, ssm: str, keep: str) -> str:
     """The residual branch on (lanes,dim); writes the block's two states."""
     u, z = graph.in_two(graph.add("MatMul", x, graph.weight(block.in_proj)), block.inner)
-    seen = graph.add("Concat", graph.add("Mul", conv, keep), graph.add("Unsqueeze", u, graph.integers(2)), axis=2)
+    before = graph.add("Mul", conv, keep)
+    seen = graph.add("Concat", before, graph.add("Unsqueeze", graph.full(u), graph.integers(2)), axis=2)
     start, end, axis = graph.integers(1), graph.integers(block.taps), graph.integers(2)
     graph.add("Slice", seen, start, end, axis, to=f"{conv}_next")
-    taps = graph.add("Mul", seen, graph.weight(block.conv.weight, (block.inner, block.taps)))
+    taps = graph.add("Mul", graph.low(seen), graph.weight(block.conv.weight, (block.inner, block.taps)))
     u = graph.add("ReduceSum", taps, graph.integers(2), keepdims=0)
     u = graph.silu(graph.add("Add", u, graph.weight(block.conv.bias)))
     delta, b, c = graph.scan_inputs(u, block)
     dt = graph.add("Softplus", graph.add("Add", delta, graph.weight(block.dt_bias)))
     column = graph.integers(2)
     decay = graph.add("Exp", graph.add("Mul", graph.add("Unsqueeze", dt, column), graph.weight(block.a)))
+    u, b, c, z = (graph.full(x) for x in (u, b, c, z))
     added = graph.add(
         "Mul",
         graph.add("Unsqueeze", graph.add("Mul", dt, u), column),
@@ -342,8 +378,8 @@ def _step_block(graph: _Graph, x: str, block: MambaBlock, conv: str, ssm: str, k
     h = graph.add("Add", graph.add("Mul", decay, graph.add("Mul", ssm, keep)), added, to=f"{ssm}_next")
     y = graph.add("Squeeze", graph.add("MatMul", h, graph.add("Unsqueeze", c, column)), column)
     y = graph.add("Add", y, graph.add("Mul", u, graph.weight(block.d)))
-    y = graph.add("Mul", y, graph.silu(z))
-    return graph.layer_norm(graph.add("MatMul", y, graph.weight(block.out_proj)), block.post_norm)
+    y = graph.low(graph.add("Mul", y, graph.silu(z)))
+    return graph.layer_norm(graph.full(graph.add("MatMul", y, graph.weight(block.out_proj))), block.post_norm)
 
 
 def _float(name: str, *shape: str | int | None) -> onnx.ValueInfoProto:

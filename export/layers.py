@@ -5,7 +5,8 @@ Batch norms are folded into the convolutions before them, A is -exp(A_log), line
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -16,6 +17,11 @@ from training.models import MeTst
 from training.models.mamba import Mamba
 from training.models.metst import Block
 
+# What fp16 graphs hold in half precision: the matrices and the convolution of every block. All else stays in fp32: the
+# time step (dt_proj, dt_bias), A and D as design.md asks; norms, for their sums; stem and heads, since features may be
+# far below or above fp16's range and scores are compared with thresholds. Those are small.
+_HALF = re.compile(r"blocks\.\d+\.(in_proj|conv\.weight|conv\.bias|x_proj|out_proj)")
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -23,6 +29,11 @@ class Weight:
 
     name: str
     array: npt.NDArray[np.float32]
+
+    @property
+    def half(self) -> bool:
+        """Whether fp16 graphs hold it in half precision."""
+        return _HALF.fullmatch(self.name) is not None
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,38 @@ def describe(network: MeTst) -> Network:
         blocks=tuple(_block(f"blocks.{i}", block) for i, block in enumerate(network.blocks)),
         spot=_linear("spot", spot),
         emotion=_linear("emotion", emotion),
+    )
+
+
+def from_weights(arrays: Mapping[str, npt.NDArray[np.float32]]) -> Network:
+    """Return the layers again from the weights of a bundle: name -> array.
+
+    Raises:
+        KeyError: a weight is missing.
+    """
+
+    def weight(name: str) -> Weight:
+        return Weight(name, arrays[name])
+
+    def affine(name: str) -> Affine:
+        return Affine(weight(f"{name}.weight"), weight(f"{name}.bias"))
+
+    def block(name: str) -> MambaBlock:
+        leaves = {"in_proj": "in_proj", "x_proj": "x_proj", "dt_proj": "dt_proj", "dt_bias": "dt_bias"}
+        leaves |= {"a": "A", "d": "D", "out_proj": "out_proj"}
+        return MambaBlock(
+            norm=affine(f"{name}.norm"),
+            conv=affine(f"{name}.conv"),
+            post_norm=affine(f"{name}.post_norm"),
+            **{field: weight(f"{name}.{leaf}") for field, leaf in leaves.items()},
+        )
+
+    depth = 1 + max(int(name.split(".")[1]) for name in arrays if name.startswith("blocks."))
+    return Network(
+        stem=(affine("stem.0"), affine("stem.1")),
+        blocks=tuple(block(f"blocks.{i}") for i in range(depth)),
+        spot=affine("spot"),
+        emotion=affine("emotion"),
     )
 
 

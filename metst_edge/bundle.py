@@ -1,8 +1,8 @@
 """The exported model on disk: find it, verify it, describe it, hand out its weights.
 
-A bundle is a directory, or a zip of it: manifest.json, window.onnx, step.onnx, weights.bin, MODEL_CARD.md.
-    Nothing here
-knows an engine, and nothing here needs onnx.
+A bundle is a directory, or a zip of it: manifest.json, window.onnx, step.onnx, weights.bin, MODEL_CARD.md, and, where
+it was exported in fp16 as well, both graphs again and the weights they hold in half precision. Nothing here knows an
+engine, and nothing here needs onnx.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.errors import BundleFileError, BundleHashError, BundleVersionError, ModelNotFoundError
+from metst_edge.errors import BundleFileError, BundleHashError, BundleVersionError, EngineError, ModelNotFoundError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 REQUIRED_FILES = ("window.onnx", "step.onnx", "weights.bin", "MODEL_CARD.md")
+# What fp16 adds. Its graphs read all other weights from weights.bin, and have the same float32 inputs and outputs.
+HALF_WEIGHTS = "weights.fp16.bin"
+HALF_FILES = ("window.fp16.onnx", "step.fp16.onnx", HALF_WEIGHTS)
+PRECISIONS = ("fp32", "fp16")
 CHANNELS_OF_ROI_SET = {"metst": 10, "metst_plus": 36}
 SYNERGIES = ("spotting_mainly", "recognition_mainly", "none")
 SHIPPED_MODELS = Path(__file__).parent / "models"
@@ -174,6 +178,24 @@ class Bundle:
         """Return where a file of the bundle lies; it must not be used longer than the bundle."""
         return self.folder / name
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions it has graphs of: fp32 always, fp16 where it was exported so."""
+        return PRECISIONS if HALF_FILES[0] in self.manifest["files"] else PRECISIONS[:1]
+
+    def graph(self, name: str, precision: str = "fp32") -> Path:
+        """Return where the graph "window" or "step" lies in a precision; not to be used longer than the bundle.
+
+        Raises:
+            EngineError: the bundle has no graphs of that precision.
+        """
+        if precision not in self.precisions:
+            raise EngineError(
+                f"{self.path}: expected precision {' or '.join(self.precisions)}, which the bundle holds, "
+                f"got {precision!r}" + ("; add it with `python -m export fp16`" if precision in PRECISIONS else "")
+            )
+        return self.file(f"{name}.onnx" if precision == "fp32" else f"{name}.{precision}.onnx")
+
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Map weights.bin: name -> float32 array, read-only."""
         blob = np.memmap(self.folder / "weights.bin", dtype=np.uint8, mode="r")
@@ -260,6 +282,12 @@ def _check_agreement(manifest: dict[str, Any], path: Path) -> None:
     ):
         if expected != got:
             raise BundleFileError(f"{path}: {MANIFEST}: expected {name} to be {expected}, got {got}")
+    missing = [name for name in HALF_FILES if name not in manifest["files"]]
+    if 0 < len(missing) < len(HALF_FILES):
+        raise BundleFileError(
+            f"{path}: {MANIFEST}: expected all of {', '.join(HALF_FILES)} or none, got no {', '.join(missing)}; "
+            "export the bundle again"
+        )
     window = manifest["decode"]["window_seconds"] * manifest["fps"]
     if window < 2 * manifest["k_p"] + 1:
         raise BundleFileError(

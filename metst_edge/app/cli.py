@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PICTURES = (".png", ".pdf", ".svg")
 REDRAW_SECONDS = 0.2
+LINE_SECONDS = 10.0
 
 EPILOG = """\
 examples:
@@ -40,6 +41,7 @@ examples:
   metst-edge analyze clip.mp4 --plot clip.png  a whole file at once, with a picture of the score curve
   metst-edge bench --json base.json            how long every stage takes here; later: --compare base.json
   metst-edge info demo                         what is inside a model
+  metst-edge build demo --precision fp16       TensorRT engines for this device, so that the first start is quick
 """
 
 BENCH_FRAMES, BENCH_WARM_UP = 600, 60
@@ -156,6 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("bundle", metavar="BUNDLE", nargs="?", default="demo", help="shipped model or path (demo)")
     info.add_argument("--json", action="store_true", help="print the manifest as it is")
     info.set_defaults(run=run_info)
+    _add_build(verbs)
     return parser
 
 
@@ -189,6 +192,31 @@ def _add_bench(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     bench.add_argument("--json", metavar="OUT", help="write everything as one JSON object (- for stdout)")
     bench.add_argument("--compare", metavar="BASE.json", type=Path, help="set beside what --json wrote before")
     bench.set_defaults(run=run_bench)
+
+
+def _add_build(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    build = verbs.add_parser(
+        "build",
+        help="build TensorRT engines of a model for this device",
+        description="Build TensorRT engines of a model for this device and keep them in the user's cache folder, from\n"
+        "where engine 'tensorrt' takes them. What has been built before is not built again.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    build.add_argument("bundle", metavar="BUNDLE", help="shipped model or path")
+    build.add_argument(
+        "--precision", choices=("fp32", "fp16"), default="fp32", help="of the network (default: %(default)s)"
+    )
+    build.add_argument(
+        "--workspace", metavar="MiB", type=_count(1), help="memory a layer may use for itself, at most (default: 256)"
+    )
+    build.add_argument("--force", action="store_true", help="build again what has been built before")
+    build.add_argument(
+        "--target",
+        metavar="SM",
+        help="build for another GPU, such as sm89; only TensorRT for RTX can (default: this one)",
+    )
+    build.add_argument("--json", action="store_true", help="print one JSON object")
+    build.set_defaults(run=run_build)
 
 
 def _count(least: int) -> Callable[[str], int]:
@@ -419,6 +447,59 @@ def run_info(options: argparse.Namespace) -> int:
     else:
         show(_console(sys.stdout), bundle)
     return 0
+
+
+def run_build(options: argparse.Namespace) -> int:
+    """Build both engines of a bundle, or find them built."""
+    from metst_edge.bundle import Bundle
+    from metst_edge.engine.tensorrt.builder import GRAPHS, WORKSPACE_MIB, EngineBuilder
+
+    def say(line: str) -> None:
+        print(f"metst-edge: {line}", file=sys.stderr, flush=True)
+
+    with _progress("TensorRT", quiet=options.json) as advance:
+        builder = EngineBuilder(
+            Bundle.find(options.bundle),
+            precision=options.precision,
+            workspace_mib=WORKSPACE_MIB if options.workspace is None else options.workspace,
+            target=options.target,
+            progress=_percent(advance, say),
+            say=say,
+        )
+        plans = [builder.plan(graph, force=options.force) for graph in GRAPHS]
+    if options.json:
+        engines = [
+            {
+                "graph": plan.graph,
+                "built": plan.built,
+                "seconds": round(plan.seconds, 3),
+                "bytes": len(plan.content),
+                "path": None if plan.path is None else str(plan.path),
+                "parts": builder.parts(plan.graph),
+            }
+            for plan in plans
+        ]
+        print(json.dumps({"bundle": str(builder.bundle.path), "precision": options.precision, "engines": engines}))
+        return 0
+    for plan in plans:
+        when = "built" if plan.built else f"in the cache, built {plan.created}"
+        where = "not kept" if plan.path is None else plan.path
+        print(f"{plan.graph:<6}  {when} in {plan.seconds:.1f} s  {len(plan.content) / 1e6:.1f} MB  {where}")
+    return 0
+
+
+def _percent(advance: Progress, say: Callable[[str], None]) -> Callable[[float, str], None]:
+    """Show the progress of a build: a bar on a terminal, elsewhere a line now and then."""
+    told = time.monotonic()
+
+    def progress(share: float, _: str) -> None:
+        nonlocal told
+        advance(int(100 * share), 100)
+        if not sys.stderr.isatty() and time.monotonic() - told >= LINE_SECONDS:
+            told = time.monotonic()
+            say(f"{share:.0%} done")
+
+    return progress
 
 
 def _console(file: TextIO) -> Console:

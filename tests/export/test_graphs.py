@@ -35,16 +35,20 @@ def scan_reference(u, delta, a, b, c, d, z, delta_bias, h0):
 
 
 def by_local_function(values):
-    """Run the function alone in ONNX Runtime."""
-    function = graphs.selective_scan()
+    """Run the function alone in ONNX Runtime; in half precision where u is."""
+    function = graphs.selective_scan(half=values[0].dtype == np.float16)
     node = helper.make_node(
         graphs.SCAN, graphs.SCAN_INPUTS, graphs.SCAN_OUTPUTS, domain=graphs.DOMAIN, **graphs.SCAN_ATTRIBUTES
     )
     inputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape)
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
         for name, value in zip(graphs.SCAN_INPUTS, values, strict=True)
     ]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3) for name in graphs.SCAN_OUTPUTS]
+    kinds = (inputs[0].type.tensor_type.elem_type, TensorProto.FLOAT)
+    outputs = [
+        helper.make_tensor_value_info(name, kind, [None] * 3)
+        for name, kind in zip(graphs.SCAN_OUTPUTS, kinds, strict=True)
+    ]
     model = helper.make_model(
         helper.make_graph([node], "scan", inputs, outputs),
         functions=[function],
@@ -55,9 +59,7 @@ def by_local_function(values):
     return session.run(list(graphs.SCAN_OUTPUTS), dict(zip(graphs.SCAN_INPUTS, values, strict=True)))
 
 
-@pytest.mark.parametrize("runtime", ["onnx function", "native", "torch"])
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 7, 5, 3), (3, 50, 32, 64)])
-def test_every_scan_is_the_one_of_the_design(shape, runtime):
+def scan_values(shape):
     batch, steps, inner, states = shape
     rng = np.random.default_rng(sum(shape))
     u, delta, z = (rng.standard_normal((batch, steps, inner)).astype(np.float32) for _ in range(3))
@@ -65,7 +67,16 @@ def test_every_scan_is_the_one_of_the_design(shape, runtime):
     a = -np.exp(rng.standard_normal((inner, states))).astype(np.float32)
     d, bias = (rng.standard_normal(inner).astype(np.float32) for _ in range(2))
     h0 = rng.standard_normal((batch, inner, states)).astype(np.float32)
-    values = (u, delta, a, b, c, d, z, bias, h0)
+    return u, delta, a, b, c, d, z, bias, h0
+
+
+SHAPES = [(1, 1, 1, 1), (2, 7, 5, 3), (3, 50, 32, 64)]
+
+
+@pytest.mark.parametrize("runtime", ["onnx function", "native", "torch"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_scan_is_the_one_of_the_design(shape, runtime):
+    values = scan_values(shape)
     if runtime == "onnx function":
         y, h = by_local_function(values)
     elif runtime == "native":
@@ -74,6 +85,20 @@ def test_every_scan_is_the_one_of_the_design(shape, runtime):
         y, h = (t.numpy() for t in torch_scan(*(torch.from_numpy(v) for v in values)))
     expected_y, expected_h = scan_reference(*values)
     np.testing.assert_allclose(y, expected_y, rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(h, expected_h, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_half_precision_scan_rounds_what_comes_and_goes_and_nothing_between(shape):
+    names = ("u", "B", "C", "z")
+    values = [
+        value.astype(np.float16) if name in names else value
+        for name, value in zip(graphs.SCAN_INPUTS, scan_values(shape), strict=True)
+    ]
+    y, h = by_local_function(values)
+    expected_y, expected_h = scan_reference(*values)
+    assert (y.dtype, h.dtype) == (np.float16, np.float32)
+    np.testing.assert_allclose(y, expected_y, rtol=2**-11 + 1e-5, atol=2e-5)  # half a unit in the last of 11 bits
     np.testing.assert_allclose(h, expected_h, rtol=1e-5, atol=2e-5)
 
 

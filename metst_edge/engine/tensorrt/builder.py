@@ -1,0 +1,522 @@
+"""TensorRT engines of a bundle's graphs for the GPU at hand: taken from the cache, or built and put there.
+
+Written against the Python API that TensorRT 10.3 to 11 and TensorRT-RTX have in common; where they differ, what a
+module has is looked at, never its version. All networks are strongly typed: precision is that of the graphs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from metst_edge.bundle import HALF_WEIGHTS, Bundle, sha256
+from metst_edge.engine.tensorrt.cache import EngineCache, key_of, user_folder
+from metst_edge.engine.tensorrt.gpu import Gpu, find_gpu
+from metst_edge.engine.tensorrt.onnx_function import without_function
+from metst_edge.engine.types import check_lanes
+from metst_edge.errors import EngineError
+
+GRAPHS = ("step", "window")
+MODULES = ("tensorrt", "tensorrt_rtx")
+WORKSPACE_MIB = 256  # a limit; networks of this size use a few
+MAX_WINDOWS = 32
+"""Windows in a batch of the "window" engine, at most; their length is 1 to the bundle's k."""
+
+PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE = "SelectiveScan", "1", "metst"
+PLUGIN_LIBRARY = "libmetst_edge_plugin.so"
+PLUGIN_VARIABLE = "METST_EDGE_PLUGIN"
+PLUGIN_FOLDERS = (Path(__file__).parents[2] / "lib", Path(__file__).parents[2])
+
+Progress = Callable[[float, str], None]
+"""Called with the share that is done, 0 to 1, and what TensorRT is at; from a thread of its own."""
+Say = Callable[[str], None]
+Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+_LOG = logging.getLogger(__name__)
+# TensorRT calls much a warning that is none, and what stops a build is raised: shown only where somebody asks for it.
+_TENSORRT_LOG = logging.getLogger("metst_edge.tensorrt")
+_TENSORRT_LOG.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A serialised engine.
+
+    Attributes:
+        graph: "step" or "window". content: what TensorRT deserialises. key: sha256 over what it depends on.
+        path: where it is kept, None where it could not be. built: now, not taken from the cache.
+        seconds: that building took, now or then. created: when (ISO 8601), None where it is not kept.
+    """
+
+    graph: str
+    content: bytes
+    key: str
+    path: Path | None
+    built: bool
+    seconds: float
+    created: str | None
+
+
+class EngineBuilder:
+    """Makes TensorRT engines of a bundle's graphs.
+
+    Args:
+        bundle: what to build. precision: "fp32", or "fp16" where the bundle has such graphs.
+        lanes: of the step, fixed when it is built. workspace_mib: what a layer may use beside its tensors, at most.
+        target: such as "sm89", to build for that GPU instead of the one here, where TensorRT can (RTX). Keyword only.
+        folder: of the cache; default: the user's.
+        progress: told how far a build is. say: told in one line what takes long or is not as it should be; default: a
+            log record of level WARNING, which Python prints where nothing else is set up.
+
+    Raises:
+        EngineError: TensorRT or the GPU is missing, the bundle has no such precision, the plugin cannot be loaded, or
+            the cache folder belongs to somebody else.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        precision: str = "fp32",
+        lanes: int = 2,
+        workspace_mib: int = WORKSPACE_MIB,
+        target: str | None = None,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+        say: Say | None = None,
+    ) -> None:
+        self.bundle, self.precision, self.target = bundle, precision, target
+        self.lanes, self.workspace_mib = check_lanes(lanes), workspace_mib
+        self._graphs = {graph: bundle.graph(graph, precision) for graph in GRAPHS}
+        self._progress, self._say = progress, say or _LOG.warning
+        self.tensorrt = load_tensorrt()
+        self.logger = _logger(self.tensorrt)
+        self.gpu = find_gpu() if target is None else _target(self.tensorrt, target)
+        self.plugin = find_plugin() if _takes_plugins(self.tensorrt) else None
+        if self.plugin is not None:
+            _load_plugin(self.tensorrt, self.plugin)
+        self._cache: EngineCache | None = None
+        try:
+            self._cache = EngineCache(user_folder() if folder is None else folder)
+        except OSError as error:
+            self._say(f"engines cannot be kept and are built every time: {error}")
+
+    def engine(self, graph: str, *, force: bool = False) -> Any:
+        """Return an ICudaEngine, which keeps what it needs alive. One that TensorRT refuses is built once more.
+
+        Args:
+            graph: "step" or "window". force: build, whatever the cache has.
+
+        Raises:
+            EngineError: it cannot be built, or not be used when it is.
+        """
+        plan = self.plan(graph, force=force)
+        engine = self._deserialise(plan)
+        if engine is None and not plan.built:
+            self._say(
+                f"{plan.path}: expected an engine, but TensorRT refuses it ({_why(self.logger)}); building it again"
+            )
+            plan = self.plan(graph, force=True)
+            engine = self._deserialise(plan)
+        if engine is None:
+            raise EngineError(
+                f"{self.bundle.path}: TensorRT built the {graph} engine and then refuses it: {_why(self.logger)}"
+            )
+        return engine
+
+    def plan(self, graph: str, *, force: bool = False) -> Plan:
+        """Return the serialised engine, from the cache or built now, which may take minutes. Ctrl-C stops a build.
+
+        Args:
+            graph: "step" or "window". force: build, whatever the cache has.
+
+        Raises:
+            EngineError: TensorRT refuses the graph, or cannot build it.
+        """
+        parts = self.parts(graph)
+        # First without the lock: whoever builds an engine does not keep another one from starting.
+        found, reason = (None, None) if force else self._cached(graph, parts)
+        if found is not None:
+            return found
+        with nullcontext() if self._cache is None else self._cache.lock(self._say):
+            if not force:
+                found, reason = self._cached(graph, parts)  # another process may just have built it
+                if found is not None:
+                    return found
+            if reason is not None:
+                self._say(f"{reason}; building it again")
+            self._say(f"building the {graph} engine of {self.bundle.name} in {self.precision}; this can take minutes")
+            began = time.monotonic()
+            content = self._in_thread(graph)
+            return self._kept(graph, parts, content, time.monotonic() - began)
+
+    def parts(self, graph: str) -> dict[str, Any]:
+        """Return everything the engine depends on, as plain JSON values."""
+        files = self.bundle.manifest["files"]
+        used = [*(path.name for path in self._graphs.values()), "weights.bin"]
+        used += [HALF_WEIGHTS] if self.precision == "fp16" else []
+        return {
+            "format": 1,  # of what this file asks TensorRT for, beyond the parts below
+            "bundle": self.bundle.name,
+            "graph": graph,
+            "precision": self.precision,
+            **{name: files[name]["sha256"] for name in used},
+            **self._machine(),
+            "profile": {name: _sizes(shapes) for name, shapes in self.profile(graph).items()},
+            "scan": self._scan(),
+            "flags": ["strongly typed", "no TF32"],
+            "workspace_mib": self.workspace_mib,
+        }
+
+    def profile(self, graph: str) -> dict[str, Shapes]:
+        """Return the smallest, usual and largest shape of every input."""
+        if graph == "window":
+            channels, k = self.bundle.channels, self.bundle.k
+            return {"features": ((1, channels, 1), (MAX_WINDOWS // 2, channels, k), (MAX_WINDOWS, channels, k))}
+        inputs = {"features": (self.bundle.channels,), "reset": (), **{s.name: s.shape for s in self.bundle.state}}
+        return {name: ((self.lanes, *shape),) * 3 for name, shape in inputs.items()}
+
+    def _machine(self) -> dict[str, Any]:
+        """What timings hold for. A kernel of another plugin would go by the same name."""
+        return {
+            "tensorrt": f"{self.tensorrt.__version__} ({self.tensorrt.__name__})",
+            "gpu": self.gpu.name,
+            "compute_capability": self.gpu.compute_capability,
+            "multiprocessors": self.gpu.multiprocessors,
+            "system": f"{platform.system()} {platform.machine()}",
+            "plugin": None if self.plugin is None else sha256(self.plugin),
+        }
+
+    def _scan(self) -> str:
+        """What serves for the node metst::SelectiveScan."""
+        if self.plugin is None:
+            return "standard operators"
+        return "plugin, function overridden" if _can_override(self.tensorrt) else "plugin, function stripped"
+
+    def _cached(self, graph: str, parts: dict[str, Any]) -> tuple[Plan | None, str | None]:
+        """Return the engine from the cache, or None and why there is none, where there is more to say than that."""
+        if self._cache is None:
+            return None, None
+        stored, reason = self._cache.read(parts)
+        if stored is None:
+            return None, reason
+        return Plan(graph, stored.plan, key_of(parts), stored.path, False, stored.seconds, stored.created), None
+
+    def _kept(self, graph: str, parts: dict[str, Any], content: bytes, seconds: float) -> Plan:
+        path = created = None
+        if self._cache is not None:
+            try:
+                stored = self._cache.write(parts, content, seconds)
+                path, created = stored.path, stored.created
+            except OSError as error:
+                self._say(f"the {graph} engine cannot be kept and will be built again next time: {error}")
+        return Plan(graph, content, key_of(parts), path, True, seconds, created)
+
+    def _in_thread(self, graph: str) -> bytes:
+        """Build in a thread of its own, so that this one hears of Ctrl-C while TensorRT is at work."""
+        monitor = _monitor(self.tensorrt, self._progress)
+        built: list[bytes] = []
+        failed: list[BaseException] = []
+        begun, done = threading.Event(), threading.Event()
+
+        def work() -> None:
+            begun.wait()
+            try:
+                built.append(self._build(graph, monitor))
+            except BaseException as error:
+                # Its frames hold TensorRT's objects, which crash where they live until the interpreter ends.
+                traceback.clear_frames(error.__traceback__)
+                failed.append(error)
+            finally:
+                done.set()
+
+        thread = threading.Thread(target=work, name=f"build {graph}", daemon=True)
+        thread.start()  # interrupted here, it waits for ever, which as a daemon it may
+        try:
+            begun.set()
+            # Not by join: interrupted, it takes the thread for ended (CPython before 3.13).
+            done.wait()
+        except BaseException:
+            monitor.cancelled = True
+            self._say("stopping the build; TensorRT is heard of only after the step it is at")
+            while not done.is_set():
+                with suppress(KeyboardInterrupt):  # of who is impatient: TensorRT must end before the interpreter does
+                    done.wait()
+            raise
+        finally:
+            thread.join()
+        if monitor.error is not None:
+            raise monitor.error
+        if failed:
+            raise failed[0]
+        return built[0]
+
+    def _build(self, graph: str, monitor: Any) -> bytes:
+        trt, path = self.tensorrt, self._graphs[graph]
+        builder = self._new(trt.Builder)
+        network = self._given(builder.create_network(_network_flags(trt)), "network")
+        parser = trt.OnnxParser(network, self.logger)
+        model = path.read_bytes()
+        if self.plugin is not None:
+            if _can_override(trt):
+                parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
+            else:
+                model = without_function(model, PLUGIN_NAMESPACE, PLUGIN)
+        # The path is where external weights are looked for.
+        if not parser.parse(model, str(path)):
+            raise EngineError(
+                f"{self.bundle.path}: TensorRT refuses {path.name}: {_parser_errors(parser, self.logger)}"
+            )
+        config = self._given(builder.create_builder_config(), "builder configuration")
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, self.workspace_mib << 20)
+        # fp32 means fp32: TF32 rounds factors to 11 bits, and scores are compared with those of the CPU.
+        config.clear_flag(trt.BuilderFlag.TF32)
+        if self.target is not None:
+            config.num_compute_capabilities = 1
+            if not config.set_compute_capability(getattr(trt.ComputeCapability, self.target.upper()), 0):
+                raise EngineError(f"TensorRT cannot build for {self.target}: {_why(self.logger)}")
+        if hasattr(config, "progress_monitor"):
+            config.progress_monitor = monitor
+        self._add_profile(builder, config, network, graph)
+        timing = {"timing": 1, **self._machine()}
+        self._read_timing(config, timing)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise EngineError(f"{self.bundle.path}: TensorRT cannot build {path.name}: {_why(self.logger)}")
+        self._write_timing(config, timing)
+        return bytes(plan)
+
+    def _add_profile(self, builder: Any, config: Any, network: Any, graph: str) -> None:
+        shapes = self.profile(graph)
+        inputs = [network.get_input(i).name for i in range(network.num_inputs)]
+        if sorted(inputs) != sorted(shapes):
+            raise EngineError(
+                f"{self.bundle.path}: expected {self._graphs[graph].name} with inputs {', '.join(sorted(shapes))}, "
+                f"got {', '.join(sorted(inputs))}; export the bundle again"
+            )
+        profile = self._given(builder.create_optimization_profile(), "optimisation profile")
+        try:
+            for name, (smallest, usual, largest) in shapes.items():
+                profile.set_shape(name, smallest, usual, largest)
+            index = config.add_optimization_profile(profile)
+        except ValueError as error:
+            raise EngineError(
+                f"{self.bundle.path}: TensorRT refuses shapes {shapes} of {graph}: {_why(self.logger, str(error))}"
+            ) from error
+        if index < 0:
+            raise EngineError(f"{self.bundle.path}: TensorRT refuses shapes {shapes} of {graph}: {_why(self.logger)}")
+
+    def _read_timing(self, config: Any, parts: dict[str, Any]) -> None:
+        """Give the builder what earlier builds measured; it may refuse that, and measures again."""
+        content = b"" if self._cache is None else self._cache.timing(parts)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # RTX has the calls and does nothing
+            timing = config.create_timing_cache(content)
+            if timing is None or not config.set_timing_cache(timing, False):
+                _LOG.info("TensorRT refuses the timing cache; it measures everything again")
+
+    def _write_timing(self, config: Any, parts: dict[str, Any]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            timing = config.get_timing_cache()
+            content = None if timing is None else timing.serialize()
+        if content is None or self._cache is None:
+            return
+        try:
+            self._cache.write_timing(parts, bytes(content))
+        except OSError as error:
+            _LOG.info("the timing cache cannot be written: %s", error)
+
+    def _deserialise(self, plan: Plan) -> Any:
+        # engine_host_code_allowed stays False: a plan must not bring code of its own to the host.
+        return self._new(self.tensorrt.Runtime).deserialize_cuda_engine(plan.content)
+
+    def _new(self, kind: Any) -> Any:
+        self.logger.errors.clear()
+        try:
+            return kind(self.logger)
+        except Exception as error:  # a TypeError of pybind11, where the library gives nothing
+            raise EngineError(f"TensorRT gives no {kind.__name__}: {_why(self.logger, str(error))}") from error
+
+    def _given(self, made: Any, what: str) -> Any:
+        if made is None:
+            raise EngineError(f"TensorRT gives no {what}: {_why(self.logger)}")
+        return made
+
+
+def load_tensorrt() -> Any:
+    """Import TensorRT, or TensorRT-RTX where that is what is installed.
+
+    Raises:
+        EngineError: neither is installed, or what is cannot be loaded.
+    """
+    reasons = []
+    for name in MODULES:
+        try:
+            return import_module(name)
+        except Exception as error:  # besides ImportError, what its own loading of libraries may raise
+            reasons.append(f"{name}: {error}")
+    raise EngineError(
+        f"expected TensorRT, which cannot be loaded ({'; '.join(reasons)}); on a Jetson it is part of JetPack: "
+        "sudo apt install python3-libnvinfer, and make the virtual environment with --system-site-packages; "
+        "on a PC: pip install tensorrt"
+    )
+
+
+def find_plugin() -> Path | None:
+    """Return the plugin's file: METST_EDGE_PLUGIN, else beside the package; None where it is not installed.
+
+    Raises:
+        EngineError: METST_EDGE_PLUGIN names no file.
+    """
+    named = os.environ.get(PLUGIN_VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise EngineError(f"expected {PLUGIN_VARIABLE} to name the plugin's file, got {named!r}, which is none")
+        return Path(named).absolute()
+    places = [folder / PLUGIN_LIBRARY for folder in PLUGIN_FOLDERS]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        _LOG.info("no plugin at %s: the scan is built of standard operators", " or ".join(map(str, places)))
+    return found
+
+
+def _sizes(shapes: Shapes) -> str:
+    """Shapes as a record shows them, such as "1x10x1 16x10x30 32x10x30"; three that are the same, once."""
+    return " ".join(dict.fromkeys("x".join(map(str, shape)) for shape in shapes))
+
+
+def _takes_plugins(trt: Any) -> bool:
+    return hasattr(trt.INetworkDefinition, "add_plugin_v3")
+
+
+def _load_plugin(trt: Any, path: Path) -> None:
+    registry = trt.get_plugin_registry()
+    if registry is None:
+        raise EngineError("TensorRT gives no plugin registry")
+    name = (PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE)
+    if registry.get_creator(*name) is not None:
+        return  # by an earlier builder: a second time would be refused
+    logger = _logger(trt)
+    logger.errors.clear()
+    if registry.load_library(str(path)) is None or registry.get_creator(*name) is None:
+        raise EngineError(
+            f"expected a library with the plugin {PLUGIN_NAMESPACE}::{PLUGIN} {PLUGIN_VERSION}, but TensorRT "
+            f"{trt.__version__} cannot load it from {path} ({_why(logger)}); build it again for this TensorRT, or move "
+            "it away to do without"
+        )
+
+
+def _can_override(trt: Any) -> bool:
+    return hasattr(trt.OnnxParserFlag, "ENABLE_PLUGIN_OVERRIDE")
+
+
+def _network_flags(trt: Any) -> int:
+    # Where networks could be weakly typed too, builders have a flag FP16.
+    if hasattr(trt.BuilderFlag, "FP16"):
+        return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    return 0
+
+
+def _target(trt: Any, target: str) -> Gpu:
+    known = [name for name in dir(getattr(trt, "ComputeCapability", None)) if name.startswith("SM")]
+    if target.upper() not in known:
+        what = ", ".join(name.lower() for name in known) or "none"
+        raise EngineError(
+            f"expected a GPU that {trt.__name__} {trt.__version__} can build for elsewhere ({what}), got {target!r}; "
+            "leave it away to build for the GPU of this machine"
+        )
+    digits = target[2:]
+    return Gpu(f"any {target.lower()}", f"{digits[:-1]}.{digits[-1]}", None)
+
+
+@cache
+def _logger(trt: Any) -> Any:
+    """One logger for each module: TensorRT keeps the first it is given. Collects errors until they are cleared."""
+    levels = {
+        trt.ILogger.INTERNAL_ERROR: logging.ERROR,
+        trt.ILogger.ERROR: logging.ERROR,
+        trt.ILogger.WARNING: logging.WARNING,
+        trt.ILogger.INFO: logging.INFO,
+    }
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            level = levels.get(severity, logging.DEBUG)
+            if level == logging.ERROR:
+                self.errors.append(message)
+            _TENSORRT_LOG.log(level, "%s", message)
+
+    return Logger()
+
+
+def _monitor(trt: Any, progress: Progress | None) -> Any:
+    """What tells how far a build is, and ends it when `cancelled` is set or telling fails (`error`)."""
+    if not hasattr(trt, "IProgressMonitor"):
+        raise EngineError(f"expected TensorRT 10.3 or later, got {trt.__version__}; update JetPack")
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.cancelled = False
+            self.error: BaseException | None = None
+            self._lock = threading.Lock()
+            self._furthest = 0.0
+            # Of every phase under way: where it begins and ends between 0 and 1, its steps, those done.
+            self._phases: dict[str, tuple[float, float, int, int]] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            with self._lock:
+                begin, end, steps, done = self._phases.get(parent_phase or "", (0.0, 1.0, 1, 0))
+                width = (end - begin) / max(steps, 1)
+                begin += width * done
+                self._phases[phase_name] = (begin, begin + width, num_steps, 0)
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self._lock:
+                self._phases.pop(phase_name, None)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with self._lock:
+                begin, end, steps, _ = self._phases.get(phase_name, (0.0, 1.0, 0, 0))
+                self._phases[phase_name] = (begin, end, steps, step + 1)
+                share = begin + (end - begin) * min(1.0, (step + 1) / max(steps, 1))
+                self._furthest = max(self._furthest, min(share, 1.0))
+                try:
+                    if progress is not None and not self.cancelled:
+                        progress(self._furthest, phase_name)
+                except BaseException as error:  # must not reach TensorRT
+                    self.cancelled, self.error = True, error
+                return not self.cancelled
+
+    return Monitor()
+
+
+def _parser_errors(parser: Any, logger: Any) -> str:
+    errors = [parser.get_error(i) for i in range(min(parser.num_errors, 3))]
+    texts = []
+    for error in errors:
+        node = f"node {error.node_name() or error.node()} ({error.node_operator()}): " if error.node_operator() else ""
+        texts.append(f"{node}{error.desc()} ({error.code()}, {error.file()}:{error.line()})")
+    return "; ".join(texts).replace("\n", " ") or _why(logger)
+
+
+def _why(logger: Any, otherwise: str = "it does not say why") -> str:
+    """What TensorRT logged as errors, in one line."""
+    return " ".join("; ".join(logger.errors[-3:]).split()) or otherwise
