@@ -137,9 +137,7 @@ bool type_allowed(TypeRule rule, DataType type, DataType data) {
 
 bool data_type_allowed(DataType type) { return type == DataType::kFLOAT || type == DataType::kHALF; }
 
-cuda::Type kernel_type(DataType type) {
-    return type == DataType::kHALF ? cuda::Type::kFloat16 : cuda::Type::kFloat32;
-}
+cuda::Type kernel_type(DataType type) { return type == DataType::kHALF ? cuda::Type::kFloat16 : cuda::Type::kFloat32; }
 
 std::int32_t axis_index(char axis) { return static_cast<std::int32_t>(std::strchr(kAxes, axis) - kAxes); }
 
@@ -164,8 +162,9 @@ const char* explain(cuda::Status status) {
         case cuda::Status::kBadSize: return "a size is out of range";
         case cuda::Status::kNullPointer: return "a tensor that is not empty has no memory";
         case cuda::Status::kUnsupported: return "this combination of types is not compiled in";
-        case cuda::Status::kWorkspaceTooSmall: return "the workspace is too small: was the engine built with another "
-                                                      "version of this plugin? Build it again";
+        case cuda::Status::kWorkspaceTooSmall:
+            return "the workspace is too small: was the engine built with another version of this plugin? "
+                   "Build it again";
         case cuda::Status::kCudaError: return "CUDA refused the launch: was the plugin compiled for this GPU?";
         default: return "unknown status";
     }
@@ -201,8 +200,7 @@ SelectiveScanPlugin::SelectiveScanPlugin(const SelectiveScanAttributes& attribut
                   static_cast<int>(attributes.optional_inputs));
 }
 
-nvinfer1::IPluginCapability* SelectiveScanPlugin::getCapabilityInterface(
-    nvinfer1::PluginCapabilityType type) noexcept {
+nvinfer1::IPluginCapability* SelectiveScanPlugin::getCapabilityInterface(nvinfer1::PluginCapabilityType type) noexcept {
     switch (type) {
         case nvinfer1::PluginCapabilityType::kCORE: return static_cast<nvinfer1::IPluginV3OneCore*>(this);
         case nvinfer1::PluginCapabilityType::kBUILD: return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
@@ -287,8 +285,7 @@ std::int32_t SelectiveScanPlugin::configurePlugin(const nvinfer1::DynamicPluginT
 }
 
 std::int32_t SelectiveScanPlugin::getOutputDataTypes(DataType* output_types, std::int32_t outputs,
-                                                     const DataType* input_types,
-                                                     std::int32_t inputs) const noexcept {
+                                                     const DataType* input_types, std::int32_t inputs) const noexcept {
     if (!counts_match(inputs, outputs) || !types_match(input_types, inputs)) return 1;
     output_types[0] = input_types[0];
     output_types[1] = DataType::kFLOAT;

@@ -49,8 +49,7 @@ public:
     std::int32_t configurePlugin(const nvinfer1::DynamicPluginTensorDesc* in, std::int32_t inputs,
                                  const nvinfer1::DynamicPluginTensorDesc* out, std::int32_t outputs) noexcept override;
     std::int32_t getOutputDataTypes(nvinfer1::DataType* output_types, std::int32_t outputs,
-                                    const nvinfer1::DataType* input_types,
-                                    std::int32_t inputs) const noexcept override;
+                                    const nvinfer1::DataType* input_types, std::int32_t inputs) const noexcept override;
     std::int32_t getOutputShapes(const nvinfer1::DimsExprs* in, std::int32_t inputs,
                                  const nvinfer1::DimsExprs* shape_in, std::int32_t shape_inputs,
                                  nvinfer1::DimsExprs* out, std::int32_t outputs,

@@ -10,7 +10,8 @@
 namespace {
 
 double read(const void* array, metst::cuda::Type type, std::int64_t i) {
-    if (type == metst::cuda::Type::kFloat16) return static_cast<double>(__half2float(static_cast<const __half*>(array)[i]));
+    if (type == metst::cuda::Type::kFloat16)
+        return static_cast<double>(__half2float(static_cast<const __half*>(array)[i]));
     return static_cast<double>(static_cast<const float*>(array)[i]);
 }
 
@@ -72,7 +73,8 @@ Status selective_scan(const SelectiveScanArgs& a, CUstream_st* stream) {
                 }
                 write(a.y, a.type, i, y);
             }
-            for (std::int64_t n = 0; n < a.states; ++n) a.h[row + n] = static_cast<float>(h[static_cast<std::size_t>(n)]);
+            for (std::int64_t n = 0; n < a.states; ++n)
+                a.h[row + n] = static_cast<float>(h[static_cast<std::size_t>(n)]);
         }
     }
     return Status::kOk;

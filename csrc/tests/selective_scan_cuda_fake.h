@@ -5,8 +5,8 @@
 
 struct FakeScan {
     int calls = 0;
-    metst::cuda::SelectiveScanArgs args;  // of the last call
-    CUstream_st* stream = nullptr;        // of the last call
+    metst::cuda::SelectiveScanArgs args;                    // of the last call
+    CUstream_st* stream = nullptr;                          // of the last call
     metst::cuda::Status answer = metst::cuda::Status::kOk;  // anything but kOk: returned without computing
 };
 
