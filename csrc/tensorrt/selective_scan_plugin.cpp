@@ -281,7 +281,10 @@ std::int32_t SelectiveScanPlugin::configurePlugin(const nvinfer1::DynamicPluginT
         types[i] = tensor.desc.type;
     }
     std::array<std::int64_t, 4> sizes;
-    return types_match(types, inputs + outputs) && shapes_match(dims, inputs + outputs, sizes) ? 0 : 1;
+    if (!types_match(types, inputs + outputs) || !shapes_match(dims, inputs + outputs, sizes)) return 1;
+    if (sizes[2] >= 0 && sizes[3] >= 0) return 0;
+    report("the network must fix D and N, as the weight A (D,N) does: only B and L may be dynamic");
+    return 1;
 }
 
 std::int32_t SelectiveScanPlugin::getOutputDataTypes(DataType* output_types, std::int32_t outputs,
@@ -335,6 +338,7 @@ std::size_t SelectiveScanPlugin::getWorkspaceSize(const nvinfer1::DynamicPluginT
                                                   const nvinfer1::DynamicPluginTensorDesc*,
                                                   std::int32_t outputs) const noexcept {
     if (!counts_match(inputs, outputs)) return 0;
+    // Enough for every smaller batch and length too; D and N are fixed.
     const Dims& u = in[kInU].max;
     return cuda::selective_scan_workspace(u.d[0], u.d[1], u.d[2], in[kInA].max.d[1]);
 }
@@ -398,7 +402,7 @@ std::int32_t SelectiveScanPlugin::enqueue(const nvinfer1::PluginTensorDesc* in_d
     args.delta_softplus = attributes_.delta_softplus != 0;
     args.y = out[0];
     args.h = static_cast<float*>(out[1]);
-    // TensorRT does not say how much it gave; it is what the largest shapes need, hence enough for these.
+    // TensorRT does not say how much it gave: it is what getWorkspaceSize asked for, hence enough for these sizes.
     args.workspace = workspace;
     args.workspace_bytes =
         workspace == nullptr ? 0 : cuda::selective_scan_workspace(sizes[0], sizes[1], sizes[2], sizes[3]);

@@ -33,11 +33,11 @@ extern "C" __attribute__((visibility("default"))) FakeScan* metst_fake_scan() {
 namespace metst::cuda {
 
 std::size_t selective_scan_workspace(std::int64_t batch, std::int64_t length, std::int64_t channels,
-                                     std::int64_t states) {
+                                     std::int64_t states) noexcept {
     return static_cast<std::size_t>(batch * (length + 1) * channels * states) * sizeof(float);
 }
 
-Status selective_scan(const SelectiveScanArgs& a, CUstream_st* stream) {
+Status selective_scan(const SelectiveScanArgs& a, CUstream_st* stream) noexcept {
     FakeScan& fake = *metst_fake_scan();
     ++fake.calls;
     fake.args = a;

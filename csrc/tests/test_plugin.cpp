@@ -597,6 +597,10 @@ void a_network_is_configured_by_what_it_fixes() {
         half.in.pop_back();
         EXPECT_REFUSED(!half.accepted_by(plugin), "expected");
     }
+    for (Sizes unknown : {Sizes{-1, -1, -1, 4}, Sizes{-1, -1, 3, -1}}) {
+        EXPECT_REFUSED(!DescribedBounds(kAll, kTypes[0], unknown, low, high).accepted_by(create(1, kAll)),
+                       "must fix D and N");
+    }
     EXPECT_REFUSED(!DescribedBounds(kAll, kTypes[0], {-1, -1, 3, 300}, low, high).accepted_by(create(1, kAll)),
                    "N = 300");
 }
@@ -634,28 +638,34 @@ void shapes_types_and_formats_that_do_not_fit_are_refused_before_a_run() {
     }
 }
 
-// The plugin hands the kernel what the present sizes need, out of what TensorRT kept for the largest.
+// TensorRT keeps what the largest batch and length need, and the plugin tells the kernel that the present ones have
+// what they need: so no smaller batch or length may need more.
 void the_workspace_of_the_largest_sizes_is_enough_for_all() {
     const Plugin plugin = create(1, kAll);
-    const std::vector<std::int64_t> batches = {0, 1, 2, 4, 5, 16, 64}, lengths = {0, 1, 50, 64, 65, 200, 1024, 8192};
-    const std::vector<std::int64_t> channels = {0, 1, 128, 2048}, states = {0, 1, 16, 64, 256};
-    const auto workspace = [&](Sizes s) {
-        return DescribedBounds(kAll, kTypes[0], s, {0, 0, 0, 0}, s).workspace(plugin);
+    const auto workspace = [&](Sizes sizes) {
+        return DescribedBounds(kAll, kTypes[0], {-1, -1, sizes.D, sizes.N}, {0, 0, sizes.D, sizes.N}, sizes)
+            .workspace(plugin);
     };
-    for (std::size_t b = 0; b < batches.size(); ++b) {
-        for (std::size_t l = 0; l < lengths.size(); ++l) {
-            for (std::size_t d = 0; d < channels.size(); ++d) {
-                for (std::size_t n = 0; n < states.size(); ++n) {
-                    const std::size_t here = workspace({batches[b], lengths[l], channels[d], states[n]});
-                    const std::size_t larger[] = {
-                        b + 1 < batches.size() ? workspace({batches[b + 1], lengths[l], channels[d], states[n]}) : here,
-                        l + 1 < lengths.size() ? workspace({batches[b], lengths[l + 1], channels[d], states[n]}) : here,
-                        d + 1 < channels.size() ? workspace({batches[b], lengths[l], channels[d + 1], states[n]})
-                                                : here,
-                        n + 1 < states.size() ? workspace({batches[b], lengths[l], channels[d], states[n + 1]}) : here};
-                    EXPECT(here <= *std::min_element(std::begin(larger), std::end(larger)), "B%d L%d D%d N%d needs %zu",
-                           static_cast<int>(batches[b]), static_cast<int>(lengths[l]), static_cast<int>(channels[d]),
-                           static_cast<int>(states[n]), here);
+    const std::vector<std::int64_t> batches = {1, 2, 3, 4, 5, 8, 16, 31, 64, 200};
+    const std::vector<std::int64_t> lengths = {1,   50,   64,   65,   128,  511,  512, 513,
+                                               600, 1000, 1024, 1025, 4096, 5000, 8192};
+    for (std::int64_t channels : {1, 8, 64, 128, 129, 256, 2048}) {
+        for (std::int64_t states : {1, 4, 16, 17, 64, 65, 256}) {
+            for (std::size_t b = 0; b < batches.size(); ++b) {
+                for (std::size_t l = 0; l < lengths.size(); ++l) {
+                    const std::size_t here = workspace({batches[b], lengths[l], channels, states});
+                    if (b + 1 < batches.size()) {
+                        const std::size_t more = workspace({batches[b + 1], lengths[l], channels, states});
+                        EXPECT(here <= more, "B %d needs %zu bytes, B %d only %zu (L %d D %d N %d)",
+                               static_cast<int>(batches[b]), here, static_cast<int>(batches[b + 1]), more,
+                               static_cast<int>(lengths[l]), static_cast<int>(channels), static_cast<int>(states));
+                    }
+                    if (l + 1 < lengths.size()) {
+                        const std::size_t more = workspace({batches[b], lengths[l + 1], channels, states});
+                        EXPECT(here <= more, "L %d needs %zu bytes, L %d only %zu (B %d D %d N %d)",
+                               static_cast<int>(lengths[l]), here, static_cast<int>(lengths[l + 1]), more,
+                               static_cast<int>(batches[b]), static_cast<int>(channels), static_cast<int>(states));
+                    }
                 }
             }
         }
