@@ -1,5 +1,8 @@
 """The two graphs: what they are made of, and that the local function is the scan selective_scan.h defines."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -100,6 +103,20 @@ def test_the_half_precision_scan_rounds_what_comes_and_goes_and_nothing_between(
     assert (y.dtype, h.dtype) == (np.float16, np.float32)
     np.testing.assert_allclose(y, expected_y, rtol=2**-11 + 1e-5, atol=2e-5)  # half a unit in the last of 11 bits
     np.testing.assert_allclose(h, expected_h, rtol=1e-5, atol=2e-5)
+
+
+def test_the_custom_node_is_the_one_of_the_tensorrt_plugins_contract():
+    contract = json.loads((Path(__file__).parents[2] / "csrc/tensorrt/selective_scan.json").read_text())
+    assert [tensor["name"] for tensor in contract["inputs"]] == list(graphs.SCAN_INPUTS)
+    assert [tensor["name"] for tensor in contract["outputs"]] == list(graphs.SCAN_OUTPUTS)
+    assert (contract["name"], contract["namespace"]) == (graphs.SCAN, graphs.DOMAIN)
+    attributes = dict(graphs.SCAN_ATTRIBUTES)
+    assert attributes.pop("plugin_namespace") == contract["namespace"]
+    assert attributes.pop("plugin_version") == contract["version"]
+    # All nine inputs are given and dt goes through the softplus: what the plugin does when it is told nothing else.
+    defaults = {attribute["name"]: attribute["default"] for attribute in contract["attributes"]}
+    assert defaults == {"delta_softplus": 1, "optional_inputs": sum(i["optional"] for i in contract["inputs"])}
+    assert attributes.items() <= defaults.items()
 
 
 def test_the_window_graph_scans_with_the_custom_node_and_carries_its_body(built):
