@@ -59,7 +59,7 @@ struct NamedPath {
     metst::SimdPath path;
 };
 
-std::vector<NamedPath> available_paths() {
+[[maybe_unused]] std::vector<NamedPath> available_paths() {
     std::vector<NamedPath> paths;
     for (const NamedPath& p :
          {NamedPath{"avx512", metst::SimdPath::kAvx512}, NamedPath{"avx2", metst::SimdPath::kAvx2},
