@@ -168,34 +168,37 @@ __global__ void __launch_bounds__(L::kThreads) scan(const Job job) {
     const std::size_t row = static_cast<std::size_t>(job.channels);
 
     // u, delta and z of the round that starts at `t`: this thread's steps are t + lane, t + lane + kLanes, ...
+    const int live_end = live ? end : 0;
+    const std::size_t lanes_apart = L::kLanes * row;
     std::uint32_t u_bits[L::kStepsPerLane], delta_bits[L::kStepsPerLane], z_bits[L::kStepsPerLane];
+    std::size_t load_at = (sequence + static_cast<std::size_t>(first + lane)) * row + static_cast<std::size_t>(d);
+    std::size_t y_at = load_at;
     const auto load_round = [&](int t) {
 #pragma unroll
-        for (int i = 0; i < L::kStepsPerLane; ++i) {
-            const int step = t + i * L::kLanes + lane;
+        for (int i = 0; i < L::kStepsPerLane; ++i, load_at += lanes_apart) {
             u_bits[i] = delta_bits[i] = z_bits[i] = 0;
-            if (!live || step >= end) continue;
-            const std::size_t at = (sequence + static_cast<std::size_t>(step)) * row + static_cast<std::size_t>(d);
-            u_bits[i] = load_bits(job.u, at, kType);
-            delta_bits[i] = load_bits(job.delta, at, job.delta_type);
-            if (!kEndsOnly && job.z) z_bits[i] = load_bits(job.z, at, kType);
+            if (t + i * L::kLanes + lane >= live_end) continue;
+            u_bits[i] = load_bits(job.u, load_at, kType);
+            delta_bits[i] = load_bits(job.delta, load_at, job.delta_type);
+            if (!kEndsOnly && job.z) z_bits[i] = load_bits(job.z, load_at, kType);
         }
     };
 
     // B and C of the tile that starts at `t`, in the order in which the block's threads share a tile.
     std::uint32_t B_bits[L::kStaged] = {}, C_bits[L::kStaged] = {};
     const int n_staged = thread % L::kPadded, row_staged = thread / L::kPadded;
+    const int staged_end = n_staged < job.states ? end : 0;
+    const std::size_t rows_apart = L::kRowsAtOnce * static_cast<std::size_t>(job.states);
+    std::size_t tile_at = (sequence + static_cast<std::size_t>(first + row_staged)) *
+                              static_cast<std::size_t>(job.states) + static_cast<std::size_t>(n_staged);
     const auto load_tile = [&](int t) {
 #pragma unroll
-        for (int i = 0; i < L::kStaged; ++i) {
-            if (t + i * L::kRowsAtOnce >= burst_end) break;
-            const int step = t + i * L::kRowsAtOnce + row_staged;
+        for (int i = 0; i < L::kStaged; ++i, tile_at += rows_apart) {
+            if (t + i * L::kRowsAtOnce >= burst_end) break;  // never in a tile that another one follows
             B_bits[i] = C_bits[i] = 0;
-            if (n_staged >= job.states || step >= end) continue;
-            const std::size_t at = (sequence + static_cast<std::size_t>(step)) * static_cast<std::size_t>(job.states) +
-                                   static_cast<std::size_t>(n_staged);
-            B_bits[i] = load_bits(job.B, at, kType);
-            if (!kEndsOnly) C_bits[i] = load_bits(job.C, at, kType);
+            if (t + i * L::kRowsAtOnce + row_staged >= staged_end) continue;
+            B_bits[i] = load_bits(job.B, tile_at, kType);
+            if (!kEndsOnly) C_bits[i] = load_bits(job.C, tile_at, kType);
         }
     };
     const auto store_tile = [&](int t, int buffer) {
@@ -293,13 +296,10 @@ __global__ void __launch_bounds__(L::kThreads) scan(const Job job) {
 
             if constexpr (!kEndsOnly) {
 #pragma unroll
-                for (int i = 0; i < L::kStepsPerLane; ++i) {
-                    const int step = t + i * L::kLanes + lane;
+                for (int i = 0; i < L::kStepsPerLane; ++i, y_at += lanes_apart) {
                     float y = fmaf(skip, u[i], sum_transposed<L>(partial + i * L::kLanes, lane));
                     if (job.z) y *= silu(z[i]);
-                    if (!live || step >= end) continue;
-                    store(job.y, (sequence + static_cast<std::size_t>(step)) * row + static_cast<std::size_t>(d), y,
-                          kType);
+                    if (t + i * L::kLanes + lane < live_end) store(job.y, y_at, y, kType);
                 }
             }
         }
