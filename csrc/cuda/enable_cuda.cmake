@@ -10,9 +10,9 @@ if(NOT CMAKE_CUDA_COMPILER)
   find_program(METST_NVCC NAMES "$ENV{CUDACXX}" nvcc
                HINTS "$ENV{CUDA_PATH}/bin" "$ENV{CUDA_HOME}/bin" PATHS ${metst_toolkits} NO_CACHE)
   if(NOT METST_NVCC)
-    message(FATAL_ERROR "METST_CUDA=ON, but nvcc was not found: looked at CUDACXX, in CUDA_PATH/bin, CUDA_HOME/bin, the PATH, "
-                        "/usr/local/cuda*/bin and /opt/cuda/bin. Install the CUDA toolkit (JetPack has it), or set "
-                        "-DCMAKE_CUDA_COMPILER=/path/to/nvcc, or leave METST_CUDA off.")
+    message(FATAL_ERROR "METST_CUDA=ON, but nvcc was not found: looked at CUDACXX, in CUDA_PATH/bin, CUDA_HOME/bin, "
+                        "the PATH, /usr/local/cuda*/bin and /opt/cuda/bin. Install the CUDA toolkit (JetPack has it), "
+                        "or set -DCMAKE_CUDA_COMPILER=/path/to/nvcc, or leave METST_CUDA off.")
   endif()
   set(CMAKE_CUDA_COMPILER ${METST_NVCC})
 endif()

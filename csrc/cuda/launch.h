@@ -8,7 +8,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-// METST_SHARED(float, tile, [4][8]) declares `tile`; METST_DYNAMIC_SHARED(float, tile) a pointer to what the launch asks for.
+// METST_SHARED(float, tile, [4][8]) declares the array `tile`, METST_DYNAMIC_SHARED(float, tile) a pointer to as much
+// as the launch asks for.
 #define METST_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
 #define METST_DYNAMIC_SHARED(type, name)        \
     extern __shared__ float4 name##_memory[];   \

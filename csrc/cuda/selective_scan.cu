@@ -1,9 +1,9 @@
 // The selective scan on the GPU. selective_scan_cuda.h says what it computes; this is how, and what bounds it.
 //
 // One thread holds kStates states of one channel in registers, `kLanes` threads of a warp hold the whole channel, and a
-// warp holds 32 / kLanes neighbouring channels (the channel is the fastest index within the warp, so that loads along D
-// coalesce and the threads that read the same B and C lie side by side). A block takes kWarps such warps of one sequence
-// through time together, in rounds of kRound steps:
+// warp holds 32 / kLanes neighbouring channels (the channel is the fastest index within the warp, so that loads along
+// D coalesce and the threads that read the same B and C lie side by side). A block takes kWarps such warps of one
+// sequence through time together, in rounds of kRound steps:
 //   - each thread loads u, delta and z of kRound / kLanes steps, one round ahead, and works out dt and dt u for them;
 //     the other lanes of its channel read those two from shared memory;
 //   - rows of B and C are staged in shared memory for the whole block, one tile ahead, as float32;
@@ -11,23 +11,26 @@
 //     transposing butterfly: kLanes - 1 shuffles for kLanes steps, after which each lane owns whole steps, the ones
 //     whose u and z it still holds, and finishes them (skip, gate, rounding, store).
 //
-// Three ways, chosen by shape (and one_launch also by the number of multiprocessors):
-//   short    few channels: one launch, N spread over as many lanes as it has (16 or 32), 1 or 2 states each. Such a call
-//            is made of latencies: launch, one trip to memory, then some 20 issue slots per step.
-//   wide     many channels: one launch, 16 or 32 states per thread, sequential in time, every byte moved once.
-//   chunked  few channels and L >= kChunkedLength: time is cut into chunks. Pass 1 leaves each chunk's end state from a
-//            zero start and its sum of dt (the product of its decays is exp(A sum dt)), pass 2 carries the state over
-//            the chunks, pass 3 runs each chunk from its right start. It costs every exponential twice, which is why wide
-//            shapes stay sequential: they fill the device already.
+// Three ways. The sizes choose; between the first two the number of multiprocessors does:
+//   short    few channels (B D lanes / 32 <= 20 warps per multiprocessor): one launch, N spread over as many lanes as
+//            it has (16 or 32), 1 or 2 states each. Such a call is made of latencies: launch, one trip to memory, then
+//            21 instructions per step and warp.
+//   wide     many channels, or N > 64: one launch, 16 or 32 states per thread, sequential in time, every byte moved
+//            once.
+//   chunked  L >= 512 and fewer than 8192 threads if it were wide: time is cut into chunks. Pass 1 leaves each chunk's
+//            end state from a zero start and its sum of dt (the product of its decays is exp(A sum dt)), pass 2 carries
+//            the state over the chunks, pass 3 runs each chunk from its right start. It costs every exponential twice,
+//            which is why wide shapes stay sequential: they fill the device already.
 //
-// Bounds on an H100 (132 multiprocessors, 1.755 GHz, 3.35 TB/s). A step of a channel moves 16 bytes in float32 (u, delta,
-// z, y; B and C are shared by the channels), at best 2.1e11 steps per second. It takes N exponentials at 16 per cycle and
-// multiprocessor, 3.7e12 per second: 2.3e11 steps per second for N = 16, level with memory, but 5.8e10 for N = 64. So with
-// N = 64 the exponentials, not memory, set the pace: at most 28 % of the copy rate in float32 and 14 % in float16 (8
-// bytes), and (64, 8192, 2048) takes at least 18.5 ms where the bytes would take 5.2. A is arbitrary, so none can be
-// shared. A polynomial on the multiply-add pipes could take over some: an update is 5 instructions (4 multiplies or
-// multiply-adds and the exponential) of the 8 that may issue in the exponential's time, B, C and the rest of the loop
-// take about 1, a polynomial 7; taking over an eighth would gain about 1/8.
+// Bounds on an H100 (132 multiprocessors, 1.755 GHz, 3.35 TB/s), counted, not measured. A step of a channel moves 16
+// bytes in float32 (u, delta, z, y; B and C are shared by the channels): at best 2.1e11 steps per second. It takes N
+// exponentials, of which a multiprocessor does 16 per cycle, all of them 3.7e12 per second: 5.8e10 steps per second
+// for N = 64. So with N = 64 the exponentials, not memory, set the pace: at most 28 % of the memory's rate in float32
+// and 14 % in 16-bit types, and (64, 8192, 2048) takes at least 18.5 ms where its bytes would take 5.2. A is arbitrary,
+// so no exponential can be shared. Nor is there room to compute some on the multiply-add pipes: 8 instructions may
+// issue in an exponential's time, and compiled for sm_90 an update of a state takes 7.7 (2.1 multiplies, 2.1
+// multiply-adds, the exponential, 0.6 loads of B and C, the rest bookkeeping). With N = 16 it is 10.4 instructions, 167
+// per step: 1.8e11 steps per second, 85 % of the memory's rate.
 #include "metst/selective_scan_cuda.h"
 
 #include <cfloat>
@@ -60,8 +63,8 @@ struct Job {
     const float *A, *D, *delta_bias, *h0;
     void* y;
     float* h;
-    float* carry;   // (chunks, B, N, D)      pass 1: the end of each chunk at its successor's place; after 2: each start
-    float* sum_dt;  // (chunks - 1, B, D)     null where there is one chunk
+    float* carry;   // (chunks, B, N, D)  pass 1: the end of each chunk at its successor's place; pass 2: each start
+    float* sum_dt;  // (chunks - 1, B, D); both are null where there is one chunk
     int batch;
 };
 
@@ -143,9 +146,14 @@ __device__ inline float sum_transposed(float* p, int lane) {
     }
 }
 
+// Blocks per multiprocessor to leave registers for; 0 leaves it to ptxas. Tried with CUDA 13.0: these spill nothing on
+// sm_87, sm_90 and sm_110.
+template <class L, bool kEndsOnly>
+constexpr int kBlocksAtOnce = L::kStates > 16 ? 1 : L::kStates == 16 && !kEndsOnly ? 0 : 2;
+
 // Pass 1 of the chunked way (kEndsOnly: the end state and the sum of dt, no y), its pass 3, or the whole scan.
 template <Type kType, class L, bool kEndsOnly>
-__global__ void __launch_bounds__(L::kThreads) scan(const Job job) {
+__global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan(const Job job) {
     METST_SHARED(float, tile_B, [2][L::kTile][L::kPadded]);
     METST_SHARED(float, tile_C, [kEndsOnly ? 1 : 2][kEndsOnly ? 1 : L::kTile][L::kPadded]);
     METST_SHARED(float2, shared_steps, [L::kWarps][L::kRound][L::kWarpChannels]);
@@ -163,7 +171,8 @@ __global__ void __launch_bounds__(L::kThreads) scan(const Job job) {
     const bool warp_live = d - channel_of_warp < job.channels;  // otherwise it only helps with B and C
     const int first = chunk * job.chunk_length;
     const int end = min(job.length, first + job.chunk_length);
-    const int burst_end = first + (end - first + L::kBurst - 1) / L::kBurst * L::kBurst;  // B and C are 0 from `end` to here
+    // B and C are staged as 0 from `end` to here: a burst reads them.
+    const int burst_end = first + (end - first + L::kBurst - 1) / L::kBurst * L::kBurst;
     const std::size_t sequence = static_cast<std::size_t>(b) * static_cast<std::size_t>(job.length);
     const std::size_t row = static_cast<std::size_t>(job.channels);
 
@@ -380,8 +389,8 @@ Chunks cut_into_chunks(std::int64_t batch, std::int64_t length, std::int64_t cha
 }
 
 bool too_large(const SelectiveScanArgs& a) {
-    // Blocks are counted in an int, with at least Short64::kChannels channels each. D < 2^31 and L < 2^30 leave room for
-    // the additions to an index.
+    // Blocks are counted in an int, with at least Short64::kChannels channels each. Sizes below 2^30 leave room for what
+    // the kernels add to them.
     return a.length >= INT_MAX / 2 || a.channels >= INT_MAX / 2 || a.batch >= INT_MAX / 2 ||
            (a.channels + Short64::kChannels - 1) / Short64::kChannels * a.batch > INT_MAX;
 }
@@ -458,7 +467,9 @@ std::size_t selective_scan_workspace(std::int64_t batch, std::int64_t length, st
 }
 
 Status selective_scan(const SelectiveScanArgs& a, CUstream_st* stream) noexcept {
-    if (a.batch < 0 || a.length < 0 || a.channels < 0 || a.states < 0 || a.states > kMaxStates) return Status::kBadSize;
+    if (a.batch < 0 || a.length < 0 || a.channels < 0 || a.states < 0 || a.states > kMaxStates) {
+        return Status::kBadSize;
+    }
     if (!known(a.type) || !known(a.delta_type)) return Status::kUnsupported;
     if (a.batch == 0 || a.channels == 0) return Status::kOk;
     if (too_large(a)) return Status::kUnsupported;

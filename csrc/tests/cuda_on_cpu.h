@@ -1,13 +1,14 @@
 // Runs a CUDA kernel source on the CPU, so that its indexing, barriers and shuffles are tested where there is no GPU.
-// Compile the .cu file as C++ with METST_CUDA_ON_CPU defined and launch through METST_LAUNCH; nothing else changes in it.
+// Compile the .cu file as C++ with METST_CUDA_ON_CPU defined; it launches through METST_LAUNCH and declares shared
+// memory through METST_SHARED (csrc/cuda/launch.h), and is otherwise plain CUDA.
 //
 // A launch returns when the grid is done. Blocks run one after another, in ascending order; the threads of a block are
 // fibers that switch at barriers and shuffles only. So a data race between two barriers goes unseen, but a barrier that
 // some thread misses ends the process with a message, and the sanitizers see every access to an array.
 //
-// Covered: 1-D to 3-D grids, shared memory (METST_SHARED, METST_DYNAMIC_SHARED; NaN when a block starts), __constant__ with
-// cudaMemcpyToSymbol, shuffles over whole warps, 16-bit floats, atomicAdd, and of the run-time library what launchers and
-// tests need. Shared and constant memory are static variables: launch from one host thread at a time.
+// Covered: 1-D to 3-D grids, shared memory (NaN when a block starts), __constant__ and cudaMemcpyToSymbol, shuffles over
+// whole warps, 16-bit floats, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant
+// memory are static variables: launch from one host thread at a time.
 #pragma once
 
 #include <ucontext.h>
@@ -46,10 +47,8 @@ struct dim3 {
 };
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-struct int2 { int x, y; };
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
-inline int2 make_int2(int x, int y) { return {x, y}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
@@ -87,7 +86,7 @@ inline std::vector<float4> dynamic_shared;
 inline std::vector<std::pair<void*, std::size_t>> static_shared;  // every array that a kernel has declared so far
 inline int multiprocessors = 132;  // of the device that is emulated; a test may change it
 
-constexpr int kUndefined = 0xff;  // in every byte: NaN
+constexpr char kUndefined = '\xff';  // in every byte: NaN
 template <class Array>
 struct SharedArray {
     alignas(16) Array array;
@@ -136,7 +135,7 @@ inline void wait(Barrier& barrier) {
     idle_switches = 0;
     while (barrier.passed == passed) {
         if (++idle_switches > 2 * threads) {
-            std::fprintf(stderr, "cuda_on_cpu: block (%u, %u, %u): a barrier or shuffle is not reached by every thread\n",
+            std::fprintf(stderr, "cuda_on_cpu: not every thread of block (%u, %u, %u) reaches a barrier or shuffle\n",
                          blockIdx.x, blockIdx.y, blockIdx.z);
             std::abort();
         }
@@ -191,7 +190,7 @@ inline void run_block() {
         fibers[i].started = fibers[i].finished = false;
     }
     for (const auto& [memory, bytes] : static_shared) std::memset(memory, kUndefined, bytes);
-    std::fill_n(reinterpret_cast<char*>(dynamic_shared.data()), dynamic_shared.size() * sizeof(float4), char(kUndefined));
+    std::fill_n(reinterpret_cast<char*>(dynamic_shared.data()), dynamic_shared.size() * sizeof(float4), kUndefined);
     idle_switches = 0;
     for (bool any = true; any;) {
         any = false;

@@ -51,7 +51,8 @@ void shuffles_move_values_within_their_width() {
     METST_LAUNCH(shuffle, 1, 64, 0, nullptr, out.data());
     for (int thread = 0; thread < 64; ++thread) {
         const int lane = thread % 32;
-        const int expected[] = {5, lane / 8 * 8 + 5, lane ^ 3, lane % 8 < 7 ? lane + 1 : lane, lane < 2 ? lane : lane - 2};
+        const int down = lane % 8 < 7 ? lane + 1 : lane, up = lane < 2 ? lane : lane - 2;
+        const int expected[] = {5, lane / 8 * 8 + 5, lane ^ 3, down, up};
         for (int i = 0; i < 5; ++i) {
             const int actual = out[static_cast<std::size_t>(i * 64 + thread)];
             EXPECT(actual == expected[i], "row %d lane %d: %d, not %d", i, lane, actual, expected[i]);
@@ -100,7 +101,7 @@ void a_missed_barrier_ends_the_process_and_a_returned_thread_does_not() {
     int count = 0;
     METST_LAUNCH(some_threads_leave_early, 3, 64, 0, nullptr, &count);
     EXPECT(count == 96, "%d", count);
-    EXPECT(ends_the_process(one_lane_waits_for_the_block_and_the_others_for_it), "a barrier reached by one lane of each warp");
+    EXPECT(ends_the_process(one_lane_waits_for_the_block_and_the_others_for_it), "two barriers, each missed by some");
 }
 
 void a_launch_that_cuda_refuses_is_refused() {

@@ -1,5 +1,5 @@
 // The scan's CUDA source against a double-precision reference. Built twice: with the emulation of cuda_on_cpu.h, which
-// needs no GPU and no nvcc, and, where METST_CUDA is on, for the GPU of this machine (exit status 77 where it has none).
+// needs no GPU and no nvcc, and, where METST_CUDA is on, for this machine's GPU (exit status 77 where it has none).
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -153,7 +153,6 @@ void upload(DeviceArray& array, const std::vector<float>& values, Type type) {
 
 // `in_place`: h0 and h are one array.
 Result run(const Problem& p, bool in_place = false) {
-    const std::vector<const std::vector<float>*> typed = {&p.u, &p.B, &p.C, &p.z};
     DeviceArray u(p.u.size() * size_of(p.type)), delta(p.delta.size() * size_of(p.delta_type));
     DeviceArray B(p.B.size() * size_of(p.type)), C(B.bytes()), z(u.bytes()), y(u.bytes());
     DeviceArray A(p.A.size() * 4), D(p.D.size() * 4), bias(D.bytes()), h0(p.h0.size() * 4), h(h0.bytes());
@@ -239,8 +238,8 @@ void reference(const Problem& p, std::vector<double>& y, std::vector<double>& h)
     }
 }
 
-// Largest difference over the largest magnitude, beyond what rounding to the type and a sum of flushed subnormal numbers
-// explain.
+// Largest difference over the largest magnitude, beyond what rounding to the type and a sum of flushed subnormal
+// numbers explain.
 double error_of(const std::vector<float>& actual, const std::vector<double>& expected, Type type) {
     double difference = 0.0, scale = 0.0;
     for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -304,7 +303,8 @@ void every_combination_of_options_and_types_matches() {
         for (std::int64_t states : {16, 64, 100}) {
             for (unsigned bits = 0; bits < 32; ++bits) {
                 const Type type = kTypes[bits % 3], delta_type = kTypes[bits / 3 % 3];
-                expect_matches_reference(Problem(sizes_for(way, states), options(bits), type, delta_type, bits), name(way));
+                const Problem p(sizes_for(way, states), options(bits), type, delta_type, bits);
+                expect_matches_reference(p, name(way));
             }
         }
     }
@@ -326,8 +326,8 @@ void sizes_around_every_lane_round_and_tile_match() {
                 if (length == 300 && channels == 128 && states > 64) continue;  // long, and nothing new in it
                 const std::int64_t batches[] = {1, 2, 5};
                 ++seed;
-                const Problem p({batches[seed % 3], length, channels, states}, options(seed * 7), kTypes[seed / 2 % 3],
-                                kTypes[seed / 5 % 3], seed);
+                const Problem p({batches[seed % 3], length, channels, states}, options(seed * 7),
+                                kTypes[seed / 2 % 3], kTypes[seed / 5 % 3], seed);
                 expect_matches_reference(p, "grid");
                 if (length > 65 || states > 64) continue;
                 const DeviceFor device(Way::kWide);
@@ -338,15 +338,15 @@ void sizes_around_every_lane_round_and_tile_match() {
     for (std::int64_t states : {1, 3, 16, 17, 64, 100}) {
         for (std::int64_t length : {512, 513, 640, 1025}) {
             ++seed;
-            expect_matches_reference(Problem({1 + seed % 2, length, 1 + seed % 7, states}, options(seed), kTypes[seed % 3],
-                                             kTypes[seed / 3 % 3], seed), "chunks");
+            const Problem p({1 + seed % 2, length, 1 + seed % 7, states}, options(seed), kTypes[seed % 3],
+                            kTypes[seed / 3 % 3], seed);
+            expect_matches_reference(p, "chunks");
         }
     }
 }
 
 void both_tails_of_delta_match() {
-    const float deltas[] = {-1e4f, -100.0f, -88.0f, -70.0f, -30.0f, -16.0f, -5.0f, 0.0f, 5.0f, 16.0f, 30.0f, 88.0f, 1e4f};
-    for (float delta : deltas) {
+    for (float delta : {-1e4f, -100.0f, -88.0f, -70.0f, -30.0f, -16.0f, -5.0f, 0.0f, 5.0f, 16.0f, 30.0f, 88.0f, 1e4f}) {
         Problem p({1, 40, 3, 64}, {true, true, false, false, true}, Type::kFloat32, Type::kFloat32, 3);
         std::fill(p.delta.begin(), p.delta.end(), delta);
         expect_matches_reference(p, "delta");
