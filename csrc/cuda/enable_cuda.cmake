@@ -8,7 +8,7 @@ if(NOT CMAKE_CUDA_COMPILER)
   list(SORT metst_toolkits COMPARE NATURAL ORDER DESCENDING)
   list(TRANSFORM metst_toolkits APPEND /bin)
   find_program(METST_NVCC NAMES "$ENV{CUDACXX}" nvcc
-               HINTS "$ENV{CUDA_PATH}/bin" "$ENV{CUDA_HOME}/bin" PATHS ${metst_toolkits} NO_CACHE)
+               HINTS "$ENV{CUDA_PATH}/bin" "$ENV{CUDA_HOME}/bin" PATHS ${metst_toolkits})
   if(NOT METST_NVCC)
     message(FATAL_ERROR "METST_CUDA=ON, but nvcc was not found: looked at CUDACXX, in CUDA_PATH/bin, CUDA_HOME/bin, "
                         "the PATH, /usr/local/cuda*/bin and /opt/cuda/bin. Install the CUDA toolkit (JetPack has it), "

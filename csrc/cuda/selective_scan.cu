@@ -389,8 +389,8 @@ Chunks cut_into_chunks(std::int64_t batch, std::int64_t length, std::int64_t cha
 }
 
 bool too_large(const SelectiveScanArgs& a) {
-    // Blocks are counted in an int, with at least Short64::kChannels channels each. Sizes below 2^30 leave room for what
-    // the kernels add to them.
+    // Blocks are counted in an int, with at least Short64::kChannels channels each. Sizes below 2^30 leave room for
+    // what the kernels add to them.
     return a.length >= INT_MAX / 2 || a.channels >= INT_MAX / 2 || a.batch >= INT_MAX / 2 ||
            (a.channels + Short64::kChannels - 1) / Short64::kChannels * a.batch > INT_MAX;
 }
