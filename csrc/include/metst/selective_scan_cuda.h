@@ -1,5 +1,5 @@
-// The selective scan of a Mamba layer on an NVIDIA GPU: axes, formula and optional inputs are those of selective_scan.h.
-// Raw device pointers, sizes and a stream only; needs no CUDA header, knows no framework.
+// The selective scan of a Mamba layer on an NVIDIA GPU: axes, formula and optional inputs are those of
+// selective_scan.h. Raw device pointers, sizes and a stream only; needs no CUDA header, knows no framework.
 //
 // State and arithmetic are float32 whatever the type of the inputs. A decay below 2^-126 counts as zero. A decay near 1
 // is a float32, so it is wrong by up to 2^-23: with equal steps that drifts a slowly fading state by up to L 2^-23 of
@@ -53,8 +53,8 @@ enum class Status : std::int32_t {
     kCudaError,          // a CUDA call or launch failed; cudaGetLastError() has been called
 };
 
-// Bytes of workspace that selective_scan needs for these sizes; 0 for the sizes that take one launch, and for sizes that
-// it refuses. The same on every device.
+// Bytes of workspace that selective_scan needs for these sizes; 0 for the sizes that take one launch, and for sizes
+// that it refuses. The same on every device.
 std::size_t selective_scan_workspace(std::int64_t batch, std::int64_t length, std::int64_t channels,
                                      std::int64_t states) noexcept;
 

@@ -1,0 +1,33 @@
+# Finds nvcc and enables the CUDA language; included by the top CMakeLists.txt, because every folder that links the
+# kernels needs the language, and only when METST_CUDA is on, because most machines have no nvcc.
+#
+#   CMAKE_CUDA_COMPILER        nvcc; otherwise CUDACXX, CUDA_PATH, the PATH and the usual folders are searched
+#   CMAKE_CUDA_ARCHITECTURES   targets; Orin (87), H100 and H200 (90) and Thor (110, which needs CUDA 13) when not set
+if(NOT CMAKE_CUDA_COMPILER)
+  file(GLOB metst_toolkits LIST_DIRECTORIES true /usr/local/cuda /usr/local/cuda-* /opt/cuda)
+  list(SORT metst_toolkits COMPARE NATURAL ORDER DESCENDING)
+  list(TRANSFORM metst_toolkits APPEND /bin)
+  find_program(METST_NVCC NAMES "$ENV{CUDACXX}" nvcc
+               HINTS "$ENV{CUDA_PATH}/bin" "$ENV{CUDA_HOME}/bin" PATHS ${metst_toolkits})
+  if(NOT METST_NVCC)
+    message(FATAL_ERROR "METST_CUDA=ON, but nvcc was not found: looked at CUDACXX, in CUDA_PATH/bin, CUDA_HOME/bin, "
+                        "the PATH, /usr/local/cuda*/bin and /opt/cuda/bin. Install the CUDA toolkit (JetPack has it), "
+                        "or set -DCMAKE_CUDA_COMPILER=/path/to/nvcc, or leave METST_CUDA off.")
+  endif()
+  set(CMAKE_CUDA_COMPILER ${METST_NVCC})
+endif()
+
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  if(DEFINED ENV{CUDAARCHS})
+    set(CMAKE_CUDA_ARCHITECTURES $ENV{CUDAARCHS})
+  else()
+    set(CMAKE_CUDA_ARCHITECTURES 87 90)
+    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE metst_nvcc_version)
+    if(metst_nvcc_version MATCHES "release ([0-9.]+)" AND CMAKE_MATCH_1 VERSION_GREATER_EQUAL 13.0)
+      list(APPEND CMAKE_CUDA_ARCHITECTURES 110)
+    endif()
+  endif()
+endif()
+
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
