@@ -418,11 +418,11 @@ struct Farneback::Anchor {
             const Level& level = plan.levels[size(k)];
             std::swap(current, coarser);
             current->stride = level.stride;
-            if (same || k == top) {
+            if (same || (k == top && !kernels.reads_planes)) {
                 std::fill(current->dx - plan.margin, current->dx - plan.margin + level.floats(), 0.0f);
                 std::fill(current->dy - plan.margin, current->dy - plan.margin + level.floats(), 0.0f);
                 if (same) break;
-            } else {
+            } else if (k < top) {
                 enlarge(level, plan.levels[size(k) + 1], coarser->dx, current->dx, work);
                 enlarge(level, plan.levels[size(k) + 1], coarser->dy, current->dy, work);
             }
@@ -494,9 +494,10 @@ void Farneback::to(Gray frame, float* flow) const {
         const float* const dx = result.dx + static_cast<std::ptrdiff_t>(y) * result.stride;
         const float* const dy = result.dy + static_cast<std::ptrdiff_t>(y) * result.stride;
         for (int x = 0; x < plan.width; ++x) {
-            *flow++ = dx[x];
-            *flow++ = dy[x];
+            flow[2 * x] = dx[x];
+            flow[2 * x + 1] = dy[x];
         }
+        flow += 2 * plan.width;
     }
 }
 
