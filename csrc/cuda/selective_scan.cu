@@ -461,9 +461,11 @@ Status run(const Job& job, int chunks, cudaStream_t stream) {
 std::size_t selective_scan_workspace(std::int64_t batch, std::int64_t length, std::int64_t channels,
                                      std::int64_t states) noexcept {
     if (batch < 0 || length < 0 || channels < 0 || states < 0 || states > kMaxStates) return 0;
-    const std::int64_t chunks = cut_into_chunks(batch, length, channels, states).count;
-    if (chunks == 1) return 0;
-    return static_cast<std::size_t>(batch * channels * (chunks * states + chunks - 1)) * sizeof(float);
+    if (length < kChunkedLength || batch == 0 || channels == 0 || states == 0) return 0;
+    const std::int64_t lanes = wide_lanes(states);
+    if (channels >= kFewThreads || channels * lanes >= kFewThreads) return 0;
+    // Chunks of all channels of all sequences are kManyThreads / lanes at most.
+    return static_cast<std::size_t>(kManyThreads / lanes * (states + 1)) * sizeof(float);
 }
 
 Status selective_scan(const SelectiveScanArgs& a, CUstream_st* stream) noexcept {
@@ -474,11 +476,12 @@ Status selective_scan(const SelectiveScanArgs& a, CUstream_st* stream) noexcept 
     if (a.batch == 0 || a.channels == 0) return Status::kOk;
     if (too_large(a)) return Status::kUnsupported;
     if (required_array_missing(a)) return Status::kNullPointer;
-    const std::size_t workspace = selective_scan_workspace(a.batch, a.length, a.channels, a.states);
-    if (a.workspace_bytes < workspace) return Status::kWorkspaceTooSmall;
-    if (workspace > 0 && !a.workspace) return Status::kNullPointer;
-
     const Chunks chunks = cut_into_chunks(a.batch, a.length, a.channels, a.states);
+    if (chunks.count > 1) {
+        const std::int64_t floats = a.batch * a.channels * (chunks.count * a.states + chunks.count - 1);
+        if (a.workspace_bytes < static_cast<std::size_t>(floats) * sizeof(float)) return Status::kWorkspaceTooSmall;
+        if (!a.workspace) return Status::kNullPointer;
+    }
     Job job{};
     job.batch = static_cast<int>(a.batch);
     job.length = static_cast<int>(a.length);

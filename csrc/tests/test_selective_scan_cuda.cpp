@@ -506,8 +506,8 @@ void bad_arguments_are_refused() {
     const std::size_t bytes = metst::cuda::selective_scan_workspace(1, 1024, 3, 5);
     EXPECT(bytes > 0, "1024 steps of 3 channels are cut into chunks");
     args.workspace = &value;
-    args.workspace_bytes = bytes - 1;
-    expect(args, Status::kWorkspaceTooSmall, "a workspace one byte short");
+    args.workspace_bytes = sizeof value;
+    expect(args, Status::kWorkspaceTooSmall, "a workspace of one float");
     args.workspace = nullptr;
     args.workspace_bytes = bytes;
     expect(args, Status::kNullPointer, "no workspace");
@@ -519,6 +519,28 @@ void one_launch_needs_no_workspace() {
         const std::size_t bytes = metst::cuda::selective_scan_workspace(s.batch, s.length, s.channels, s.states);
         EXPECT(bytes == 0, "B%d L%d D%d N%d: %zu bytes", static_cast<int>(s.batch), static_cast<int>(s.length),
                static_cast<int>(s.channels), static_cast<int>(s.states), bytes);
+    }
+}
+
+// TensorRT asks once, for the largest sizes, and then scans smaller ones.
+void smaller_sizes_need_no_more_workspace() {
+    for (std::int64_t channels : {1, 8, 96, 512, 1024, 2048, 8192}) {
+        for (std::int64_t states : {1, 16, 17, 64, 65, 256}) {
+            std::size_t before = 0;
+            for (std::int64_t size = 1; size <= 1 << 14; size *= 2) {
+                const std::size_t longer = metst::cuda::selective_scan_workspace(4, size, channels, states);
+                EXPECT(longer >= before, "D%d N%d: less for L%d", static_cast<int>(channels), static_cast<int>(states),
+                       static_cast<int>(size));
+                before = longer;
+            }
+            before = 0;
+            for (std::int64_t size = 1; size <= 1 << 14; size *= 2) {
+                const std::size_t more = metst::cuda::selective_scan_workspace(size, 4096, channels, states);
+                EXPECT(more >= before, "D%d N%d: less for B%d", static_cast<int>(channels), static_cast<int>(states),
+                       static_cast<int>(size));
+                before = more;
+            }
+        }
     }
 }
 
@@ -542,6 +564,7 @@ int main() {
     }
     bad_arguments_are_refused();
     one_launch_needs_no_workspace();
+    smaller_sizes_need_no_more_workspace();
     empty_sizes_need_no_arrays();
     every_combination_of_options_and_types_matches();
     sizes_around_every_lane_round_and_tile_match();

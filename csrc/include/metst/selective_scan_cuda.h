@@ -53,8 +53,8 @@ enum class Status : std::int32_t {
     kCudaError,          // a CUDA call or launch failed; cudaGetLastError() has been called
 };
 
-// Bytes of workspace that selective_scan needs for these sizes; 0 for the sizes that take one launch, and for sizes
-// that it refuses. The same on every device.
+// Bytes of workspace that are enough for these sizes and for every smaller batch and length; 0 where all of them take one
+// launch, and for sizes that selective_scan refuses. The same on every device.
 std::size_t selective_scan_workspace(std::int64_t batch, std::int64_t length, std::int64_t channels,
                                      std::int64_t states) noexcept;
 
