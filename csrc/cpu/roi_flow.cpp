@@ -335,9 +335,10 @@ struct Workspace {
     }
 };
 
-// Computes the expansions of a picture, level by level: into planes[k], or where that is null into work.expansion[k].
+// Computes the expansions of a frame, level by level, into work.expansion[k]; of an anchor into its planes[k].
+enum class Of { kFrame, kAnchor };
 void expand(const FlowKernels& kernels, const Plan& plan, const std::uint8_t* pixels, const Workspace& work,
-            float* const* planes = nullptr) {
+            float* const* planes, Of of) {
     for (std::size_t k = 0; k < plan.levels.size(); ++k) {
         const Level& level = plan.levels[k];
         SmoothArgs smooth;
@@ -358,10 +359,17 @@ void expand(const FlowKernels& kernels, const Plan& plan, const std::uint8_t* pi
         smooth.blurred_stride = plan.blurred_stride();
         smooth.out = work.picture;
         kernels.smooth(smooth);
-        const bool pixels_out = !planes && !kernels.reads_planes;
-        float* const out = planes ? planes[k] : work.expansion[k];
-        kernels.expand({work.picture, level.height, level.width, level.stride, &plan.kernels, work.rows,
-                        pixels_out ? nullptr : out + plan.margin, pixels_out ? out : nullptr, level.pixel_stride()});
+        float* const anchor = planes[k] + plan.margin;
+        ExpandArgs expand{work.picture, level.height, level.width, level.stride, &plan.kernels, work.rows,
+                          nullptr, nullptr, level.pixel_stride(), nullptr};
+        if (of == Of::kAnchor) {
+            expand.planes = anchor;
+        } else {
+            expand.anchor = anchor;
+            (kernels.reads_planes ? expand.planes : expand.pixels) =
+                work.expansion[k] + (kernels.reads_planes ? plan.margin : 0);
+        }
+        kernels.expand(expand);
     }
 }
 
@@ -394,7 +402,7 @@ struct Farneback::Anchor {
         }
         const Workspace work(Scratch::of_this_thread(), plan);
         copy_pixels(anchor, work.pixels, plan.pixel_stride());
-        expand(kernels, plan, work.pixels, work, planes);
+        expand(kernels, plan, work.pixels, work, planes, Of::kAnchor);
     }
 
     bool same_picture(const std::uint8_t* frame) const {
@@ -488,7 +496,7 @@ void Farneback::to(Gray frame, float* flow) const {
     const Plan& plan = anchor_->plan;
     Workspace work(Scratch::of_this_thread(), plan);
     copy_pixels(frame, work.pixels, plan.pixel_stride());
-    expand(anchor_->kernels, plan, work.pixels, work);
+    expand(anchor_->kernels, plan, work.pixels, work, anchor_->planes, Of::kFrame);
     const Flow result = anchor_->flow(work, 0, plan.height);
     for (int y = 0; y < plan.height; ++y) {
         const float* const dx = result.dx + static_cast<std::ptrdiff_t>(y) * result.stride;
@@ -648,7 +656,7 @@ struct RoiFlow::Lane {
     // Expands a rectangle of the crop, for anchors of that size.
     void look(const Gray& frame, const Rect& rect, const Farneback::Anchor& anchor, Workspace& work) const {
         crop(anchor.kernels, frame, rect, work.resized, work.pixels, anchor.plan.pixel_stride());
-        expand(anchor.kernels, anchor.plan, work.pixels, work);
+        expand(anchor.kernels, anchor.plan, work.pixels, work, anchor.planes, Of::kFrame);
     }
 
 private:

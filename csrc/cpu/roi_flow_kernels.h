@@ -54,6 +54,7 @@ struct ExpandArgs {
     float* planes;  // out: (height) rows of planes: y, x, yy, xx, xy; or null
     float* pixels;  // out: the same, (height) rows of pixels at pixel_stride; or null
     std::ptrdiff_t pixel_stride;  // floats
+    const float* anchor;  // (height) rows of planes that are read next, to be fetched meanwhile; or null
 };
 
 struct IterateArgs {

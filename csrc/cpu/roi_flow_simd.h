@@ -137,6 +137,10 @@ private:
                 if constexpr (!V::kReadsPlanes) {
                     if (a.pixels) V::interleave(pixels + x * kPixel, all);
                 }
+                if (a.anchor) {
+                    const float* const next = a.anchor + static_cast<std::ptrdiff_t>(y) * kPlanes * a.stride + x;
+                    for (int c = 0; c < kPlanes; ++c) __builtin_prefetch(next + c * a.stride, 0, 2);
+                }
                 if (!a.planes) continue;
                 for (int c = 0; c < kPlanes; ++c) V::store(planes + c * a.stride + x, all[c]);
             }
