@@ -374,8 +374,9 @@ int main() {
     an_anchor_has_not_moved();
     lanes_are_the_cpu_s(false, kQuick ? 4 : 8);
     lanes_are_the_cpu_s(true, kQuick ? 4 : 8);
+    dense_flow_is_the_cpu_s({{0, 130, 0, 160}});
     if (!kQuick) {
-        dense_flow_is_the_cpu_s({{200, 290, 180, 311}, {0, 130, 0, 160}});
+        dense_flow_is_the_cpu_s({{200, 290, 180, 311}});
         dense_flow_is_the_cpu_s({{0, 320, 0, 320}});
     }
     std::printf("worst feature %.2g, worst mean flow %.2g pixels\n%d failures\n", worst_feature, worst_mean_flow,
