@@ -58,7 +58,7 @@ class Analyzer:
 
     Args:
         model: name of a shipped model, or the path of a bundle (folder or zip).
-        engine: "auto", "native" or "onnxruntime".
+        engine: "auto", "native", "onnxruntime" or "tensorrt". precision: "fp32" or "fp16". See `load_engine`.
         on_stage: told how long every call of a stage took; see `OnStage`.
         threads: that a frame's flow is spread over, at most; default: the processors this process may use, 4 at most.
 
@@ -80,6 +80,7 @@ class Analyzer:
         engine: str = "auto",
         on_stage: OnStage | None = None,
         threads: int | None = None,
+        precision: str = "fp32",
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"expected at least 1 thread, got {threads}; leave it out for one per processor")
@@ -89,7 +90,7 @@ class Analyzer:
             raise EngineError(str(error)) from error
         self.threads = threads or default_threads()
         self.bundle = Bundle.find(model)
-        self.engine: Engine = load_engine(self.bundle, engine=engine)
+        self.engine: Engine = load_engine(self.bundle, engine=engine, precision=precision)
         settings = self.bundle.decode
         self._decoder = OnlineDecoder(
             self.bundle.k_p,
@@ -113,8 +114,9 @@ class Analyzer:
         self.close()
 
     def close(self) -> None:
-        """Release the face model. Calling it twice is harmless."""
+        """Release the face model and the engine. Calling it twice is harmless."""
         self._finder.close()
+        self.engine.close()
 
     def reset(self) -> None:
         """Forget the video so far; the next frame is the first of another."""

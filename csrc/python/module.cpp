@@ -12,6 +12,7 @@
 
 namespace py = pybind11;
 
+void define_cuda_graph(py::module_& m);    // cuda_graph.cpp
 void define_network_step(py::module_& m);  // network_step.cpp
 void define_roi_flow(py::module_& m);      // roi_flow.cpp
 
@@ -123,7 +124,7 @@ Raises:
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
-    m.doc() = "CPU kernels of metst_edge.";
+    m.doc() = "The compiled part of metst_edge: CPU kernels, and CUDA graphs.";
     m.def("selective_scan", &selective_scan, kSelectiveScanDoc, py::arg("u"), py::arg("delta"), py::arg("A"),
           py::arg("B"), py::arg("C"), py::arg("D") = py::none(), py::arg("z") = py::none(),
           py::arg("delta_bias") = py::none(), py::arg("h0") = py::none(), py::kw_only(),
@@ -132,6 +133,7 @@ PYBIND11_MODULE(_native, m) {
           "The vector paths this machine can run, best first; \"scalar\" is always the last.");
     m.def("simd_path", &auto_path_name,
           "The path that \"auto\" takes: the best one, unless the environment variable METST_EDGE_SIMD names another.");
+    define_cuda_graph(m);
     define_network_step(m);
     define_roi_flow(m);
 }

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from metst_edge.analyzer import Analyzer, Progress
+    from metst_edge.engine import Engine
 
 KIND = "metst-edge bench"
 FORMAT = 1
@@ -173,7 +174,7 @@ class Bench:
             "version": __version__,
             # The manifest holds the sha256 of every other file, and loading checked them: its own stands for all.
             "bundle": {"name": bundle.name, "manifest_sha256": sha256(bundle.file(MANIFEST))},
-            "engine": analyzer.engine.name,
+            "engine": _engine(analyzer.engine),
             "machine": describe(),
             "threads": {"usable cores": usable_cores(), "for flow": analyzer.threads},
             "sensors": {"start": self._sensors_before, "end": sensors()},
@@ -194,6 +195,10 @@ class Bench:
                 "growth": None if self._memory_before is None else memory - self._memory_before,
             },
         }
+
+
+def _engine(engine: Engine) -> str:
+    return engine.name if engine.precision == "fp32" else f"{engine.name} {engine.precision}"
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float | int | None]:

@@ -203,9 +203,7 @@ def _add_build(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     build.add_argument("bundle", metavar="BUNDLE", help="shipped model or path")
-    build.add_argument(
-        "--precision", choices=("fp32", "fp16"), default="fp32", help="of the network (default: %(default)s)"
-    )
+    _add_precision(build)
     build.add_argument(
         "--workspace", metavar="MiB", type=_count(1), help="memory a layer may use for itself, at most (default: 256)"
     )
@@ -258,15 +256,22 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         default=argparse.SUPPRESS,
-        choices=("auto", "native", "onnxruntime"),
-        help="what runs the network (default: auto)",
+        choices=("auto", "native", "onnxruntime", "tensorrt"),
+        help="what runs the network (default: auto, which is tensorrt where it can run, else native)",
     )
+    _add_precision(parser)
     parser.add_argument(
         "--threads",
         metavar="N",
         type=_threads,
         default=argparse.SUPPRESS,
         help="spread a frame's flow over at most N threads (default: one per processor, 4 at most)",
+    )
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision", choices=("fp32", "fp16"), default=argparse.SUPPRESS, help="of the network (default: fp32)"
     )
 
 
@@ -279,8 +284,8 @@ def _threads(text: str) -> int:
 def _open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) -> Analyzer:
     from metst_edge.analyzer import Analyzer
 
-    model, engine = getattr(options, "model", "demo"), getattr(options, "engine", "auto")
-    return Analyzer(model=model, engine=engine, on_stage=on_stage, threads=getattr(options, "threads", None))
+    given = {name: getattr(options, name) for name in ("model", "engine", "precision", "threads") if name in options}
+    return Analyzer(**given, on_stage=on_stage)
 
 
 def run_live(options: argparse.Namespace) -> int:
@@ -454,13 +459,15 @@ def run_build(options: argparse.Namespace) -> int:
     from metst_edge.bundle import Bundle
     from metst_edge.engine.tensorrt.builder import GRAPHS, WORKSPACE_MIB, EngineBuilder
 
+    precision = getattr(options, "precision", "fp32")
+
     def say(line: str) -> None:
         print(f"metst-edge: {line}", file=sys.stderr, flush=True)
 
     with _progress("TensorRT", quiet=options.json) as advance:
         builder = EngineBuilder(
             Bundle.find(options.bundle),
-            precision=options.precision,
+            precision=precision,
             workspace_mib=WORKSPACE_MIB if options.workspace is None else options.workspace,
             target=options.target,
             progress=_percent(advance, say),
@@ -479,7 +486,7 @@ def run_build(options: argparse.Namespace) -> int:
             }
             for plan in plans
         ]
-        print(json.dumps({"bundle": str(builder.bundle.path), "precision": options.precision, "engines": engines}))
+        print(json.dumps({"bundle": str(builder.bundle.path), "precision": precision, "engines": engines}))
         return 0
     for plan in plans:
         when = "built" if plan.built else f"in the cache, built {plan.created}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.util import find_spec
 
@@ -9,32 +10,49 @@ from metst_edge.bundle import Bundle
 from metst_edge.engine.types import Engine, Scores, StepScores, Stream
 from metst_edge.errors import EngineError
 
-ENGINES = ("native", "onnxruntime")
+ENGINES = ("native", "onnxruntime", "tensorrt")
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["ENGINES", "Engine", "Scores", "StepScores", "Stream", "load_engine", "why_missing"]
 
 
-def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto") -> Engine:
+def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", precision: str = "fp32") -> Engine:
     """Make a bundle ready to run.
 
     Args:
         bundle: a bundle, the name of a shipped one, or a path.
-        engine: "native" (numpy and the compiled part), "onnxruntime", or "auto": the best one here, "native"
-            so far.
+        engine: "native" (numpy and the compiled part), "onnxruntime", "tensorrt", or "auto": "tensorrt" where it,
+            pycuda and a GPU are there, else "native".
+        precision: "fp32", or "fp16" where the bundle has such graphs, which "native" does not read. Features and scores
+            are float32 all the same.
 
     Raises:
-        EngineError: the engine is unknown or not installed.
+        EngineError: the engine is unknown or not installed, or has no such precision.
         BundleError, ModelNotFoundError: as `Bundle.find`.
     """
     if engine not in ("auto", *ENGINES):
         raise EngineError(f"expected engine 'auto', {', '.join(map(repr, ENGINES))}, got {engine!r}")
     found = bundle if isinstance(bundle, Bundle) else Bundle.find(bundle)
+    if engine == "auto":
+        reason = why_missing("tensorrt")
+        engine = "tensorrt" if reason is None else "native"
+        _LOG.info("engine 'auto' is %r; TensorRT: %s", engine, reason or "here, with pycuda and a GPU")
+    if engine == "tensorrt":
+        from metst_edge.engine.tensorrt.runtime import TensorRTEngine
+
+        return TensorRTEngine(found, precision)
     if engine == "onnxruntime":
         from metst_edge.engine.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(found)
+        return OnnxRuntimeEngine(found, precision=precision)
     from metst_edge.engine.native import NativeEngine
 
+    if precision != NativeEngine.precision:
+        raise EngineError(
+            f"expected precision {NativeEngine.precision!r} with engine 'native', got {precision!r}; "
+            "use engine='tensorrt' or 'onnxruntime' for it"
+        )
     return NativeEngine(found)
 
 
@@ -42,6 +60,19 @@ def why_missing(engine: str) -> str | None:
     """Return why an engine of ENGINES cannot run here and what to do, or None where it can."""
     if engine == "onnxruntime":
         return None if find_spec("onnxruntime") else "not installed: pip install 'metst-edge[onnxruntime]'"
+    if engine == "tensorrt":
+        from metst_edge.engine.tensorrt.builder import MODULES
+        from metst_edge.engine.tensorrt.gpu import find_gpu
+
+        if not any(find_spec(name) for name in MODULES):
+            return "not installed: on a Jetson sudo apt install python3-libnvinfer, on a PC pip install tensorrt"
+        if not find_spec("pycuda"):
+            return "needs pycuda: pip install 'metst-edge[tensorrt]'"
+        try:
+            find_gpu()
+        except EngineError as error:
+            return str(error)
+        return None
     try:
         import metst_edge._native  # noqa: F401
     except ImportError as error:

@@ -69,6 +69,7 @@ class NativeEngine:
     """
 
     name = "native"
+    precision = "fp32"
 
     def __init__(self, bundle: Bundle) -> None:
         try:
@@ -103,6 +104,9 @@ class NativeEngine:
         """Return a stream with its own state."""
         lanes = check_lanes(lanes)
         return NativeStream(self._open(self._packed, lanes), lanes, self.bundle.channels)
+
+    def close(self) -> None:
+        """Nothing is held outside this process's memory."""
 
     def _block(self, block: _Block, x: Array) -> Array:
         """The residual branch on whole windows: (B, T, dim) -> (B, T, dim)."""

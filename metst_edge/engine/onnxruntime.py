@@ -40,7 +40,7 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, threads: int = 1, precision: str = "fp32") -> None:
-        self.bundle = bundle
+        self.bundle, self.precision = bundle, precision
         self._threads = threads
         self._window = self._session(bundle.graph("window", precision))
         self._step = self._session(bundle.graph("step", precision))
@@ -54,6 +54,9 @@ class OnnxRuntimeEngine:
     def open_stream(self, lanes: int = 2) -> OnnxRuntimeStream:
         """Return a stream with its own state."""
         return OnnxRuntimeStream(self._step, self.bundle, check_lanes(lanes))
+
+    def close(self) -> None:
+        """Nothing is held outside this process's memory."""
 
     def _session(self, graph: Path) -> InferenceSession:
         try:

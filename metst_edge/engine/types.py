@@ -72,10 +72,16 @@ class Stream(Protocol):
 
 @runtime_checkable
 class Engine(Protocol):
-    """A bundle made ready to run."""
+    """A bundle made ready to run.
+
+    Attributes:
+        name: as `load_engine` takes it. bundle: what runs.
+        precision: "fp32" or "fp16", of what happens between float32 features and scores.
+    """
 
     name: str
     bundle: Bundle
+    precision: str
 
     def infer(self, features: Array) -> Scores:
         """Score windows, each from a zero state.
@@ -89,6 +95,9 @@ class Engine(Protocol):
 
     def open_stream(self, lanes: int = 2) -> Stream:
         """Return a stream with its own state; several may be open at once."""
+
+    def close(self) -> None:
+        """Give back what it and its streams hold outside this process's memory; they are not to be used after it."""
 
 
 def check_windows(features: object, channels: int) -> Array:

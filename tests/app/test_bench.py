@@ -89,7 +89,7 @@ class FakeAnalyzer:
     threads = 7
 
     class engine:
-        name = "fake"
+        name, precision = "fake", "fp32"
 
     def __init__(self, work=0.0):
         self._work, self.flushed = work, 0
@@ -206,6 +206,13 @@ def test_a_deadline_is_missed_by_what_takes_longer(monkeypatch):
     for rate, misses in (25.0, 2), (None, 3), (1.0, 0):
         deadline = run.result(FakeAnalyzer(), rate)["deadline"]
         assert deadline == {"rate": rate or FakeAnalyzer.bundle.fps, "misses": misses, "share": misses / 4}
+
+
+def test_half_precision_is_another_engine(monkeypatch):
+    run, _ = play(monkeypatch, [FakeSource(frames(4))], 4)
+    assert run.result(FakeAnalyzer())["engine"] == "fake"
+    monkeypatch.setattr(FakeAnalyzer.engine, "precision", "fp16")
+    assert run.result(FakeAnalyzer())["engine"] == "fake fp16"
 
 
 def test_a_file_shorter_than_the_warm_up_is_played_again(monkeypatch):

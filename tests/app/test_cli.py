@@ -67,28 +67,21 @@ def test_bad_usage_is_status_2(capsys, arguments):
     assert line.startswith("metst-edge") and ": error: " in line
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--source", "clip.mp4", "--threads", "3"],
-        ["demo", "--threads", "3"],
-        ["--threads", "3", "demo"],
-        ["analyze", "clip.mp4", "--threads", "3"],
-        ["bench", "--threads", "3"],
-        ["--threads", "3", "bench"],
-    ],
-)
-def test_the_number_of_threads_is_the_analyzers(capsys, monkeypatch, arguments):
+@pytest.mark.parametrize("option", [("threads", 3), ("engine", "tensorrt"), ("precision", "fp16"), ("model", "mine")])
+@pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])
+def test_options_of_the_analyzer_reach_it_from_before_and_after_the_verb(capsys, monkeypatch, arguments, option):
     asked = []
 
     def analyzer(**options):
-        asked.append(options["threads"])
+        del options["on_stage"]
+        asked.append(options)
         raise EngineError("that is all")
 
     monkeypatch.setattr("metst_edge.analyzer.Analyzer", analyzer)
-    assert run(capsys, *arguments)[0] == 1 and asked == [3]
-    arguments = [argument for argument in arguments if argument not in ("--threads", "3")]
-    assert run(capsys, *arguments)[0] == 1 and asked == [3, None]
+    name, value = option
+    for given in ([f"--{name}", value, *arguments], [*arguments, f"--{name}", value], arguments):
+        assert run(capsys, *given)[0] == 1
+    assert asked == [{name: value}, {name: value}, {}]
 
 
 @pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])

@@ -1,8 +1,9 @@
 """Bundles to run: the published networks, and a tiny one with every part of the architecture."""
 
+import gc
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from export.__main__ import main
 from export.bundle import write
 from export.description import Description
 from metst_edge.bundle import Bundle
-from metst_edge.engine import Engine, load_engine
+from metst_edge.engine import ENGINES, Engine, load_engine
+from metst_edge.engine.tensorrt.device import open_device
+from tests.engine.fake_gpu import FakeGpu
 from training.models import MeTst, build
-
-ENGINES = ("native", "onnxruntime")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,10 +57,33 @@ def tiny_folder(tiny_network: MeTst, tmp_path_factory: pytest.TempPathFactory) -
     return out
 
 
-@pytest.fixture(scope="session", params=ENGINES)
-def tiny(request: pytest.FixtureRequest, tiny_folder: Path) -> Engine:
-    """The tiny bundle in each engine."""
-    return load_engine(tiny_folder, request.param)
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
+    """A GPU with TensorRT and pycuda, whatever this machine has. All that is taken of it must be given back."""
+    fake = FakeGpu(monkeypatch, tmp_path / "cache")
+    yield fake
+    gc.collect()
+    open_device.cache_clear()
+    assert not fake.left and not fake.named("destroyed with work under way")
+    assert fake.pushes == fake.pops and not fake.stack
+    assert fake.detached <= 1
+
+
+@pytest.fixture(scope="session")
+def tiny_on_cpu(tiny_folder: Path) -> dict[str, Engine]:
+    """The tiny bundle in each engine that needs no GPU."""
+    return {name: load_engine(tiny_folder, name) for name in ENGINES if name != "tensorrt"}
+
+
+@pytest.fixture(params=ENGINES)
+def tiny(request: pytest.FixtureRequest, tiny_folder: Path, tiny_on_cpu: dict[str, Engine]) -> Iterator[Engine]:
+    """The tiny bundle in each engine; "tensorrt" on a GPU that runs its graphs in ONNX Runtime."""
+    if request.param != "tensorrt":
+        yield tiny_on_cpu[request.param]
+        return
+    request.getfixturevalue("gpu")
+    with load_engine(tiny_folder, "tensorrt") as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")

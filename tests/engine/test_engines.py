@@ -1,4 +1,4 @@
-"""Both engines give the published scores, on windows and step by step, and refuse arrays that do not fit."""
+"""All engines give the published scores, on windows and step by step, and refuse arrays that do not fit."""
 
 import subprocess
 import sys
@@ -172,12 +172,13 @@ def test_a_wrong_number_of_lanes_is_refused(tiny, lanes):
         tiny.open_stream(lanes=lanes)
 
 
-def test_auto_is_native(tiny_folder):
+def test_auto_is_native_where_tensorrt_cannot_run(tiny_folder, monkeypatch):
+    monkeypatch.setattr("metst_edge.engine.why_missing", lambda engine: "not here")
     assert load_engine(tiny_folder).name == load_engine(tiny_folder, "auto").name == "native"
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones(tiny_folder):
-    with pytest.raises(EngineError, match="'auto', 'native', 'onnxruntime', got 'tensorflow'"):
+    with pytest.raises(EngineError, match="'auto', 'native', 'onnxruntime', 'tensorrt', got 'tensorflow'"):
         load_engine(tiny_folder, "tensorflow")
 
 

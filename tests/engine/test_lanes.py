@@ -89,6 +89,8 @@ def test_streaming_equals_scoring_windows_for_clips_of_every_length(k, tiny, exa
 
 @pytest.mark.parametrize("k", [30, 50])
 def test_stitching_equals_scoring_windows_for_clips_of_every_length(k, tiny, exact):
+    if tiny.name == "tensorrt" and k > tiny.bundle.k:
+        pytest.skip("its engine is built for windows of the model's k at most, and says so")
     whole = random_windows(k, WINDOWS * k)
     for frames in range(1, WINDOWS * k + 1):
         windows = cut(whole, k, frames)

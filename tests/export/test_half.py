@@ -169,12 +169,9 @@ def test_an_fp16_that_is_not_whole_is_refused(name, both):
         Bundle.load(both.path)
 
 
-def test_the_packaged_clip_has_the_same_events_in_fp16(monkeypatch):
+def test_the_packaged_clip_has_the_same_events_in_fp16():
     def report(precision):
-        monkeypatch.setattr(
-            "metst_edge.analyzer.load_engine", lambda bundle, engine: OnnxRuntimeEngine(bundle, precision=precision)
-        )
-        with Analyzer() as analyzer:
+        with Analyzer(engine="onnxruntime", precision=precision) as analyzer:
             return analyzer.analyze(demo_clip())
 
     full, half = report("fp32"), report("fp16")

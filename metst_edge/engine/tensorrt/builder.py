@@ -126,13 +126,13 @@ class EngineBuilder:
         engine = self._deserialise(plan)
         if engine is None and not plan.built:
             self._say(
-                f"{plan.path}: expected an engine, but TensorRT refuses it ({_why(self.logger)}); building it again"
+                f"{plan.path}: expected an engine, but TensorRT refuses it ({why(self.logger)}); building it again"
             )
             plan = self.plan(graph, force=True)
             engine = self._deserialise(plan)
         if engine is None:
             raise EngineError(
-                f"{self.bundle.path}: TensorRT built the {graph} engine and then refuses it: {_why(self.logger)}"
+                f"{self.bundle.path}: TensorRT built the {graph} engine and then refuses it: {why(self.logger)}"
             )
         return engine
 
@@ -286,7 +286,7 @@ class EngineBuilder:
         if self.target is not None:
             config.num_compute_capabilities = 1
             if not config.set_compute_capability(getattr(trt.ComputeCapability, self.target.upper()), 0):
-                raise EngineError(f"TensorRT cannot build for {self.target}: {_why(self.logger)}")
+                raise EngineError(f"TensorRT cannot build for {self.target}: {why(self.logger)}")
         if hasattr(config, "progress_monitor"):
             config.progress_monitor = monitor
         self._add_profile(builder, config, network, graph)
@@ -294,7 +294,7 @@ class EngineBuilder:
         self._read_timing(config, timing)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise EngineError(f"{self.bundle.path}: TensorRT cannot build {path.name}: {_why(self.logger)}")
+            raise EngineError(f"{self.bundle.path}: TensorRT cannot build {path.name}: {why(self.logger)}")
         self._write_timing(config, timing)
         return bytes(plan)
 
@@ -313,10 +313,10 @@ class EngineBuilder:
             index = config.add_optimization_profile(profile)
         except ValueError as error:
             raise EngineError(
-                f"{self.bundle.path}: TensorRT refuses shapes {shapes} of {graph}: {_why(self.logger, str(error))}"
+                f"{self.bundle.path}: TensorRT refuses shapes {shapes} of {graph}: {why(self.logger, str(error))}"
             ) from error
         if index < 0:
-            raise EngineError(f"{self.bundle.path}: TensorRT refuses shapes {shapes} of {graph}: {_why(self.logger)}")
+            raise EngineError(f"{self.bundle.path}: TensorRT refuses shapes {shapes} of {graph}: {why(self.logger)}")
 
     def _read_timing(self, config: Any, parts: dict[str, Any]) -> None:
         """Give the builder what earlier builds measured; it may refuse that, and measures again."""
@@ -348,11 +348,11 @@ class EngineBuilder:
         try:
             return kind(self.logger)
         except Exception as error:  # a TypeError of pybind11, where the library gives nothing
-            raise EngineError(f"TensorRT gives no {kind.__name__}: {_why(self.logger, str(error))}") from error
+            raise EngineError(f"TensorRT gives no {kind.__name__}: {why(self.logger, str(error))}") from error
 
     def _given(self, made: Any, what: str) -> Any:
         if made is None:
-            raise EngineError(f"TensorRT gives no {what}: {_why(self.logger)}")
+            raise EngineError(f"TensorRT gives no {what}: {why(self.logger)}")
         return made
 
 
@@ -414,7 +414,7 @@ def _load_plugin(trt: Any, path: Path) -> None:
     if registry.load_library(str(path)) is None or registry.get_creator(*name) is None:
         raise EngineError(
             f"expected a library with the plugin {PLUGIN_NAMESPACE}::{PLUGIN} {PLUGIN_VERSION}, but TensorRT "
-            f"{trt.__version__} cannot load it from {path} ({_why(logger)}); build it again for this TensorRT, or move "
+            f"{trt.__version__} cannot load it from {path} ({why(logger)}); build it again for this TensorRT, or move "
             "it away to do without"
         )
 
@@ -514,9 +514,9 @@ def _parser_errors(parser: Any, logger: Any) -> str:
     for error in errors:
         node = f"node {error.node_name() or error.node()} ({error.node_operator()}): " if error.node_operator() else ""
         texts.append(f"{node}{error.desc()} ({error.code()}, {error.file()}:{error.line()})")
-    return "; ".join(texts).replace("\n", " ") or _why(logger)
+    return "; ".join(texts).replace("\n", " ") or why(logger)
 
 
-def _why(logger: Any, otherwise: str = "it does not say why") -> str:
+def why(logger: Any, otherwise: str = "it does not say why") -> str:
     """What TensorRT logged as errors, in one line."""
     return " ".join("; ".join(logger.errors[-3:]).split()) or otherwise

@@ -1,0 +1,201 @@
+"""The GPU as an engine uses it, by pycuda: the primary context, and a stream with memory that is given back.
+
+The primary context is the one that CUDA's runtime, and with it TensorRT and torch, uses too. Nothing here makes another
+one, and none stays current: it is pushed for a call and popped after it, in whatever thread the call is. Knows no
+TensorRT.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from importlib import import_module
+from math import prod
+
+import numpy as np
+
+from metst_edge.engine.types import Array
+from metst_edge.errors import EngineError
+
+ALIGNMENT = 256
+"""Bytes that TensorRT wants addresses to be a multiple of."""
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: others' work on the default stream must not break a capture
+_FLOAT = 4
+
+Shape = tuple[int, ...]
+
+
+@cache
+def open_device() -> Device:
+    """Return the GPU that engines are built for; the same one always.
+
+    Raises:
+        EngineError: pycuda or a GPU is missing.
+    """
+    return Device()
+
+
+class Device:
+    """The first GPU that the driver shows, and its primary context, which is kept until the process ends.
+
+    Raises:
+        EngineError: pycuda cannot be loaded, or there is no GPU.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self.driver = import_module("pycuda.driver")
+        except Exception as error:  # besides ImportError, what loading libcuda may raise
+            raise EngineError(
+                f"expected pycuda, which cannot be loaded ({error}): pip install 'metst-edge[tensorrt]', with the CUDA "
+                "toolkit's nvcc in the PATH, or use engine='native'"
+            ) from error
+        try:
+            self.driver.init()
+            self._context = self.driver.Device(0).retain_primary_context()
+        except self.driver.Error as error:
+            raise EngineError(f"expected an NVIDIA GPU, but CUDA says: {error}; see what nvidia-smi says") from error
+        # Only detach gives a primary context back; pycuda's destructor calls what is meant for other contexts. It runs
+        # at exit, after whatever was made later.
+        weakref.finalize(self, self._context.detach)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make the primary context this thread's for the body; what CUDA refuses in it is an EngineError."""
+        try:
+            self._context.push()
+            try:
+                yield
+            finally:
+                self.driver.Context.pop()
+        except self.driver.Error as error:
+            raise EngineError(
+                f"expected the GPU to work, but CUDA says: {error}; where memory is short, free some, otherwise start "
+                "the process again and see what `dmesg` says of the GPU"
+            ) from error
+
+
+class Work:
+    """A CUDA stream of its own and what is used on it, by one thread at a time. All of it is given back by `close`.
+
+    Args:
+        device: where.
+
+    Attributes:
+        handle: the raw stream (cudaStream_t).
+
+    Raises:
+        EngineError: CUDA gives no stream.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device, self._driver = device, device.driver
+        self._lock = threading.RLock()
+        self._held = ExitStack()
+        self._open = True
+        with device.active():
+            self._stream = self._driver.Stream(_NON_BLOCKING)
+            self._done = self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
+        self.handle = int(self._stream.handle)
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Keep other threads out and the context current for the body.
+
+        Raises:
+            EngineError: closed; or CUDA refuses what the body asks.
+        """
+        with self._lock:
+            if not self._open:
+                raise EngineError("expected an open engine and stream, got a closed one; call load_engine again")
+            with self._device.active():
+                yield
+
+    def on_close(self, release: Callable[[], object]) -> None:
+        """Have something released by `close`, before what was registered earlier. It must not refer to the owner."""
+        self._held.callback(release)
+
+    def block(self, floats: int, pinned: bool = True) -> Block:
+        """Return zeros in device memory, and where `pinned`, as many values on the host to send from or receive into.
+
+        Must be called within `use`.
+        """
+        allocation = self._driver.mem_alloc(floats * _FLOAT)
+        self._held.callback(allocation.free)
+        host = None
+        if pinned:
+            host = self._driver.pagelocked_empty(floats, np.float32)
+            self._held.callback(host.base.free)
+            host.fill(0.0)
+        block = Block(int(allocation), floats, host)
+        self.clear(block)
+        return block
+
+    def clear(self, block: Block) -> None:
+        """Enqueue setting the device's values to zero."""
+        self._driver.memset_d8_async(block.address, 0, block.floats * _FLOAT, self._stream)
+
+    def upload(self, block: Block, first: int, end: int) -> None:
+        """Enqueue copying floats [first, end) of the block from the host."""
+        assert block.host is not None, "the block has no host side"
+        self._driver.memcpy_htod_async(block.address + first * _FLOAT, block.host[first:end], self._stream)
+
+    def download(self, block: Block, end: int) -> None:
+        """Enqueue copying floats [0, end) of the block to the host."""
+        assert block.host is not None, "the block has no host side"
+        self._driver.memcpy_dtoh_async(block.host[:end], block.address, self._stream)
+
+    def wait(self) -> None:
+        """Wait until everything that was enqueued is done; other Python threads go on meanwhile."""
+        self._done.record(self._stream)
+        self._done.synchronize()
+
+    def close(self) -> None:
+        """Wait for the stream and give everything back, last first. Calling it again is harmless."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+            with self._device.active():
+                try:
+                    self._stream.synchronize()
+                finally:
+                    try:
+                        self._held.close()
+                    finally:
+                        # pycuda gives them back when nobody refers to them: now, while the context is current.
+                        del self._done, self._stream
+
+
+class Block:
+    """Float32 values in device memory, and perhaps the same in pinned host memory.
+
+    Attributes:
+        address: on the device, a multiple of ALIGNMENT. floats: how many.
+        host: float32 (floats,), None where they never travel.
+    """
+
+    def __init__(self, address: int, floats: int, host: Array | None) -> None:
+        self.address, self.floats, self.host = address, floats, host
+
+    def addresses(self, places: Mapping[str, int]) -> dict[str, int]:
+        """Return where arrays that begin at these floats lie on the device."""
+        return {name: self.address + first * _FLOAT for name, first in places.items()}
+
+    def view(self, first: int, shape: Shape) -> Array:
+        """Return the host's floats from `first` on as an array of that shape; not to be used after `Work.close`."""
+        assert self.host is not None, "the block has no host side"
+        view: Array = self.host[first : first + prod(shape)].reshape(shape)
+        return view
+
+
+def packed(shapes: Mapping[str, Shape]) -> tuple[dict[str, int], int]:
+    """Lay float32 arrays out side by side: return where each begins, as TensorRT wants it, and the end, in floats."""
+    places, end, step = {}, 0, ALIGNMENT // _FLOAT
+    for name, shape in shapes.items():
+        places[name] = end
+        end += -(-prod(shape) // step) * step
+    return places, end

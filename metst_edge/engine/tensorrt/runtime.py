@@ -1,0 +1,349 @@
+"""The engine on TensorRT: windows in batches, and streams whose state stays on the GPU.
+
+A stream has two sets of state tensors and goes from one to the other and back. Both directions are recorded as CUDA
+graphs, with the upload of the features and the download of the scores, so that a step is one launch and one wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metst_edge.bundle import Bundle
+from metst_edge.engine.tensorrt.builder import MAX_WINDOWS, EngineBuilder, Say
+from metst_edge.engine.tensorrt.device import ALIGNMENT, Device, Work, open_device, packed
+from metst_edge.engine.tensorrt.execution import Context, Network, Shape
+from metst_edge.engine.types import (
+    Array,
+    Scores,
+    StepScores,
+    check_lanes,
+    check_reset,
+    check_step,
+    check_windows,
+)
+from metst_edge.errors import EngineError
+
+_LOG = logging.getLogger(__name__)
+
+
+class TensorRTEngine:
+    """Engine (see types.py) on TensorRT. What it runs comes from the cache, or is built when it is first needed.
+
+    May be used from any thread. It lives on while one of its streams does.
+
+    Args:
+        bundle: what to run. precision: "fp32", or "fp16" where the bundle has such graphs; features and scores are
+            float32 all the same.
+        say: told in one line what takes long or is not as it should be; default: a log record of level WARNING.
+
+    Raises:
+        EngineError: TensorRT, pycuda or the GPU is missing, or the bundle has no such precision.
+    """
+
+    name = "tensorrt"
+
+    def __init__(self, bundle: Bundle, precision: str = "fp32", say: Say | None = None) -> None:
+        self.bundle, self.precision = bundle, precision
+        self.say = say or _LOG.warning
+        self._builder = EngineBuilder(bundle, precision=precision, say=self.say)  # finds TensorRT, builds nothing yet
+        self.device = open_device()
+        self._lock = threading.RLock()
+        self._networks: dict[int | None, Network] = {}  # the step by its lanes; None: the window
+        self._windows: list[_Windows] = []  # one, once it is needed
+        self._streams: weakref.WeakSet[TensorRTStream] = weakref.WeakSet()
+        self._release = weakref.finalize(self, _release, self.device, self._windows, self._networks)
+
+    def infer(self, features: Array) -> Scores:
+        """Score windows float32 (B, C, T), each from a zero state.
+
+        Raises:
+            EngineError: dtype, shape or values do not fit; T is above the bundle's k; the GPU or TensorRT fails.
+        """
+        features = check_windows(features, self.bundle.channels)
+        windows, _, frames = features.shape
+        if frames > self.bundle.k:
+            raise EngineError(
+                f"expected windows of at most {self.bundle.k} frames, the model's k, for which the TensorRT engine is "
+                f"built, got {frames}; use engine='native' for longer ones"
+            )
+        with self._lock:
+            network = self._network(None)
+            if not self._windows:
+                self._windows.append(_Windows(self.bundle, self.device, network))
+            runner = self._windows[0]
+        spot = np.empty((windows, frames), np.float32)
+        emotion = np.empty((windows, frames, len(self.bundle.labels)), np.float32)
+        for first in range(0, windows, MAX_WINDOWS):
+            part = slice(first, first + MAX_WINDOWS)
+            runner.run(features[part], spot[part], emotion[part])
+        return Scores(spot, emotion)
+
+    def open_stream(self, lanes: int = 2) -> TensorRTStream:
+        """Return a stream with its own state. Every number of lanes has an engine of its own, built when first asked.
+
+        Raises:
+            EngineError: the number does not fit; the engine cannot be built; the GPU or TensorRT fails.
+        """
+        lanes = check_lanes(lanes)
+        with self._lock:
+            stream = TensorRTStream(self, self._network(lanes), lanes)
+            self._streams.add(stream)
+        return stream
+
+    def close(self) -> None:
+        """Give back what this and its streams hold on the GPU. Calling it again is harmless."""
+        with self._lock:
+            for stream in list(self._streams):
+                stream.close()
+            self._release()
+
+    def __enter__(self) -> TensorRTEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _network(self, lanes: int | None) -> Network:
+        """Return the step of so many lanes, or the window. The lock is held."""
+        if not self._release.alive:
+            raise EngineError("expected an open engine, got a closed one; call load_engine again")
+        if lanes not in self._networks:
+            builder = self._builder
+            if lanes not in (None, builder.lanes):
+                builder = EngineBuilder(self.bundle, precision=self.precision, lanes=lanes, say=self.say)
+            with self.device.active():
+                self._networks[lanes] = Network(builder, "window" if lanes is None else "step")
+        return self._networks[lanes]
+
+
+def _release(device: Device, windows: list[_Windows], networks: dict[int | None, Network]) -> None:
+    """Give back what an engine holds, the networks last."""
+    for runner in windows:
+        runner.close()
+    with device.active():
+        windows.clear()
+        networks.clear()
+
+
+class TensorRTStream:
+    """Stream (see types.py) of a TensorRTEngine, which makes it.
+
+    Attributes:
+        cuda_stream: the raw CUDA stream (cudaStream_t). A step reads its features after what was enqueued on it before.
+    """
+
+    def __init__(self, engine: TensorRTEngine, network: Network, lanes: int) -> None:
+        bundle = engine.bundle
+        self.lanes, self.channels, self.look_ahead = lanes, bundle.channels, bundle.look_ahead
+        self._engine = engine  # which must not end before its stream does
+        self._fed = 0
+        self._records = True
+        self._work = Work(engine.device)
+        self._release = weakref.finalize(self, self._work.close)
+        self.cuda_stream = self._work.handle
+        try:
+            with self._work.use():
+                self._prepare(bundle, network)
+                for _ in self._directions:  # so that the first frame finds both recorded
+                    self._run(self._inputs.address)
+            self.reset()
+        except BaseException:
+            self._release()
+            raise
+
+    def step(self, features: Array, reset: npt.ArrayLike | None = None) -> StepScores | None:
+        """Feed float32 (lanes, C); see types.Stream."""
+        features = check_step(features, self.lanes, self.channels)
+        flags = check_reset(reset, self.lanes)
+        with self._work.use():
+            self._features[:] = features
+            self._flags[:] = flags
+            return self._run(self._inputs.address)
+
+    def step_device(self, features: int, reset: npt.ArrayLike | None = None) -> StepScores | None:
+        """Feed features that are on the GPU already, as those of a flow that is measured there.
+
+        Args:
+            features: address in device memory of float32 (lanes, C), dense; a multiple of 256. What writes them is
+                enqueued on `cuda_stream`, or done. Better the same address every time: a new one costs a recording.
+            reset: as of `step`.
+
+        Raises:
+            EngineError: the address or the flags do not fit; the GPU or TensorRT fails.
+        """
+        if not isinstance(features, int) or features <= 0 or features % ALIGNMENT:
+            raise EngineError(
+                f"expected features as an address in device memory, a multiple of {ALIGNMENT}, got {features!r}; "
+                "features on the host go to step"
+            )
+        flags = check_reset(reset, self.lanes)
+        with self._work.use():
+            self._flags[:] = flags
+            return self._run(features)
+
+    def reset(self) -> None:
+        """Forget everything, as if just opened."""
+        with self._work.use():
+            for state in self._states:
+                self._work.clear(state)
+            self._fed = 0
+
+    def close(self) -> None:
+        """Give back what it holds on the GPU. Calling it again is harmless."""
+        self._release()
+
+    def __enter__(self) -> TensorRTStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _prepare(self, bundle: Bundle, network: Network) -> None:
+        lanes, work = self.lanes, self._work
+        inputs: dict[str, Shape] = {"features": (lanes, bundle.channels), "reset": (lanes,)}
+        outputs: dict[str, Shape] = {"spot": (lanes,), "emotion": (lanes, len(bundle.labels))}
+        state: dict[str, Shape] = {entry.name: (lanes, *entry.shape) for entry in bundle.state}
+        following = {f"{name}_next": shape for name, shape in state.items()}
+
+        (input_places, self._input_end), (output_places, self._output_end) = packed(inputs), packed(outputs)
+        state_places, state_end = packed(state)
+        self._inputs, self._outputs = work.block(self._input_end), work.block(self._output_end)
+        self._states = work.block(state_end, pinned=False), work.block(state_end, pinned=False)
+        self._flags_at = input_places["reset"]
+        self._features = self._inputs.view(input_places["features"], inputs["features"])
+        self._flags = self._inputs.view(self._flags_at, inputs["reset"])
+        self._spot = self._outputs.view(output_places["spot"], outputs["spot"])
+        self._emotion = self._outputs.view(output_places["emotion"], outputs["emotion"])
+
+        fixed = self._inputs.addresses(input_places) | self._outputs.addresses(output_places)
+        self._directions = []
+        for read, written in (self._states, self._states[::-1]):
+            # A context each: none of its addresses changes from step to step, recorded or not.
+            context = network.context(inputs | state, outputs | following)
+            direction = _Direction(context, self._inputs.address)
+            work.on_close(direction.release)
+            written_to = {f"{name}_next": address for name, address in written.addresses(state_places).items()}
+            context.set_addresses(fixed | read.addresses(state_places) | written_to)
+            self._directions.append(direction)
+
+    def _run(self, features: int) -> StepScores | None:
+        """Do a step with the features at that address."""
+        direction = self._directions[self._fed % 2]
+        if direction.features != features:
+            direction.move(features)
+        if direction.graph is None:
+            # The run before recording that TensorRT wants after every change; recording itself runs nothing.
+            self._enqueue(direction)
+            if self._records:
+                self._record(direction)
+        else:
+            try:
+                direction.graph.launch(self._work.handle)
+            except RuntimeError as error:
+                raise EngineError(f"expected the recorded step to run, but {error}; open another stream") from error
+        self._work.wait()
+        self._fed += 1
+        if self._fed <= self.look_ahead:
+            return None
+        return StepScores(self._spot.copy(), self._emotion.copy())  # the next step overwrites them
+
+    def _enqueue(self, direction: _Direction) -> None:
+        """Enqueue a step: one copy up, the network, one copy down."""
+        first = 0 if direction.features == self._inputs.address else self._flags_at
+        self._work.upload(self._inputs, first, self._input_end)
+        direction.context.enqueue(self._work.handle)
+        self._work.download(self._outputs, self._output_end)
+
+    def _record(self, direction: _Direction) -> None:
+        """Record the step as a graph; where that cannot be, say so once and go on without."""
+        try:
+            from metst_edge._native import CudaGraph
+
+            graph = CudaGraph()
+            graph.begin(self._work.handle)
+            try:
+                self._enqueue(direction)
+            finally:
+                graph.end()
+        except (ImportError, RuntimeError, EngineError, self._engine.device.driver.Error) as error:
+            self._records = False
+            self._engine.say(f"the step cannot be recorded as a CUDA graph, frames will take longer: {error}")
+            return
+        direction.graph = graph
+
+
+class _Direction:
+    """The step from one set of state tensors to the other: a context, and its graph once it is recorded.
+
+    Attributes:
+        features: the address where both read features.
+    """
+
+    def __init__(self, context: Context, features: int) -> None:
+        self.context, self.features = context, features
+        self.graph: Any = None
+
+    def move(self, features: int) -> None:
+        """Read features elsewhere; the graph is no longer true."""
+        self._drop_graph()
+        self.context.set_addresses({"features": features})
+        self.features = features
+
+    def release(self) -> None:
+        """Give both back."""
+        self._drop_graph()
+        self.context.release()
+
+    def _drop_graph(self) -> None:
+        if self.graph is not None:
+            self.graph.close()
+            self.graph = None
+
+
+class _Windows:
+    """The window graph with memory for its largest batch."""
+
+    def __init__(self, bundle: Bundle, device: Device, network: Network) -> None:
+        self._classes = len(bundle.labels)
+        largest = (MAX_WINDOWS, bundle.channels, bundle.k)
+        outputs = self._outputs_of(largest)
+        self._work = Work(device)
+        try:
+            with self._work.use():
+                self._inputs = self._work.block(packed({"features": largest})[1])
+                self._outputs = self._work.block(packed(outputs)[1])
+                self._context = network.context({"features": largest}, outputs)
+                self._work.on_close(self._context.release)
+        except BaseException:
+            self._work.close()
+            raise
+
+    def run(self, features: Array, spot: Array, emotion: Array) -> None:
+        """Score a batch into float32 spot and emotion."""
+        outputs = self._outputs_of(features.shape)
+        places, end = packed(outputs)
+        with self._work.use():
+            context = self._context
+            context.set_shapes({"features": features.shape}, outputs)
+            context.set_addresses({"features": self._inputs.address} | self._outputs.addresses(places))
+            self._inputs.view(0, features.shape)[:] = features
+            self._work.upload(self._inputs, 0, features.size)
+            context.enqueue(self._work.handle)
+            self._work.download(self._outputs, end)
+            self._work.wait()
+            spot[:] = self._outputs.view(places["spot"], spot.shape)
+            emotion[:] = self._outputs.view(places["emotion"], emotion.shape)
+
+    def close(self) -> None:
+        """Give back what it holds on the GPU."""
+        self._work.close()
+
+    def _outputs_of(self, features: Shape) -> dict[str, Shape]:
+        windows, _, frames = features
+        return {"spot": (windows, frames), "emotion": (windows, frames, self._classes)}

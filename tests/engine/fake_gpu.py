@@ -1,0 +1,464 @@
+"""A GPU made of NumPy: pycuda's driver, TensorRT's run time and CUDA graphs, as far as the engine uses them.
+
+Device memory is known by addresses that mean nothing to the host. What is enqueued on a stream runs when somebody waits
+for it, no earlier, so a missing wait shows as scores of yesterday. Engines run the bundle's own graphs in ONNX Runtime.
+What the real ones forbid is refused: calls without a current context, memory that was given back, waiting or clearing
+while recording, recording a context that has not run since its addresses changed.
+"""
+
+import itertools
+import json
+import sys
+import threading
+import weakref
+from functools import cache
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import onnxruntime
+
+from metst_edge.engine.tensorrt import builder, device
+from metst_edge.engine.tensorrt.gpu import Gpu
+from tests.engine.fake_tensorrt import fake_tensorrt
+
+GUARD = 4096  # bytes between allocations that belong to nobody
+POISON = np.float32(1e30)
+
+
+class FakeGpu:
+    """The machine: what is alive on it, and what was asked of it.
+
+    Attributes:
+        log: what happened, in order: ("upload", bytes), ("download", bytes), ("clear", bytes), ("run", addresses),
+            ("launch", operations), ("wait",), ("record",), ("free",), ("destroy", kind), ("detach",).
+        failing: names of calls that fail. pushes, pops: of the primary context. detached: how often it was given back.
+    """
+
+    def __init__(self, monkeypatch, cache_folder):
+        self.log, self.failing = [], set()
+        self.alive = {}  # kind -> count
+        self.memory = {}  # address -> uint8 array
+        self.views = {}  # of it, as long as nothing is allocated or given back
+        self.streams = weakref.WeakValueDictionary()  # by handle
+        self.handles = itertools.count(1)
+        self.stacks = threading.local()
+        self.pushes = self.pops = self.detached = 0
+        self.driver = self._driver()
+        self.tensorrt = self._tensorrt()
+        pycuda = ModuleType("pycuda")
+        pycuda.__spec__, pycuda.__path__, pycuda.driver = ModuleSpec("pycuda", None), [], self.driver
+        for module in (pycuda, self.driver, self.tensorrt):
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(builder, "find_gpu", lambda: Gpu("Fake", "8.7", 8))
+        monkeypatch.setattr("metst_edge.engine.tensorrt.gpu.find_gpu", lambda: Gpu("Fake", "8.7", 8))
+        monkeypatch.setattr("metst_edge._native.CudaGraph", lambda: Graph(self))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache_folder))
+        monkeypatch.delenv("METST_EDGE_PLUGIN", raising=False)
+        monkeypatch.setattr(builder, "PLUGIN_FOLDERS", ())
+        device.open_device.cache_clear()
+
+    def count(self, kind, change):
+        self.alive[kind] = self.alive.get(kind, 0) + change
+        assert self.alive[kind] >= 0, f"{kind} was given back twice"
+
+    def destroyed(self, kind):
+        """Take note of what Python gives back; a destructor cannot raise."""
+        if self.stack:
+            self.count(kind, -1)
+            self.log.append(("destroy", kind))
+
+    @property
+    def left(self):
+        """What was not given back, or not while a context was current."""
+        return {kind: count for kind, count in self.alive.items() if count}
+
+    def named(self, name):
+        return [entry for entry in self.log if entry[0] == name]
+
+    @property
+    def stack(self):
+        if not hasattr(self.stacks, "entries"):
+            self.stacks.entries = []
+        return self.stacks.entries
+
+    def current(self, what, name=None):
+        """Refuse a call without a current context, or one that is to fail."""
+        if not self.stack:
+            raise self.driver.LogicError(f"{what} failed: no currently active context?")
+        if (name or what) in self.failing:
+            raise self.driver.LogicError(f"{what} failed: not today")
+
+    def at(self, address, size):
+        """Return the bytes of device memory, which must be of one living allocation."""
+        for start, content in self.memory.items():
+            if start <= address and address + size <= start + content.size:
+                return content[address - start : address - start + size]
+        raise AssertionError(f"illegal memory access: {size} bytes at {address:#x}")
+
+    def floats(self, address, shape):
+        key = address, shape
+        if key not in self.views:
+            self.views[key] = self.at(address, 4 * int(np.prod(shape))).view(np.float32).reshape(shape)
+        return self.views[key]
+
+    def allocate(self, size):
+        address = 1 << 32 if not self.memory else max(start + content.size for start, content in self.memory.items())
+        address = -(-(address + GUARD) // 256) * 256
+        content = np.zeros(-(-size // 4) * 4, np.uint8)
+        content.view(np.float32)[:] = POISON
+        self.memory[address] = content[:size]
+        self.views.clear()
+        return address
+
+    def _driver(gpu):
+        driver = ModuleType("pycuda.driver")
+        driver.Error = type("Error", (Exception,), {})
+        driver.LogicError = type("LogicError", (driver.Error,), {})
+        driver.event_flags = SimpleNamespace(DISABLE_TIMING=2)
+
+        def native(function):
+            """Have a function that raises leave no frame behind that keeps its arguments, as those in C do."""
+
+            def call(*arguments):
+                try:
+                    return function(*arguments)
+                except driver.Error as error:
+                    del arguments
+                    raise error.with_traceback(None) from None
+
+            return call
+
+        class Context:
+            def push(self):
+                assert not gpu.detached, "the primary context was given back"
+                gpu.stack.append(self)
+                gpu.pushes += 1
+
+            @staticmethod
+            def pop():
+                gpu.stack.pop()
+                gpu.pops += 1
+
+            def detach(self):
+                gpu.detached += 1
+                gpu.log.append(("detach",))
+
+        class Device:
+            def __init__(self, number):
+                assert number == 0
+
+            def retain_primary_context(self):
+                if "retain_primary_context" in gpu.failing:
+                    raise driver.LogicError("cuDevicePrimaryCtxRetain failed: device is busy")
+                return Context()
+
+        class Owned:
+            """Given back when nobody refers to it, as pycuda's objects are: only while a context is current."""
+
+            kind = ""
+
+            def __init__(self):
+                gpu.current(self.kind)
+                gpu.count(self.kind, 1)
+
+            def __del__(self):
+                gpu.destroyed(self.kind)
+
+        class Stream(Owned):
+            kind = "stream"
+
+            def __init__(self, flags=0):
+                assert flags == 1, "the default stream would wait for this one"
+                super().__init__()
+                self.handle = next(gpu.handles)
+                self.operations, self.recording = [], None
+                gpu.streams[self.handle] = self
+
+            def __del__(self):
+                super().__del__()
+                if self.operations:
+                    gpu.log.append(("destroyed with work under way",))
+
+            def enqueue(self, operation):
+                (self.operations if self.recording is None else self.recording).append(operation)
+
+            def run(self, upto=None):
+                if self.recording is not None:
+                    self.recording = "invalid"
+                    raise driver.LogicError("cuEventSynchronize failed: the stream is capturing")
+                count = len(self.operations) if upto is None else upto
+                todo, self.operations = self.operations[:count], self.operations[count:]
+                for operation in todo:
+                    operation()
+
+            def synchronize(self):
+                gpu.current("synchronize")
+                self.run()
+
+        class Event(Owned):
+            kind = "event"
+
+            def __init__(self, flags):
+                assert flags == driver.event_flags.DISABLE_TIMING
+                super().__init__()
+
+            def record(self, stream):
+                gpu.current("record")
+                self.stream, self.upto = stream, len(stream.operations)
+
+            @native
+            def synchronize(self):
+                gpu.current("wait")
+                gpu.log.append(("wait",))
+                self.stream.run(self.upto)
+
+        class Allocation:
+            def __init__(self, size):
+                self.address = gpu.allocate(size)
+                gpu.count("device memory", 1)
+
+            def __int__(self):
+                return self.address
+
+            def free(self):
+                gpu.current("free")
+                gpu.count("device memory", -1)
+                gpu.log.append(("free",))
+                del gpu.memory[self.address]
+                gpu.views.clear()
+
+        class Pinned:
+            def __init__(self, shape, dtype):
+                self.content = np.full(shape, POISON, dtype)
+                self.__array_interface__ = self.content.__array_interface__
+                gpu.count("pinned memory", 1)
+
+            def free(self):
+                gpu.current("free")
+                gpu.count("pinned memory", -1)
+                self.content[:] = POISON
+
+        def mem_alloc(size):
+            gpu.current("mem_alloc")
+            return Allocation(size)
+
+        def pagelocked_empty(shape, dtype):
+            gpu.current("pagelocked_empty")
+            return np.asarray(Pinned(shape, dtype))
+
+        def memcpy_htod_async(dest, src, stream):
+            gpu.current("memcpy_htod_async")
+
+            def copy():
+                gpu.log.append(("upload", src.nbytes))
+                gpu.at(dest, src.nbytes)[:] = src.view(np.uint8)
+
+            stream.enqueue(copy)
+
+        def memcpy_dtoh_async(dest, src, stream):
+            gpu.current("memcpy_dtoh_async")
+
+            def copy():
+                gpu.log.append(("download", dest.nbytes))
+                dest.view(np.uint8)[:] = gpu.at(src, dest.nbytes)
+
+            stream.enqueue(copy)
+
+        def memset_d8_async(dest, data, size, stream):
+            gpu.current("memset_d8_async")
+
+            def clear():
+                gpu.log.append(("clear", size))
+                gpu.at(dest, size)[:] = data
+
+            stream.enqueue(clear)
+
+        driver.init = lambda: None
+        driver.Context, driver.Device, driver.Stream, driver.Event = Context, Device, Stream, Event
+        for function in (mem_alloc, pagelocked_empty, memcpy_htod_async, memcpy_dtoh_async, memset_d8_async):
+            setattr(driver, function.__name__, native(function))
+        return driver
+
+    def _tensorrt(gpu):
+        trt = fake_tensorrt()
+        trt.__spec__ = ModuleSpec("tensorrt", None)
+        trt.TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
+        trt.DataType = SimpleNamespace(FLOAT="float32", HALF="float16")
+
+        class Parser(trt.OnnxParser):
+            def __init__(self, network, logger):
+                self.network = network
+
+            def parse(self, model, path):
+                self.network.path = path
+                return super().parse(model, path)
+
+        class Network(trt.INetworkDefinition):
+            num_inputs = property(lambda self: len(session(self.path).get_inputs()))
+
+            def get_input(self, i):
+                return session(self.path).get_inputs()[i]
+
+        class Builder(trt.Builder):
+            def create_network(self, flags):
+                return Network()
+
+            def build_serialized_network(self, network, config):
+                assert super().build_serialized_network(network, config) is not None
+                inputs = [value.name for value in session(network.path).get_inputs()]
+                shapes = [arguments for name, arguments in trt.calls if name == "set_shape"][-len(inputs) :]
+                return json.dumps({"path": network.path, "profile": {s[0]: [s[1], s[3]] for s in shapes}}).encode()
+
+        class Runtime(trt.Runtime):
+            def deserialize_cuda_engine(self, plan):
+                gpu.current("deserialize_cuda_engine")
+                return Engine(gpu, json.loads(plan))
+
+        trt.OnnxParser, trt.INetworkDefinition, trt.Builder, trt.Runtime = Parser, Network, Builder, Runtime
+        return trt
+
+
+@cache
+def session(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+class Engine:
+    """ICudaEngine."""
+
+    def __init__(self, gpu, plan):
+        self.gpu, self.profile, self.session = gpu, plan["profile"], session(plan["path"])
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.outputs = [value.name for value in self.session.get_outputs()]
+        self.types = {}
+        gpu.count("engine", 1)
+
+    def __del__(self):
+        self.gpu.destroyed("engine")
+
+    num_io_tensors = property(lambda self: len(self.inputs + self.outputs))
+
+    def get_tensor_name(self, i):
+        return (self.inputs + self.outputs)[i]
+
+    def get_tensor_mode(self, name):
+        return "input" if name in self.inputs else "output"
+
+    def get_tensor_dtype(self, name):
+        return self.types.get(name, "float32")
+
+    def create_execution_context(self):
+        if "create_execution_context" in self.gpu.failing:
+            self.gpu.tensorrt.logger.log(1, "out of memory")
+            return None
+        return Context(self.gpu, self)
+
+
+class Context:
+    """IExecutionContext."""
+
+    def __init__(self, gpu, engine):
+        self.gpu, self.engine = gpu, engine
+        self.shapes, self.addresses, self.ran = {}, {}, None
+        gpu.count("execution context", 1)
+
+    def __del__(self):
+        self.gpu.destroyed("execution context")
+
+    def refused(self, name):
+        if name in self.gpu.failing:
+            self.gpu.tensorrt.logger.log(1, f"no {name}")
+            return True
+        return False
+
+    def set_input_shape(self, name, shape):
+        smallest, largest = self.engine.profile[name]
+        fits = len(shape) == len(smallest)
+        fits = fits and all(a <= n <= b for a, n, b in zip(smallest, shape, largest, strict=True))
+        self.shapes[name] = tuple(shape)
+        return fits and not self.refused("set_input_shape")
+
+    def get_tensor_shape(self, name):
+        (output,) = (value for value in self.engine.session.get_outputs() if value.name == name)
+        windows, *_, frames = self.shapes["features"]
+        known = [windows, frames] if len(self.shapes["features"]) == 3 else [windows]
+        return known + list(output.shape)[len(known) :]
+
+    def set_tensor_address(self, name, address):
+        assert isinstance(address, int) and address % 256 == 0
+        if self.addresses.get(name) != address:
+            self.ran = None
+        self.addresses[name] = address
+        return not self.refused("set_tensor_address")
+
+    def execute_async_v3(self, handle):
+        gpu, engine = self.gpu, self.engine
+        gpu.current("execute_async_v3", "nothing")
+        if self.refused("execute_async_v3"):
+            return False
+        stream = gpu.streams[handle]
+        if stream.recording is not None and self.refused("recording"):
+            return False
+        assert set(self.addresses) == {*engine.inputs, *engine.outputs}
+        assert stream.recording is None or self.ran == self.addresses, "recorded without a run before"
+        assert len(set(self.addresses.values())) == len(self.addresses), "two tensors at one address"
+        self.ran = dict(self.addresses)
+        addresses, shapes = dict(self.addresses), dict(self.shapes)
+
+        def run():
+            gpu.log.append(("run", addresses))
+            inputs = {name: gpu.floats(addresses[name], shapes[name]) for name in engine.inputs}
+            outputs = engine.session.run(engine.outputs, inputs)
+            for name, value in zip(engine.outputs, outputs, strict=True):
+                gpu.floats(addresses[name], value.shape)[:] = value
+
+        stream.enqueue(run)
+        return True
+
+
+class Graph:
+    """metst_edge._native.CudaGraph."""
+
+    def __init__(self, gpu):
+        self.gpu, self.operations, self.stream = gpu, None, None
+        if "CudaGraph" in gpu.failing:
+            raise RuntimeError("libcuda.so.1 cannot be loaded")
+
+    def begin(self, handle):
+        self.gpu.current("begin", "nothing")
+        self.stream = self.gpu.streams[handle]
+        assert self.stream.recording is None
+        self.stream.recording = []
+        self.thread = threading.get_ident()
+
+    def end(self):
+        assert self.thread == threading.get_ident()
+        recorded, self.stream.recording = self.stream.recording, None
+        if recorded == "invalid" or "end" in self.gpu.failing:
+            raise RuntimeError("the recording failed: invalidated")
+        self.operations = recorded
+        self.gpu.count("graph", 1)
+        self.gpu.log.append(("record",))
+
+    def launch(self, handle):
+        self.gpu.current("launch", "nothing")
+        if "launch" in self.gpu.failing:
+            raise RuntimeError("the graph cannot be launched: no")
+        assert self.operations is not None
+        self.gpu.log.append(("launch", len(self.operations)))
+        for operation in self.operations:
+            self.gpu.streams[handle].enqueue(operation)
+
+    def close(self):
+        self.gpu.current("close", "nothing")
+        if self.operations is not None:
+            self.operations = None
+            self.gpu.count("graph", -1)
+
+    def __del__(self):
+        if self.operations is not None:
+            self.close()
