@@ -1184,7 +1184,7 @@ PatchFlow RoiFlowBatch::flow(int lane, int patch) const noexcept {
     if (picture.levels == 0) return {};
     const std::size_t at =
         static_cast<std::size_t>(lane) * m.batch.pixels + static_cast<std::size_t>(picture.level[0].at);
-    return {m.batch.dx + at, m.batch.dy + at, picture.level[0].height, picture.level[0].width};
+    return {m.batch.crops + at, m.batch.dx + at, m.batch.dy + at, picture.level[0].height, picture.level[0].width};
 }
 
 }  // namespace metst::cuda
