@@ -99,6 +99,9 @@ def _run(options: argparse.Namespace) -> int:
     except MetstError as error:
         print(f"metst-edge: error: {error}", file=sys.stderr)
         return 1
+    except ImportError as error:
+        print(f"metst-edge: error: {error}; metst-edge doctor says what is missing", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # The reader of our output has gone (metst-edge ... | head): nothing is wrong, and nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

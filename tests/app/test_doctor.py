@@ -515,6 +515,15 @@ def test_a_report_comes_whatever_cannot_be_imported(tmp_path, command, blocked):
         assert "broken here" not in found[name]["text"] or (name == "tensorrt" and len(blocked) > 1)
 
 
+def test_other_verbs_point_to_the_doctor_when_a_library_cannot_be_imported(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER % ["numpy"])
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "metst_edge", "demo"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "metst-edge: error: numpy is broken here; metst-edge doctor says what is missing\n"
+
+
 def test_this_machine_is_told_in_aligned_lines(capsys):
     assert cli.main(["doctor"]) == 0
     first, blank, *lines = capsys.readouterr().out.splitlines()
