@@ -346,24 +346,13 @@ def _opencv(here: _Here) -> Finding:
             text = f"{answer['version']}, but {' and '.join(wheels)} overwrite each other"
             return Finding("opencv", "wrong", text, again, details)
         return Finding("opencv", "ok", str(answer["version"]), details=details)
-    if re.search(r"lib(GL|glib|gthread)[\w.-]*\.so", error):
-        packages = "libgl1 libglib2.0-0"
-        fix = f"sudo apt install {packages}" if here.has_apt else "install libGL.so.1 and libgthread-2.0.so.0"
-        return Finding("opencv", "wrong", error, fix, details)
-    if not wheels and answer.get("absent"):
+    if not wheels and answer.get("absent") == "cv2":
         return Finding("opencv", "missing", "not installed", install, details)
-    clash = _numpy_clash(here)
-    return Finding("opencv", "wrong", error, clash or again, details)
+    return Finding("opencv", "wrong", error, _cause(here, error) or again, details)
 
 
 def _mediapipe(here: _Here) -> Finding:
-    found = _library(here, "mediapipe", "mediapipe")
-    clash = _numpy_clash(here)
-    if found.state == "wrong" and clash:
-        return Finding(
-            "mediapipe", "wrong", f"{found.text}; numpy is not of the version it needs", clash, found.details
-        )
-    return found
+    return _library(here, "mediapipe", "mediapipe")
 
 
 def _rich(here: _Here) -> Finding:
@@ -379,11 +368,9 @@ def _native(here: _Here) -> Finding:
     error = str(answer["error"])
     if "METST_EDGE_SIMD" in error:
         return Finding("native", "wrong", error, "unset METST_EDGE_SIMD", details)
-    if answer.get("absent") == "numpy":
-        return Finding("native", "wrong", error, _install("numpy"), details)
     fix = f"{_pip()} install --force-reinstall --no-deps .   (in a checkout; needs a C++ compiler)"
     state = "missing" if "_native" in error and "cannot import" in error else "wrong"
-    return Finding("native", state, error, fix, details)
+    return Finding("native", state, error, _cause(here, error) or fix, details)
 
 
 def _models(here: _Here) -> Finding:
@@ -391,8 +378,9 @@ def _models(here: _Here) -> Finding:
     names = [path.name for path in machine.matches(_folder(), "models/*") if path.is_dir()]
     again = f"{_pip()} install --force-reinstall --no-deps .   (in a checkout)"
     if not here.works("models"):
-        text = f"{', '.join(names) or 'none'}; not checked: {answer['error']}"
-        return Finding("models", "wrong", text, "get numpy right first", {"shipped": names, "broken": {}})
+        error = str(answer["error"])
+        text = f"{', '.join(names) or 'none'}; not checked: {error}"
+        return Finding("models", "wrong", text, _cause(here, error) or again, {"shipped": names, "broken": {}})
     good = [name for name, about in answer.items() if "error" not in about]
     broken = {name: about["error"] for name, about in answer.items() if "error" in about}
     details = {"shipped": sorted(answer), "broken": broken}
@@ -746,16 +734,17 @@ def _library(here: _Here, name: str, distribution: str) -> Finding:
     if version and not fits(version, range_):
         text = f"{version}; expected {range_} ({answer['error']})"
         return Finding(name, "wrong", text, _install(distribution), details)
-    again = _install(distribution).replace(" install ", " install --force-reinstall ", 1)
-    return Finding(name, "wrong", f"{version or ''} cannot be loaded: {answer['error']}".strip(), again, details)
+    fix = _install(distribution).replace(" install ", " install --force-reinstall ", 1)
+    if name != "numpy":
+        fix = _cause(here, str(answer["error"])) or fix
+    return Finding(name, "wrong", f"{version or ''} cannot be loaded: {answer['error']}".strip(), fix, details)
 
 
-def _numpy_clash(here: _Here) -> str:
-    """How to get a numpy that the others were compiled for, where there is another."""
-    version = here.answer("numpy").get("version") or _installed("numpy")
-    if version and not fits(version, _required("numpy").removeprefix("numpy")):
-        return _install("numpy")
-    return ""
+def _cause(here: _Here, error: str) -> str:
+    """What puts another thing right that keeps a library from loading; empty where it seems to be the library's own."""
+    if re.search(r"lib(GL|glib|gthread)[\w.-]*\.so", error):
+        return "sudo apt install libgl1 libglib2.0-0" if here.has_apt else "install libGL.so.1 and libgthread-2.0.so.0"
+    return _numpy(here).fix
 
 
 def _opencv_wheels() -> dict[str, set[str]]:

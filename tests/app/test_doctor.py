@@ -249,8 +249,20 @@ def test_a_numpy_that_mediapipe_was_not_compiled_for_is_put_right_first(look):
 
 def test_libraries_of_the_system_that_opencv_wants_come_from_apt(look):
     broken = {"error": "ImportError: libGL.so.1: cannot open shared object file", "absent": False}
-    _, found = look(DEBIAN, {**LIBRARIES, "opencv": broken}, NO_GPU)
-    assert found["opencv"].fix == "sudo apt install libgl1 libglib2.0-0"
+    _, found = look(DEBIAN, {**LIBRARIES, "opencv": broken, "mediapipe": broken}, NO_GPU)
+    assert found["opencv"].fix == found["mediapipe"].fix == "sudo apt install libgl1 libglib2.0-0"
+
+
+def test_what_is_broken_by_itself_is_installed_again(look):
+    crash = {"error": "loading it ends the process (signal 11)"}
+    broken = {name: crash for name in ("numpy", "opencv", "mediapipe", "rich", "native", "onnxruntime")}
+    for name in broken:
+        _, found = look(DEBIAN, {**LIBRARIES, name: crash}, NO_GPU)
+        assert found[name].state == "wrong" and "signal 11" in found[name].text
+        assert "install --force-reinstall" in found[name].fix or "uninstall -y opencv" in found[name].fix
+    _, found = look(DEBIAN, {**LIBRARIES, **broken}, NO_GPU)
+    for name in ("opencv", "mediapipe", "native", "onnxruntime"):
+        assert found[name].fix == found["numpy"].fix, "numpy first"
 
 
 def test_opencv_wheels_that_overwrite_each_other_are_told(look, tmp_path, monkeypatch):
