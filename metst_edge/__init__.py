@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from metst_edge.events import Event, Gap, MicroExpression
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from metst_edge.engine import load_engine
     from metst_edge.report import Report
 
-__version__ = version("metst-edge")
+__version__ = "unknown"  # of a checkout that is not installed
+with suppress(PackageNotFoundError):
+    __version__ = version("metst-edge")
 __all__ = ["Analyzer", "Bundle", "Event", "Gap", "MicroExpression", "Report", "flow", "load_engine"]
 
 _LATE = {

@@ -29,5 +29,18 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   endif()
 endif()
 
+# CMake would find out by itself, and say so in a page of compiler output.
+execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch OUTPUT_VARIABLE metst_known ERROR_QUIET)
+string(REGEX MATCHALL "[0-9]+" metst_known "${metst_known}")
+foreach(metst_target IN LISTS CMAKE_CUDA_ARCHITECTURES)
+  string(REGEX MATCH "^[0-9]+" metst_target "${metst_target}")  # of 90a and 87-real, too
+  if(metst_known AND metst_target AND NOT metst_target IN_LIST metst_known)
+    list(JOIN metst_known ", " metst_known)
+    message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} does not compile for sm_${metst_target}, only for ${metst_known}. "
+                        "Thor (110) needs CUDA 13: set -DCMAKE_CUDA_COMPILER=/path/to/nvcc of another CUDA, or "
+                        "-DCMAKE_CUDA_ARCHITECTURES for the GPU of this machine.")
+  endif()
+endforeach()
+
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)

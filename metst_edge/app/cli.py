@@ -41,6 +41,7 @@ examples:
   metst-edge analyze clip.mp4 --plot clip.png  a whole file at once, with a picture of the score curve
   metst-edge bench --json base.json            how long every stage takes here; later: --compare base.json
   metst-edge info demo                         what is inside a model
+  metst-edge doctor                            what this machine has, what is missing, and what gets it
   metst-edge build demo --precision fp16       TensorRT engines for this device, so that the first start is quick
 """
 
@@ -97,6 +98,9 @@ def _run(options: argparse.Namespace) -> int:
         sys.stdout.flush()
     except MetstError as error:
         print(f"metst-edge: error: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"metst-edge: error: {error}; metst-edge doctor says what is missing", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader of our output has gone (metst-edge ... | head): nothing is wrong, and nobody is left to tell.
@@ -159,6 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print the manifest as it is")
     info.set_defaults(run=run_info)
     _add_build(verbs)
+    _add_doctor(verbs)
     return parser
 
 
@@ -215,6 +220,19 @@ def _add_build(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     build.add_argument("--json", action="store_true", help="print one JSON object")
     build.set_defaults(run=run_build)
+
+
+def _add_doctor(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = verbs.add_parser(
+        "doctor",
+        help="say what this machine has, what is missing or wrong, and the command that gets it",
+        description="Say what this machine has, what is missing or wrong, and after -> the command that gets it.\n"
+        "Nothing is changed. What is missing without need, such as CUDA where there is no GPU, is marked with -.",
+        epilog="Exit status: 0 where video can be analysed on the CPU, whatever else is missing; 1 where it cannot.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.set_defaults(run=run_doctor)
 
 
 def _count(least: int) -> Callable[[str], int]:
@@ -493,6 +511,18 @@ def run_build(options: argparse.Namespace) -> int:
         where = "not kept" if plan.path is None else plan.path
         print(f"{plan.graph:<6}  {when} in {plan.seconds:.1f} s  {len(plan.content) / 1e6:.1f} MB  {where}")
     return 0
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """Say what this machine has; needs none of the libraries that it asks about."""
+    from metst_edge.app.doctor import examine, show
+
+    report = examine()
+    if options.json:
+        print(json.dumps(report.to_dict(), indent=1))
+    else:
+        show(report, sys.stdout)
+    return 0 if report.blocked is None else 1
 
 
 def _percent(advance: Progress, say: Callable[[str], None]) -> Callable[[float, str], None]:

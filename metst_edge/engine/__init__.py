@@ -5,16 +5,28 @@ from __future__ import annotations
 import logging
 import os
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-from metst_edge.bundle import Bundle
-from metst_edge.engine.types import Engine, Scores, StepScores, Stream
 from metst_edge.errors import EngineError
+
+if TYPE_CHECKING:
+    from metst_edge.bundle import Bundle
+    from metst_edge.engine.types import Engine, Scores, StepScores, Stream
 
 ENGINES = ("native", "onnxruntime", "tensorrt")
 
 _LOG = logging.getLogger(__name__)
 
 __all__ = ["ENGINES", "Engine", "Scores", "StepScores", "Stream", "load_engine", "why_missing"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, because they need numpy: `metst-edge doctor` asks this package for the GPU where numpy is broken.
+    if name in ("Engine", "Scores", "StepScores", "Stream"):
+        from metst_edge.engine import types
+
+        return getattr(types, name)
+    raise AttributeError(f"module 'metst_edge.engine' has no attribute {name!r}")
 
 
 def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", precision: str = "fp32") -> Engine:
@@ -33,6 +45,8 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
     """
     if engine not in ("auto", *ENGINES):
         raise EngineError(f"expected engine 'auto', {', '.join(map(repr, ENGINES))}, got {engine!r}")
+    from metst_edge.bundle import Bundle
+
     found = bundle if isinstance(bundle, Bundle) else Bundle.find(bundle)
     if engine == "auto":
         reason = why_missing("tensorrt")

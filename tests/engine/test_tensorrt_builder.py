@@ -22,10 +22,11 @@ import pytest
 from metst_edge.app import cli
 from metst_edge.bundle import Bundle
 from metst_edge.engine.tensorrt import builder as module
-from metst_edge.engine.tensorrt.builder import EngineBuilder, find_plugin, load_tensorrt
+from metst_edge.engine.tensorrt.builder import EngineBuilder, load_tensorrt
 from metst_edge.engine.tensorrt.cache import EngineCache
 from metst_edge.engine.tensorrt.gpu import Gpu, find_gpu
 from metst_edge.engine.tensorrt.onnx_function import without_function
+from metst_edge.engine.tensorrt.plugin import find_plugin
 from metst_edge.errors import EngineError
 from tests.engine.fake_tensorrt import SCAN, fake_tensorrt
 
@@ -38,7 +39,7 @@ def own_cache(tmp_path, monkeypatch):
     """No test sees the engines or the plugin of whoever runs it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("METST_EDGE_PLUGIN", raising=False)
-    monkeypatch.setattr(module, "PLUGIN_FOLDERS", ())
+    monkeypatch.setattr("metst_edge.engine.tensorrt.plugin.PLUGIN_FOLDERS", ())
     return tmp_path / "cache" / "metst_edge" / "engines"
 
 
@@ -544,11 +545,11 @@ def test_a_tensorrt_that_builds_for_its_own_gpu_only_says_so(use, tiny_folder):
 
 def test_a_plugin_is_looked_for_beside_the_package(tmp_path, monkeypatch):
     assert find_plugin() is None
-    folders = (tmp_path / "lib", tmp_path)
-    monkeypatch.setattr(module, "PLUGIN_FOLDERS", folders)
+    folders = (tmp_path / "checkout", tmp_path / "site-packages")
+    monkeypatch.setattr("metst_edge.engine.tensorrt.plugin.PLUGIN_FOLDERS", folders)
     assert find_plugin() is None
-    (tmp_path / "lib").mkdir()
     for folder in reversed(folders):
+        folder.mkdir()
         (folder / "libmetst_edge_plugin.so").write_bytes(b"")
         assert find_plugin() == folder / "libmetst_edge_plugin.so"
 

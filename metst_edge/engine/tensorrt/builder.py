@@ -7,7 +7,6 @@ module has is looked at, never its version. All networks are strongly typed: pre
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import threading
 import time
@@ -25,6 +24,7 @@ from metst_edge.bundle import HALF_WEIGHTS, Bundle, sha256
 from metst_edge.engine.tensorrt.cache import EngineCache, key_of, user_folder
 from metst_edge.engine.tensorrt.gpu import Gpu, find_gpu
 from metst_edge.engine.tensorrt.onnx_function import without_function
+from metst_edge.engine.tensorrt.plugin import PLUGIN, PLUGIN_NAMESPACE, PLUGIN_VERSION, find_plugin
 from metst_edge.engine.types import check_lanes
 from metst_edge.errors import EngineError
 
@@ -33,11 +33,6 @@ MODULES = ("tensorrt", "tensorrt_rtx")
 WORKSPACE_MIB = 256  # a limit; networks of this size use a few
 MAX_WINDOWS = 32
 """Windows in a batch of the "window" engine, at most; their length is 1 to the bundle's k."""
-
-PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE = "SelectiveScan", "1", "metst"
-PLUGIN_LIBRARY = "libmetst_edge_plugin.so"
-PLUGIN_VARIABLE = "METST_EDGE_PLUGIN"
-PLUGIN_FOLDERS = (Path(__file__).parents[2] / "lib", Path(__file__).parents[2])
 
 Progress = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and what TensorRT is at; from a thread of its own."""
@@ -373,24 +368,6 @@ def load_tensorrt() -> Any:
         "sudo apt install python3-libnvinfer, and make the virtual environment with --system-site-packages; "
         "on a PC: pip install tensorrt"
     )
-
-
-def find_plugin() -> Path | None:
-    """Return the plugin's file: METST_EDGE_PLUGIN, else beside the package; None where it is not installed.
-
-    Raises:
-        EngineError: METST_EDGE_PLUGIN names no file.
-    """
-    named = os.environ.get(PLUGIN_VARIABLE)
-    if named:
-        if not Path(named).is_file():
-            raise EngineError(f"expected {PLUGIN_VARIABLE} to name the plugin's file, got {named!r}, which is none")
-        return Path(named).absolute()
-    places = [folder / PLUGIN_LIBRARY for folder in PLUGIN_FOLDERS]
-    found = next((path for path in places if path.is_file()), None)
-    if found is None:
-        _LOG.info("no plugin at %s: the scan is built of standard operators", " or ".join(map(str, places)))
-    return found
 
 
 def _sizes(shapes: Shapes) -> str:

@@ -37,6 +37,23 @@ class Stored:
     created: str
 
 
+@dataclass(frozen=True)
+class Record:
+    """What a record tells of an engine: its file and that one's sha256, when it was built, and of what."""
+
+    path: Path
+    sha256: str
+    created: str
+    parts: Mapping[str, Any]
+
+    def whole(self) -> bool:
+        """Whether the engine is the one that was built."""
+        try:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest() == self.sha256
+        except OSError:
+            return False
+
+
 def key_of(parts: Mapping[str, Any]) -> str:
     """Return the sha256 over everything an engine depends on, hex. Parts are plain JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -69,7 +86,7 @@ class EngineCache:
         for each in (folder.parent, folder):
             with contextlib.suppress(FileExistsError):
                 each.mkdir(mode=0o700)
-            _check_owned(each)
+            check_owned(each)
 
     def read(self, parts: Mapping[str, Any]) -> tuple[Stored | None, str | None]:
         """Return the engine of these parts, or None and why there is none, where there is more to say than that.
@@ -162,17 +179,12 @@ class EngineCache:
 
     def _superseded(self, parts: Mapping[str, Any]) -> str | None:
         """Say what the newest engine of the same graph was built for, if it is that that has changed."""
-        newest: tuple[str, Mapping[str, Any]] | None = None
-        for path in self.folder.glob("*.json"):
-            try:
-                record = json.loads(path.read_bytes())
-                created, found = str(record["created"]), dict(record["parts"])
-            except (OSError, ValueError, TypeError, KeyError):
-                continue
-            same = all(found.get(name) == parts[name] for name in SAME_ENGINE)
-            if same and (newest is None or created > newest[0]):
-                newest = created, found
-        return None if newest is None else f"{self.folder}: {_difference(parts, newest[1])}"
+        newest: Record | None = None
+        for record in records(self.folder):
+            same = all(record.parts.get(name) == parts[name] for name in SAME_ENGINE)
+            if same and (newest is None or record.created > newest.created):
+                newest = record
+        return None if newest is None else f"{self.folder}: {_difference(parts, newest.parts)}"
 
     def _replace(self, path: Path, content: bytes) -> None:
         file, name = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".part")  # mode 0600
@@ -193,7 +205,20 @@ class EngineCache:
             os.close(folder)
 
 
-def _check_owned(folder: Path) -> None:
+def records(folder: Path) -> list[Record]:
+    """Return what the records in a folder tell; one that cannot be read has no parts."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        record = Record(path.with_suffix(".plan"), "", "", {})
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            told = json.loads(path.read_bytes())
+            record = Record(record.path, str(told["sha256"]), str(told["created"]), dict(told["parts"]))
+        found.append(record)
+    return found
+
+
+def check_owned(folder: Path) -> None:
+    """Raise EngineError where somebody else owns the folder or may write to it, OSError where there is none."""
     found = folder.lstat()
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISDIR(found.st_mode):

@@ -31,28 +31,40 @@ def find_gpu() -> Gpu:
     Raises:
         EngineError: there is no driver or no GPU.
     """
-    try:
-        driver = ctypes.CDLL(DRIVER)
-    except OSError as error:
-        raise EngineError(
-            f"expected an NVIDIA GPU and its driver, but {DRIVER} cannot be loaded ({error}); use engine='native'"
-        ) from error
+    driver = _Driver()
     device, name, value = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_int()
 
-    def ask(function: str, *arguments: object) -> None:
-        status = getattr(driver, function)(*arguments)
+    def attribute(number: int) -> int:
+        driver.ask("cuDeviceGetAttribute", ctypes.byref(value), number, device)
+        return value.value
+
+    driver.ask("cuInit", 0)
+    driver.ask("cuDeviceGet", ctypes.byref(device), 0)
+    driver.ask("cuDeviceGetName", name, len(name), device)
+    capability = f"{attribute(_MAJOR)}.{attribute(_MINOR)}"
+    return Gpu(name.value.decode(errors="replace"), capability, attribute(_MULTIPROCESSORS))
+
+
+def driver_cuda() -> str:
+    """Return the newest CUDA that the driver runs, such as "12.6". Raises EngineError where there is no driver."""
+    version = ctypes.c_int()
+    _Driver().ask("cuDriverGetVersion", ctypes.byref(version))
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+class _Driver:
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL(DRIVER)
+        except OSError as error:
+            raise EngineError(
+                f"expected an NVIDIA GPU and its driver, but {DRIVER} cannot be loaded ({error}); use engine='native'"
+            ) from error
+
+    def ask(self, function: str, *arguments: object) -> None:
+        status = getattr(self._library, function)(*arguments)
         if status != 0:
             raise EngineError(
                 f"expected an NVIDIA GPU, but the driver's {function} fails with CUDA error {status}; "
                 "see what nvidia-smi says, or use engine='native'"
             )
-
-    def attribute(number: int) -> int:
-        ask("cuDeviceGetAttribute", ctypes.byref(value), number, device)
-        return value.value
-
-    ask("cuInit", 0)
-    ask("cuDeviceGet", ctypes.byref(device), 0)
-    ask("cuDeviceGetName", name, len(name), device)
-    capability = f"{attribute(_MAJOR)}.{attribute(_MINOR)}"
-    return Gpu(name.value.decode(errors="replace"), capability, attribute(_MULTIPROCESSORS))
