@@ -6,8 +6,8 @@
 // fibers that switch at barriers and shuffles only. So a data race between two barriers goes unseen, but a barrier that
 // some thread misses ends the process with a message, and the sanitizers see every access to an array.
 //
-// Covered: 1-D to 3-D grids, shared memory (NaN when a block starts), __constant__, shuffles over
-// whole warps, 16-bit floats, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant
+// Covered: 1-D to 3-D grids, shared memory (NaN when a block starts), __constant__, shuffles and
+// sums over whole warps, 16-bit floats, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant
 // memory are static variables: launch from one host thread at a time.
 #pragma once
 
@@ -273,6 +273,11 @@ T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32) {
     const unsigned w = static_cast<unsigned>(width);
     return cuda_on_cpu::exchange(mask, value, [=](unsigned lane) { return lane % w >= by ? lane - by : lane; });
 }
+template <class T>
+T __reduce_add_sync(unsigned mask, T value) {
+    for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(mask, value, lanes);
+    return value;
+}
 
 template <class T>
 T __ldg(const T* p) { return *p; }
@@ -288,6 +293,11 @@ To cuda_on_cpu_bits(From from) {
 }
 inline float __uint_as_float(unsigned bits) { return cuda_on_cpu_bits<float>(bits); }
 inline unsigned __float_as_uint(float x) { return cuda_on_cpu_bits<unsigned>(x); }
+inline double __dmul_rn(double x, double y) {
+    const volatile double product = x * y;  // not to be fused with a sum
+    return product;
+}
+inline double __dadd_rn(double x, double y) { return x + y; }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float exp2f_flushed(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }  // as nvcc -ftz=true has it
 #define exp2f exp2f_flushed
@@ -333,7 +343,7 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
 
 // The run-time library: device memory is the heap, streams are ignored.
 using cudaStream_t = struct CUstream_st*;
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidConfiguration = 9 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
 inline cudaError_t cudaGetLastError() {
@@ -345,7 +355,10 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
     *value = cuda_on_cpu::multiprocessors;
     return cudaSuccess;
 }
-inline cudaError_t cudaMalloc(void** p, std::size_t bytes) { *p = std::malloc(bytes); return cudaSuccess; }
+inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {
+    *p = std::malloc(bytes);
+    return *p || bytes == 0 ? cudaSuccess : cudaErrorMemoryAllocation;
+}
 inline cudaError_t cudaFree(void* p) { std::free(p); return cudaSuccess; }
 inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
     if (bytes > 0) std::memcpy(to, from, bytes);
@@ -357,6 +370,9 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes
 inline cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t) {
     if (bytes > 0) std::memset(p, value, bytes);
     return cudaSuccess;
+}
+inline cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
+    return cudaMemsetAsync(p, value, bytes, nullptr);
 }
 template <class T>
 cudaError_t cudaMemcpyToSymbol(T& symbol, const void* from, std::size_t bytes) {

@@ -44,16 +44,17 @@ __global__ void shuffle(int* out) {
     row[2 * threads] = __shfl_xor_sync(0xffffffffu, lane, 3);
     row[3 * threads] = __shfl_down_sync(0xffffffffu, lane, 1u, 8);
     row[4 * threads] = __shfl_up_sync(0xffffffffu, lane, 2u);
+    row[5 * threads] = __reduce_add_sync(0xffffffffu, lane);
 }
 
 void shuffles_move_values_within_their_width() {
-    std::vector<int> out(5 * 64);
+    std::vector<int> out(6 * 64);
     METST_LAUNCH(shuffle, 1, 64, 0, nullptr, out.data());
     for (int thread = 0; thread < 64; ++thread) {
         const int lane = thread % 32;
         const int down = lane % 8 < 7 ? lane + 1 : lane, up = lane < 2 ? lane : lane - 2;
-        const int expected[] = {5, lane / 8 * 8 + 5, lane ^ 3, down, up};
-        for (int i = 0; i < 5; ++i) {
+        const int expected[] = {5, lane / 8 * 8 + 5, lane ^ 3, down, up, 31 * 32 / 2};
+        for (int i = 0; i < 6; ++i) {
             const int actual = out[static_cast<std::size_t>(i * 64 + thread)];
             EXPECT(actual == expected[i], "row %d lane %d: %d, not %d", i, lane, actual, expected[i]);
         }

@@ -1,0 +1,87 @@
+// What metst::RoiFlow and metst::measure (roi_flow.h) do, for all lanes of a frame at once on an NVIDIA GPU: one set of
+// launches per frame, nothing fetched in between, so that its output can feed the network's step on the device. Needs
+// no CUDA header, knows no framework.
+//
+// Crops are those of the CPU library bit for bit, flow is within float32 rounding of it (features within 0.02 pixels),
+// identical patches give exactly zero. Parameters are the models' (FarnebackParameters as they are by default).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "metst/roi_flow.h"
+
+struct CUstream_st;  // what cudaStream_t points to
+
+namespace metst::cuda {
+
+enum class RoiFlowStatus : std::int32_t {
+    kOk,
+    kBadSize,      // a picture's side or the number of lanes, regions or pixels is out of range
+    kBadLane,      // no such lane, or one that has not been started
+    kBadBox,       // empty, or not inside the picture
+    kBadLayout,    // too many patches, another number of regions, a rectangle or index out of range, a bad share
+    kTooLarge,     // the layout's patches and nose bridge have more pixels in all than the batch was made for
+    kOutOfMemory,  // of the host or the device
+    kCudaError,    // a CUDA call or launch failed; cudaGetLastError() has been called
+};
+
+// Of one lane, after a frame: what RoiFlow::box, motion and likeness say.
+struct RoiFlowResult {
+    Rect box;
+    double motion[2];
+    double likeness;
+};
+
+// Dense flow of one patch in device memory, (height, width) floats each, pixels of the crop.
+struct PatchFlow {
+    const float* dx = nullptr;
+    const float* dy = nullptr;
+    int height = 0;
+    int width = 0;
+};
+
+// Not thread-safe; different objects are independent. Work on one object goes to one stream at a time.
+class RoiFlowBatch {
+public:
+    static constexpr int kMaxSide = 32767;  // pixels of a picture
+    static constexpr int kMaxLanes = 4096;
+    static constexpr std::int64_t kDefaultPixels = 2 * RoiFlow::kCropSize * RoiFlow::kCropSize;
+
+    // Lanes for gray pictures of one size, each with `regions` regions and up to `pixels` pixels in all its patches.
+    // Takes all the device memory it will ever need: about 125 bytes per lane and pixel, 26 MB a lane by default.
+    static RoiFlowStatus create(int height, int width, int lanes, int regions, std::int64_t pixels,
+                                std::unique_ptr<RoiFlowBatch>* out) noexcept;
+    ~RoiFlowBatch();
+    RoiFlowBatch(const RoiFlowBatch&) = delete;
+    RoiFlowBatch& operator=(const RoiFlowBatch&) = delete;
+
+    // Device memory of this object, at the same addresses for its whole life.
+    std::uint8_t* frame() const;            // (height, width): the caller writes the gray picture here
+    const float* features() const;          // (lanes, 2 regions): dx and dy per region; 0 in lanes not started
+    const RoiFlowResult* results() const;   // (lanes)
+
+    // Makes the picture in frame() the lane's anchor, with the crop at `box`. Once per window: prepares tables on the
+    // host, so it cannot be captured, but a captured measure() goes on with what was started last.
+    RoiFlowStatus start(int lane, const Rect& box, const RoiFlowLayout& layout, CUstream_st* stream) noexcept;
+    // Leaves the lane out of later frames, until it is started again.
+    RoiFlowStatus stop(int lane, CUstream_st* stream) noexcept;
+    // Puts the lane's crop elsewhere on the picture.
+    RoiFlowStatus set_box(int lane, const Rect& box, CUstream_st* stream) noexcept;
+
+    // Enqueues the measurement of the picture in frame() in every started lane: kLaunches launches whatever the lanes.
+    // Neither allocates nor waits, and its arguments never change: it may be captured in a CUDA graph.
+    RoiFlowStatus measure(CUstream_st* stream) noexcept;
+    static constexpr int kLaunches = 12;
+
+    // Where measure() leaves the flow of a patch, finished in the rectangle around its regions; all null for a patch
+    // that is empty or does not exist.
+    PatchFlow flow(int lane, int patch) const noexcept;
+
+private:
+    struct Memory;
+    explicit RoiFlowBatch(std::unique_ptr<Memory> memory) noexcept;
+    std::unique_ptr<Memory> memory_;
+};
+
+}  // namespace metst::cuda

@@ -1,0 +1,340 @@
+// The ROI flow's CUDA source against the CPU library. Built twice, like test_selective_scan_cuda.cpp: with the emulation
+// of cuda_on_cpu.h, and, where METST_CUDA is on, for this machine's GPU (exit status 77 where it has none).
+#include "metst/roi_flow_cuda.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "testing.h"
+
+#ifdef METST_CUDA_ON_CPU
+#include "cuda_on_cpu.h"
+constexpr double kTolerance = 1e-3;  // pixels, of features
+#else
+#include <cuda_runtime.h>
+constexpr double kTolerance = 2e-2;
+#endif
+#ifdef METST_TEST_QUICK  // under the sanitizers
+constexpr bool kQuick = true;
+#else
+constexpr bool kQuick = false;
+#endif
+
+namespace {
+
+using metst::FlowRegion;
+using metst::Gray;
+using metst::Rect;
+using metst::RoiFlow;
+using metst::RoiFlowLayout;
+using metst::cuda::RoiFlowBatch;
+using metst::cuda::RoiFlowResult;
+using metst::cuda::RoiFlowStatus;
+
+double worst_feature = 0.0, worst_mean_flow = 0.0;
+
+void check(cudaError_t error, const char* what) {
+    if (error == cudaSuccess) return;
+    std::printf("%s failed with CUDA error %d\n", what, static_cast<int>(error));
+    std::exit(1);
+}
+
+// Waves that have moved by (dx, dy), and noise.
+struct Picture {
+    int height, width;
+    std::vector<std::uint8_t> pixels;
+
+    Picture(int height_, int width_, double dx, double dy, unsigned seed) : height(height_), width(width_) {
+        std::mt19937 random(seed);
+        for (int y = 0; y < height; ++y) {
+            for (int x = 0; x < width; ++x) {
+                const double u = x - dx, v = y - dy;
+                const double gray = 128 + 50 * std::sin(0.3 * u + 0.1 * v) + 40 * std::sin(0.25 * v - 0.05 * u) +
+                                    20 * std::sin(0.9 * u + 0.7 * v) + static_cast<double>(random() % 3);
+                pixels.push_back(static_cast<std::uint8_t>(gray));
+            }
+        }
+    }
+    Gray gray() const { return {pixels.data(), height, width, width}; }
+};
+
+std::unique_ptr<RoiFlowBatch> make_batch(const Picture& like, int lanes, int regions,
+                                         std::int64_t pixels = RoiFlowBatch::kDefaultPixels) {
+    std::unique_ptr<RoiFlowBatch> batch;
+    const RoiFlowStatus status = RoiFlowBatch::create(like.height, like.width, lanes, regions, pixels, &batch);
+    EXPECT(status == RoiFlowStatus::kOk, "create: %d", static_cast<int>(status));
+    if (status != RoiFlowStatus::kOk) std::exit(1);
+    return batch;
+}
+
+template <class T>
+std::vector<T> download(const T* from, std::size_t count) {
+    std::vector<T> out(count);
+    check(cudaMemcpy(out.data(), from, count * sizeof(T), cudaMemcpyDeviceToHost), "download");
+    return out;
+}
+
+void upload(const RoiFlowBatch& batch, const Picture& picture) {
+    check(cudaMemcpy(batch.frame(), picture.pixels.data(), picture.pixels.size(), cudaMemcpyHostToDevice), "upload");
+}
+
+void start(RoiFlowBatch& batch, int lane, const Picture& anchor, const Rect& box, const RoiFlowLayout& layout) {
+    upload(batch, anchor);
+    const RoiFlowStatus status = batch.start(lane, box, layout, nullptr);
+    EXPECT(status == RoiFlowStatus::kOk, "start: %d", static_cast<int>(status));
+}
+
+void measure(RoiFlowBatch& batch, const Picture& frame) {
+    upload(batch, frame);
+    const RoiFlowStatus status = batch.measure(nullptr);
+    EXPECT(status == RoiFlowStatus::kOk, "measure: %d", static_cast<int>(status));
+    check(cudaDeviceSynchronize(), "measure");
+}
+
+std::vector<float> interleaved(const metst::cuda::PatchFlow& flow) {
+    const std::size_t count = static_cast<std::size_t>(flow.height) * static_cast<std::size_t>(flow.width);
+    const std::vector<float> dx = download(flow.dx, count), dy = download(flow.dy, count);
+    std::vector<float> out;
+    for (std::size_t i = 0; i < count; ++i) out.insert(out.end(), {dx[i], dy[i]});
+    return out;
+}
+
+// Patches of the crop of a picture that is shown as it is, each measured as a whole.
+void dense_flow_is_the_cpu_s(const std::vector<Rect>& patches) {
+    const Picture anchor(320, 320, 0.0, 0.0, 1), frame(320, 320, 0.6, -0.4, 2);
+    RoiFlowLayout layout;
+    for (const Rect& rect : patches) {
+        layout.regions[layout.region_count++] = {layout.patch_count, {0, rect.height(), 0, rect.width()}, 0.5};
+        layout.patches[layout.patch_count++] = rect;
+    }
+    const Rect whole{0, 320, 0, 320};
+    const auto batch = make_batch(anchor, 1, layout.region_count);
+    start(*batch, 0, anchor, whole, layout);
+
+    measure(*batch, anchor);
+    for (int i = 0; i < layout.patch_count; ++i) {
+        for (float x : interleaved(batch->flow(0, i))) EXPECT(x == 0.0f, "patch %d stands still: %g", i, x);
+    }
+    for (float x : download(batch->features(), 2 * patches.size())) EXPECT(x == 0.0f, "a still feature: %g", x);
+
+    measure(*batch, frame);
+    for (int i = 0; i < layout.patch_count; ++i) {
+        const Rect& rect = layout.patches[i];
+        const std::ptrdiff_t corner = rect.top * 320 + rect.left;
+        const Gray from{anchor.pixels.data() + corner, rect.height(), rect.width(), 320};
+        const Gray to{frame.pixels.data() + corner, rect.height(), rect.width(), 320};
+        const std::vector<float> flow = interleaved(batch->flow(0, i));
+        std::vector<float> expected(flow.size());
+        metst::Farneback(from, {}).to(to, expected.data());
+        std::vector<double> errors;
+        double sum = 0.0, length = 0.0;
+        for (std::size_t k = 0; k < flow.size(); ++k) {
+            errors.push_back(std::fabs(static_cast<double>(flow[k]) - static_cast<double>(expected[k])));
+            sum += errors.back();
+            length += std::fabs(static_cast<double>(expected[k]));
+        }
+        const auto most = errors.begin() + static_cast<std::ptrdiff_t>(static_cast<double>(errors.size()) * 0.999);
+        std::nth_element(errors.begin(), most, errors.end());
+        const double count = static_cast<double>(flow.size());
+        worst_mean_flow = std::max(worst_mean_flow, sum / count);
+        EXPECT(sum / count <= 1e-4, "%d x %d: mean error %g", rect.height(), rect.width(), sum / count);
+        EXPECT(*most <= 2e-2, "%d x %d: 99.9 %% of the errors are up to %g", rect.height(), rect.width(), *most);
+        const bool small = rect.height() < 16 || rect.width() < 16;  // barely moves at the border
+        EXPECT(small || length / count > 0.1, "%d x %d: nothing moves", rect.height(), rect.width());
+    }
+}
+
+RoiFlowLayout face_layout(bool compat) {
+    RoiFlowLayout layout;
+    layout.patches[layout.patch_count++] = {40, 90, 30, 110};
+    layout.patches[layout.patch_count++] = {200, 300, 80, 240};
+    layout.patches[layout.patch_count++] = {10, 10, 5, 5};  // empty
+    layout.patches[layout.patch_count++] = {280, 320, 250, 320};
+    layout.regions[layout.region_count++] = {0, {10, 40, 10, 70}, 0.3};
+    layout.regions[layout.region_count++] = {1, {10, 90, 10, 150}, 0.3};
+    layout.regions[layout.region_count++] = {1, {90, 100, 140, 160}, 0.2};
+    layout.regions[layout.region_count++] = {2, {0, 0, 0, 0}, 0.5};
+    layout.regions[layout.region_count++] = {3, {5, 6, 60, 70}, 1.0};
+    layout.regions[layout.region_count++] = {3, {5, 30, 20, 60}, 0.0};
+    layout.nose = {100, 139, 140, 168};
+    layout.nose_inside = {15, 29, 5, 23};
+    layout.nose_share = 0.7;
+    layout.compat = compat;
+    return layout;
+}
+
+// Lane by lane what the CPU library says.
+struct Reference {
+    std::vector<std::unique_ptr<RoiFlow>> lanes;
+
+    void expect_same(const RoiFlowBatch& batch, const Picture& frame, const std::vector<int>& where, int number) {
+        const std::size_t channels = static_cast<std::size_t>(lanes[0]->channels());
+        for (std::size_t i = 0; i < lanes.size(); ++i) {
+            std::vector<float> expected(channels);
+            RoiFlow* lane = lanes[i].get();
+            float* row = expected.data();
+            metst::measure(&lane, 1, frame.gray(), &row, 1);
+            const std::size_t at = static_cast<std::size_t>(where[i]);
+            const std::vector<float> features = download(batch.features() + at * channels, channels);
+            const RoiFlowResult result = download(batch.results() + at, 1)[0];
+            const Rect a = result.box, b = lane->box();
+            EXPECT(a == b, "frame %d lane %zu: box %d %d %d %d, not %d %d %d %d", number, i, a.top, a.bottom, a.left,
+                   a.right, b.top, b.bottom, b.left, b.right);
+            for (int axis = 0; axis < 2; ++axis) {
+                EXPECT(std::fabs(result.motion[axis] - lane->motion()[axis]) <= kTolerance, "frame %d lane %zu: %g, %g",
+                       number, i, result.motion[axis], lane->motion()[axis]);
+            }
+            EXPECT(std::fabs(result.likeness - lane->likeness()) <= 1e-5, "frame %d lane %zu: likeness %g, not %g",
+                   number, i, result.likeness, lane->likeness());
+            for (std::size_t c = 0; c < channels; ++c) {
+                const double error = std::fabs(static_cast<double>(features[c]) - static_cast<double>(expected[c]));
+                worst_feature = std::max(worst_feature, error);
+                EXPECT(error <= kTolerance, "frame %d lane %zu channel %zu: %g, not %g", number, i, c,
+                       static_cast<double>(features[c]), static_cast<double>(expected[c]));
+            }
+        }
+    }
+};
+
+// Two lanes in slots 0 and 2 of three, on frames that push their boxes about and against the picture's edges.
+void lanes_are_the_cpu_s(bool compat, int frames) {
+    const RoiFlowLayout layout = face_layout(compat);
+    const Picture first(240, 320, 0.0, 0.0, 1), second(240, 320, -2.0, 1.5, 2);
+    const Rect near{20, 220, 40, 240}, far{40, 240, 100, 320};
+    const auto batch = make_batch(first, 3, layout.region_count);
+    start(*batch, 0, first, near, layout);
+    start(*batch, 2, second, far, layout);
+    Reference reference;
+    reference.lanes.push_back(std::make_unique<RoiFlow>(first.gray(), near, layout));
+    reference.lanes.push_back(std::make_unique<RoiFlow>(second.gray(), far, layout));
+    bool moved = false, still = false;
+    for (int i = 1; i < frames; ++i) {
+        // The second and third frame differ by a fraction of a pixel.
+        const double step = i < 3 ? 0.3 * i : 5.0 * i - 13.0;
+        const Picture frame(240, 320, -step, 0.8 * step, static_cast<unsigned>(i));
+        const Rect before = reference.lanes[0]->box();
+        measure(*batch, frame);
+        reference.expect_same(*batch, frame, {0, 2}, i);
+        (reference.lanes[0]->box() == before ? still : moved) = true;
+        for (int c = 0; c < 2 * layout.region_count; ++c) {
+            const float nothing = download(batch->features() + 2 * layout.region_count + c, 1)[0];
+            EXPECT(nothing == 0.0f, "lane 1 is not started: %g", static_cast<double>(nothing));
+        }
+        if (i == 2) {  // from here on another window
+            start(*batch, 2, frame, near, layout);
+            reference.lanes[1] = std::make_unique<RoiFlow>(frame.gray(), near, layout);
+        }
+        if (i == 3) {
+            const Rect elsewhere{10, 210, 60, 260};
+            EXPECT(batch->set_box(0, elsewhere, nullptr) == RoiFlowStatus::kOk, "set_box");
+            reference.lanes[0]->set_box(elsewhere);
+        }
+    }
+    EXPECT(moved && still, "boxes should move on some frames and stay on others");
+    EXPECT(batch->stop(2, nullptr) == RoiFlowStatus::kOk, "stop");
+    measure(*batch, first);
+    for (float x : download(batch->features() + 4 * layout.region_count, 2 * static_cast<std::size_t>(layout.region_count))) {
+        EXPECT(x == 0.0f, "a stopped lane has features: %g", static_cast<double>(x));
+    }
+}
+
+// A face that stays where it was gives exactly zero, whatever its box is resized from.
+void an_anchor_has_not_moved() {
+    const RoiFlowLayout layout = face_layout(false);
+    const Picture anchor(241, 317, 0.0, 0.0, 1);
+    const auto batch = make_batch(anchor, 1, layout.region_count);
+    start(*batch, 0, anchor, {3, 238, 11, 250}, layout);
+    const RoiFlowResult fresh = download(batch->results(), 1)[0];
+    EXPECT(fresh.likeness == 1.0 && fresh.motion[0] == 0.0 && fresh.motion[1] == 0.0, "a fresh lane");
+    measure(*batch, anchor);
+    for (float x : download(batch->features(), 2 * static_cast<std::size_t>(layout.region_count))) {
+        EXPECT(x == 0.0f, "%g", static_cast<double>(x));
+    }
+    const RoiFlowResult result = download(batch->results(), 1)[0];
+    EXPECT(result.motion[0] == 0.0 && result.motion[1] == 0.0, "%g %g", result.motion[0], result.motion[1]);
+    EXPECT(std::fabs(result.likeness - 1.0) < 1e-6, "%g", result.likeness);
+}
+
+void expect(RoiFlowStatus actual, RoiFlowStatus expected, const char* what) {
+    EXPECT(actual == expected, "%s: %d, not %d", what, static_cast<int>(actual), static_cast<int>(expected));
+}
+
+void bad_arguments_are_refused() {
+    std::unique_ptr<RoiFlowBatch> none;
+    const auto create = [&](int height, int width, int lanes, int regions, std::int64_t pixels) {
+        return RoiFlowBatch::create(height, width, lanes, regions, pixels, &none);
+    };
+    expect(create(0, 320, 1, 1, 100), RoiFlowStatus::kBadSize, "no rows");
+    expect(create(240, 40000, 1, 1, 100), RoiFlowStatus::kBadSize, "40000 columns");
+    expect(create(240, 320, 0, 1, 100), RoiFlowStatus::kBadSize, "no lanes");
+    expect(create(240, 320, 1, 65, 100), RoiFlowStatus::kBadSize, "65 regions");
+    expect(create(240, 320, 1, 1, 0), RoiFlowStatus::kBadSize, "no pixels");
+    EXPECT(!none, "nothing was made");
+
+    const Picture picture(240, 320, 0.0, 0.0, 1);
+    const RoiFlowLayout good = face_layout(false);
+    const Rect box{0, 200, 0, 200};
+    const auto batch = make_batch(picture, 2, good.region_count, 50 * 80 + 100 * 160 + 40 * 70 + 39 * 28);
+    const auto expect_layout = [&](RoiFlowStatus status, const char* what, auto change) {
+        RoiFlowLayout layout = good;
+        change(layout);
+        expect(batch->start(0, box, layout, nullptr), status, what);
+    };
+    const RoiFlowStatus bad = RoiFlowStatus::kBadLayout;
+    expect_layout(bad, "17 patches", [](RoiFlowLayout& l) { l.patch_count = 17; });
+    expect_layout(bad, "a region less", [](RoiFlowLayout& l) { --l.region_count; });
+    expect_layout(bad, "a patch outside the crop", [](RoiFlowLayout& l) { l.patches[0].right = 321; });
+    expect_layout(bad, "a patch that does not exist", [](RoiFlowLayout& l) { l.regions[0].patch = 4; });
+    expect_layout(bad, "a negative patch", [](RoiFlowLayout& l) { l.regions[0].patch = -1; });
+    expect_layout(bad, "a region outside its patch", [](RoiFlowLayout& l) { l.regions[0].rect.bottom = 51; });
+    expect_layout(bad, "a share of 1.5", [](RoiFlowLayout& l) { l.regions[0].share = 1.5; });
+    expect_layout(bad, "a share of NaN", [](RoiFlowLayout& l) {
+        l.nose_share = std::numeric_limits<double>::quiet_NaN();
+    });
+    expect_layout(bad, "a nose outside the crop", [](RoiFlowLayout& l) { l.nose.left = -1; });
+    expect_layout(bad, "the nose's part outside it", [](RoiFlowLayout& l) { l.nose_inside.right = 29; });
+    expect_layout(RoiFlowStatus::kTooLarge, "a row too many", [](RoiFlowLayout& l) { l.patches[0].bottom += 1; });
+    for (const Rect& outside : {Rect{0, 241, 0, 200}, Rect{-1, 200, 0, 200}, Rect{0, 200, 0, 321}, Rect{5, 5, 0, 200}}) {
+        expect(batch->start(0, outside, good, nullptr), RoiFlowStatus::kBadBox, "a box outside the picture");
+    }
+    for (int lane : {-1, 2}) expect(batch->start(lane, box, good, nullptr), RoiFlowStatus::kBadLane, "no such lane");
+    expect(batch->stop(0, nullptr), RoiFlowStatus::kBadLane, "a lane that was not started");
+    expect(batch->set_box(0, box, nullptr), RoiFlowStatus::kBadLane, "a lane that was not started");
+    EXPECT(!batch->flow(0, 0).dx, "a lane that was not started has no flow");
+
+    expect(batch->start(0, box, good, nullptr), RoiFlowStatus::kOk, "as many pixels as were asked for");
+    expect(batch->set_box(0, {0, 241, 0, 200}, nullptr), RoiFlowStatus::kBadBox, "a box outside the picture");
+    EXPECT(batch->flow(0, 1).height == 100 && batch->flow(0, 1).width == 160, "the flow of a patch");
+    EXPECT(!batch->flow(0, 2).dx && !batch->flow(0, 4).dx, "a patch that is empty or does not exist");
+    check(cudaDeviceSynchronize(), "start");
+}
+
+}  // namespace
+
+int main() {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+        std::printf("skipped: no CUDA device\n");
+        return 77;
+    }
+    bad_arguments_are_refused();
+    dense_flow_is_the_cpu_s({{1, 34, 2, 35}, {40, 67, 7, 61}, {70, 71, 0, 40}, {80, 120, 319, 320}, {80, 82, 9, 11},
+                             {100, 103, 20, 37}, {120, 184, 3, 68}});
+    an_anchor_has_not_moved();
+    lanes_are_the_cpu_s(false, kQuick ? 4 : 8);
+    lanes_are_the_cpu_s(true, kQuick ? 4 : 8);
+    if (!kQuick) {
+        dense_flow_is_the_cpu_s({{200, 290, 180, 311}, {0, 130, 0, 160}});
+        dense_flow_is_the_cpu_s({{0, 320, 0, 320}});
+    }
+    std::printf("worst feature %.2g, worst mean flow %.2g pixels\n%d failures\n", worst_feature, worst_mean_flow,
+                failures);
+    return failures != 0;
+}
