@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = (ROOT / "benchmarks/gpu/kernels.cu", ROOT / "csrc/cuda/selective_scan.cu")
-INCLUDES = (ROOT / "csrc/include", ROOT / "csrc/cuda")
+WRAPPERS = (ROOT / "benchmarks/gpu/kernels.cu", ROOT / "benchmarks/gpu/flow.cu")
+KERNELS = (ROOT / "csrc/cuda/selective_scan.cu", ROOT / "csrc/cuda/roi_flow.cu")
+INCLUDES = (ROOT / "csrc/include", ROOT / "csrc/cuda", ROOT / "csrc/cpu")
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """metst::cuda::Type"""
 STATUS = ("ok", "bad size", "null pointer", "unsupported", "workspace too small", "CUDA error")
@@ -62,7 +63,7 @@ def cpu_command(compiler: str, library: Path) -> list[str]:
 
 
 def _sources() -> list[str]:
-    return [*(word for path in INCLUDES for word in ("-I", str(path))), *map(str, SOURCES)]
+    return [*(word for path in INCLUDES for word in ("-I", str(path))), *map(str, (*WRAPPERS, *KERNELS))]
 
 
 def build(command: Sequence[str]) -> None:
@@ -78,19 +79,22 @@ def stream_of(tensor: torch.Tensor) -> int | None:
 
 
 class Library:
-    """The functions of kernels.cu.
+    """The functions of kernels.cu and flow.cu.
+
+    Attributes:
+        c: the library itself, for what has no method here.
 
     Raises:
         RuntimeError: the library was compiled from a header whose struct is not ``ScanArgs``.
     """
 
     def __init__(self, path: Path) -> None:
-        self._library = ctypes.CDLL(str(path))
-        self._library.metst_scan_args_bytes.restype = ctypes.c_size_t
-        self._library.metst_scan_workspace.restype = ctypes.c_size_t
-        self._library.metst_scan_workspace.argtypes = [ctypes.c_int64] * 4
-        self._library.metst_scan.argtypes = [ctypes.POINTER(ScanArgs), ctypes.c_void_p]
-        theirs = self._library.metst_scan_args_bytes()
+        self.c = ctypes.CDLL(str(path))
+        self.c.metst_scan_args_bytes.restype = ctypes.c_size_t
+        self.c.metst_scan_workspace.restype = ctypes.c_size_t
+        self.c.metst_scan_workspace.argtypes = [ctypes.c_int64] * 4
+        self.c.metst_scan.argtypes = [ctypes.POINTER(ScanArgs), ctypes.c_void_p]
+        theirs = self.c.metst_scan_args_bytes()
         if theirs != ctypes.sizeof(ScanArgs):
             raise RuntimeError(
                 f"metst::cuda::SelectiveScanArgs has {theirs} bytes, ScanArgs {ctypes.sizeof(ScanArgs)}: "
@@ -99,17 +103,17 @@ class Library:
 
     def scan_workspace(self, batch: int, length: int, channels: int, states: int) -> int:
         """Return the bytes of workspace that a scan needs."""
-        return int(self._library.metst_scan_workspace(batch, length, channels, states))
+        return int(self.c.metst_scan_workspace(batch, length, channels, states))
 
     def scan(self, args: ScanArgs, stream: int | None) -> None:
         """Enqueue a scan; raises RuntimeError where it is refused."""
-        status = self._library.metst_scan(ctypes.byref(args), stream)
+        status = self.c.metst_scan(ctypes.byref(args), stream)
         if status:
             raise RuntimeError(f"selective_scan: {STATUS[status]}")
 
     def call(self, name: str, *values: int | float | torch.Tensor | None, on: torch.Tensor) -> None:
         """Enqueue metst_``name`` with these arguments on the stream of ``on``; raises RuntimeError where it fails."""
-        error = getattr(self._library, f"metst_{name}")(*map(_c, values), ctypes.c_void_p(stream_of(on)))
+        error = getattr(self.c, f"metst_{name}")(*map(_c, values), ctypes.c_void_p(stream_of(on)))
         if error:
             raise RuntimeError(f"metst_{name}: CUDA error {error}")
 

@@ -48,14 +48,19 @@ class Step:
     def __init__(self, network: MeTst, library: Library, lanes: int, device: str) -> None:
         sizes = network.sizes
         self._library, self._lanes, self._device = library, lanes, device
-        self._dim, self._inner, self._states, self._taps = sizes.dim, sizes.expand * sizes.dim, sizes.d_state, sizes.d_conv
+        self._dim, self._inner = sizes.dim, sizes.expand * sizes.dim
+        self._states, self._taps = sizes.d_state, sizes.d_conv
         self._rank = network.blocks[0].attn.mamba.dt_rank
         self._epsilon = float(network.blocks[0].norm1.eps)
         self.launches = self.weight_bytes = 0
 
         self._stem = [self._stem_layer(network.Stem[i], network.Stem[i + 1]) for i in (0, 3)]
-        heads = [next(m for m in head.modules() if isinstance(m, torch.nn.Linear)) for head in (network.fc_spot, network.fc_recog)]
-        self._heads = self._weights(torch.cat([head.weight for head in heads]).T, torch.cat([head.bias for head in heads]))
+        spot, emotion = (
+            next(part for part in head.modules() if isinstance(part, torch.nn.Linear))
+            for head in (network.fc_spot, network.fc_recog)
+        )
+        weight, bias = torch.cat((spot.weight, emotion.weight)), torch.cat((spot.bias, emotion.bias))
+        self._heads = self._weights(weight.T, bias)
 
         depth, inner = len(network.blocks), self._inner
         self._seen = [self._zeros(lanes, width, 3) for width in (sizes.channels, sizes.dim)]
@@ -137,8 +142,9 @@ class Step:
             self._call("begin", lanes, dim, self._x, begins, state, state[0, 0].numel(), state.shape[0])
         first = self._blocks[0]
         self._call(
-            "norms", lanes, dim, self._epsilon, self._x, None, None, None, first["norm weight"], first["norm bias"], self._normal
-        )
+            "norms", lanes, dim, self._epsilon, self._x, None, None, None,
+            first["norm weight"], first["norm bias"], self._normal,
+        )  # fmt: skip
         for i, block in enumerate(self._blocks):
             self._product(self._normal, block["in"], self._both)
             u, delta, z, b, c = self._scanned.values()
@@ -168,7 +174,7 @@ class Step:
 
 
 def check(step: Step, network: MeTst, window: int = WINDOW, windows: int = 2, run: Any = None) -> float:
-    """Feed windows frame by frame, half a window apart in the second lane, and compare with the network on whole windows.
+    """Feed windows frame by frame, the lanes' spread over a window, and compare with the network on whole windows.
 
     Args:
         run: what takes a step, such as a captured graph's replay; the step itself by default.
@@ -264,7 +270,7 @@ def judge(rows: Sequence[Row]) -> list[str]:
         lines.append(verdict(what, row["captured ms"], "ms", most=MOST_MS))
         lines.append(
             f"{row['model']}, one kernel per block instead: at best about {row['fused estimate ms']:.3g} ms, from "
-            f"{row['fused launches']} launches and {row['weights MB'] + row['states MB']:.2f} MB of weights and states; "
-            "the products within a block wait for each other, which is not counted"
+            f"{row['fused launches']} launches and {row['weights MB'] + row['states MB']:.2f} MB of weights and "
+            "states; the products within a block wait for each other, which is not counted"
         )
     return lines

@@ -41,12 +41,13 @@ CONTRACT = ROOT / "csrc/tensorrt/selective_scan.json"
 
 def targets(folder: Path) -> set[str]:
     """Return the targets of a configured build folder."""
-    done = subprocess.run(["cmake", "--build", str(folder), "--target", "help"], capture_output=True, text=True, check=True)
+    command = ["cmake", "--build", str(folder), "--target", "help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return {word.rstrip(":") for line in done.stdout.splitlines() for word in line.replace("...", "").split()[:1]}
 
 
 def configure(folder: Path, nvcc: str, architecture: str) -> list[str]:
-    """Configure a build of the tests, the plugin's too where there are TensorRT headers; return what to know about it."""
+    """Configure a build of the tests, the plugin's where there are TensorRT headers; return what will not be run."""
     command = ["cmake", "-S", str(ROOT), "-B", str(folder), "-DMETST_CUDA=ON", f"-DCMAKE_CUDA_COMPILER={nvcc}"]
     command += [f"-DCMAKE_CUDA_ARCHITECTURES={architecture}"]
     try:
@@ -99,7 +100,8 @@ def outcome(name: str, tool: str, command: Sequence[str], seconds: float = SECON
     else:
         named = {0: "passed", SKIPPED: "skipped", FOUND: "errors found" if tool != "-" else "failed: status 99"}
         state = named.get(done.returncode, f"failed: status {done.returncode}")
-        last = next((line.strip("= ") for line in reversed((done.stdout + done.stderr).splitlines()) if line.strip()), "")
+        lines = [line.strip("= ") for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        last = lines[-1] if lines else ""
     return {"test": name, "under": tool, "outcome": state, "s": time.perf_counter() - start, "last line": last}
 
 

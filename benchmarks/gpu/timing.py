@@ -35,28 +35,37 @@ def median_ms(samples: Sequence[float]) -> float:
     return statistics.median(samples)
 
 
-def time_events(calls: Sequence[Call], seconds: float = 0.5) -> list[float]:
+def time_events(calls: Sequence[Call], seconds: float = 0.5, before: Call | None = None) -> list[float]:
     """Time calls one by one between two events each, in turns, so that the inputs of one have left the cache.
 
     Args:
         calls: the same work on different inputs. seconds: to spend, at least 5 rounds.
+        before: what is enqueued before every call and not timed.
 
     Returns:
-        Milliseconds of each call. The host enqueues ahead of the device, except where enqueueing is what takes the time.
+        Milliseconds of each call. The host enqueues ahead of the device, except where that is what takes the time.
     """
+    prepare = before or (lambda: None)
+    start = time.perf_counter()
     for i in range(WARM_UP):
+        prepare()
         calls[i % len(calls)]()
-    torch.cuda.synchronize()
+        torch.cuda.synchronize()
+        if time.perf_counter() - start > seconds:
+            break
+    # One at a time where a call takes long, else several, so that the host is ahead of the device.
+    at_once = 1 if time.perf_counter() - start > seconds else ROUNDS[0]
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < ROUNDS[0] or (len(times) < ROUNDS[1] and time.perf_counter() < end):
-        events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(5)]
-        for i, (start, stop) in enumerate(events):
-            start.record()
+        events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(at_once)]
+        for i, (first, last) in enumerate(events):
+            prepare()
+            first.record()
             calls[(len(times) + i) % len(calls)]()
-            stop.record()
+            last.record()
         torch.cuda.synchronize()
-        times += [start.elapsed_time(stop) for start, stop in events]
+        times += [first.elapsed_time(last) for first, last in events]
     return times
 
 
@@ -88,11 +97,7 @@ def time_graph(calls: Sequence[Call], count: int, seconds: float = 0.5) -> list[
 def measure_rates(library: Library) -> Rates:
     """Measure the three rates; the highest of each counts, because nothing must beat it."""
     properties = torch.cuda.get_device_properties(0)
-    bytes_ = min(4 << 30, properties.total_memory // 8)
-    source = torch.randint(0, 255, (bytes_,), dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    copy = 2e3 * bytes_ / min(time_events([lambda: target.copy_(source)]))
-    del source, target
+    copy = _copy_rate(min(4 << 30, properties.total_memory // 8))
     blocks, rounds = 16 * properties.multi_processor_count, 4096
     out = torch.empty(128 * blocks, device="cuda")
     ms = min(time_events([lambda: library.call("exponentials", out, blocks, rounds, on=out)]))
@@ -101,3 +106,9 @@ def measure_rates(library: Library) -> Rates:
     exponentials = 1e3 * 128 * 8 * blocks * rounds / ms
     node = 1e-3 * min(time_graph([lambda: library.call("nothing", on=out)], 1000))
     return Rates(copy, exponentials, node)
+
+
+def _copy_rate(size: int) -> float:
+    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2e3 * size / min(time_events([lambda: target.copy_(source)]))
