@@ -6,8 +6,8 @@ Needs an NVIDIA GPU, nvcc (CUDA 12 or 13), CMake, a torch with CUDA, and this pa
 pip install --no-deps .). TensorRT is not needed. Parts:
 
 errors  the scan in float32, float16 and bfloat16 against float64 on the CPU
-scan    its time, for (B, L, D) from (2, 1, 128) to (64, 8192, 2048), N = 64 and 16, against mamba_ssm's CUDA kernel; the
-        definition step by step in torch, eager and with the step compiled (a loop over time does not compile in
+scan    its time, for (B, L, D) from (2, 1, 128) to (64, 8192, 2048), N = 64 and 16, against mamba_ssm's CUDA kernel;
+        the definition step by step in torch, eager and with the step compiled (a loop over time does not compile in
         reasonable time; both in float32 only, in which they compute any type); and the floor: the bytes that must move
         at the measured copy rate, the exponentials at the measured rate, or one launch, whichever takes longest
 step    a whole step of ME-TST, two lanes, captured in one CUDA graph: our scan, torch's matrix products, small kernels
@@ -18,8 +18,8 @@ Times are medians between events on the stream, after a warm-up. Inputs rotate a
 the L2 cache before they come round again (1024 sets at most). Calls with L <= 64 and B <= 4 are timed inside one
 captured graph of many, so that the gaps between launches from the host do not hide the kernel; ours are timed twice,
 before and after the peers, and the difference is the noise. mamba_ssm is used where it is installed, or compiled from
-its unpacked source distribution (--mamba DIR, which takes minutes). A part that fails does not stop the others; the exit
-status is 1 then.
+its unpacked source distribution (--mamba DIR, which takes minutes). A part that fails does not stop the others; the
+exit status is 1 then.
 
 --out writes benchmarks/results/DATE-gpu-PART.json and .md, each as soon as the part is done. --quick: four shapes, N =
 64, float32, no compiled peer, no compute-sanitizer.

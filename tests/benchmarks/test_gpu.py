@@ -1,4 +1,4 @@
-"""benchmarks/gpu without a GPU: its arithmetic and its words; and its kernels, through the emulation of the C++ tests."""
+"""benchmarks/gpu without a GPU: its arithmetic, its words, and its kernels through the C++ tests' emulation."""
 
 import ctypes
 import json
