@@ -54,6 +54,8 @@ static_assert(kReach == kHalo, "tiles are read with one halo");
 constexpr int kLevels = kParameters.levels + 1;
 constexpr int kIterations = kParameters.iterations;
 
+constexpr int kSpreadLevels = 2;  // the largest, solved tile by tile: coarser ones are rare and small
+
 constexpr int kWarpSize = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kColumns = 32;                    // of a tile
@@ -61,7 +63,7 @@ constexpr int kSpan = kColumns + 2 * kHalo;     // columns that a tile reads
 constexpr int kPitch = kSpan + 1;               // odd: rows begin in different banks
 constexpr int kSegment = kRadius + 1;           // sums that one thread makes
 constexpr int kBlockRows = 32;                  // of a tile of the kernels with one block per lane or patch
-constexpr int kSpreadRows = 16;                 // of the others: three blocks fit an Orin's multiprocessor
+constexpr int kSpreadRows = 16;                 // of the others
 static_assert(kColumns % kSegment == 0 && kBlockRows % kSegment == 0 && kSpreadRows % kSegment == 0, "");
 constexpr int kBlockThreads = kColumns * kBlockRows;
 constexpr int kSpreadThreads = kColumns * kSpreadRows;
@@ -104,8 +106,9 @@ struct Tile {
 struct alignas(16) LaneSetup {
     int active;
     int compat;
-    int nose_full, full, coarse, tiles;  // of the tiles: 0 .. nose's coarse, nose's full, patches' full, patches' coarse
-    int tiles_at, ints_at, floats_at;    // bytes
+    int nose_full;           // its first tile at full size; those of its other levels come before it
+    int tiles[kLevels + 1];  // the first tile of each level of the patches, and the end
+    int tiles_at, ints_at, floats_at;  // bytes
     RegionSetup nose_inside;
     PictureSetup pictures[kPictures];
     RegionSetup regions[RoiFlowLayout::kMaxRegions];
@@ -228,7 +231,8 @@ __device__ inline int mirrored(int i, int length) {
 }
 
 // This thread's pixel of a level: blurred, resized, 128 subtracted.
-__device__ inline void smooth_pixel(const Batch& b, const Lane& lane, const PictureSetup& picture, int k, int y, int x) {
+__device__ inline void smooth_pixel(const Batch& b, const Lane& lane, const PictureSetup& picture, int k, int y,
+                                    int x) {
     const LevelSetup& level = picture.level[k];
     if (y >= level.height || x >= level.width) return;
     const int full_width = picture.level[0].width, taps = level.row_taps, radius = level.radius;
@@ -390,6 +394,12 @@ __device__ inline void window_sums(Value value, float* sums) {
     }
 }
 
+// The part of a level whose flow is asked for.
+__device__ inline Rect needed_of(const PictureSetup& picture, int k) {
+    if (k == 0) return picture.needed;
+    return {0, picture.level[k].height, 0, picture.level[k].width};
+}
+
 // The part of a level that iteration `i` must improve, so that the last one has all it needs for `needed`.
 __device__ inline Rect improved_at(const LevelSetup& level, const Rect& needed, int i) {
     const int by = (kIterations - 1 - i) * kRadius;
@@ -419,7 +429,12 @@ __device__ void improve_tile(const Batch& b, const Lane& lane, const LevelSetup&
         if (y + kRadius >= v.height) break;
         const float* const values = in + plane * v.area + clamped(first_column - kHalo + column, 0, v.width - 1);
         float sums[kSegment];
-        window_sums([&](int k) { return values[clamped(y + k, 0, v.height - 1) * v.width]; }, sums);
+        if (y >= 0 && y + 3 * kRadius < v.height) {  // one instruction per address instead of five
+            const float* const first = values + y * v.width;
+            window_sums([&](int k) { return first[k * v.width]; }, sums);
+        } else {
+            window_sums([&](int k) { return values[clamped(y + k, 0, v.height - 1) * v.width]; }, sums);
+        }
 #pragma unroll
         for (int k = 0; k < kSegment; ++k) memory[plane][row + k][column] = sums[k];
     }
@@ -491,8 +506,7 @@ __device__ void solve_level(const Batch& b, const Lane& lane, const PictureSetup
                             float (*memory)[kBlockRows][kPitch]) {
     const LevelSetup& level = picture.level[k];
     const int row = static_cast<int>(threadIdx.x) / kColumns, column = static_cast<int>(threadIdx.x) % kColumns;
-    const Rect whole = {0, level.height, 0, level.width};
-    const Rect needed = k == 0 ? picture.needed : whole;
+    const Rect needed = needed_of(picture, k);
     const Rect first = improved_at(level, needed, -1);
     for_tiles(level, [&](int first_row, int first_column) {
         const int y = first_row + row, x = first_column + column;
@@ -687,7 +701,7 @@ __global__ void __launch_bounds__(kSpreadThreads) crop(const Batch b, Lanes lane
     }
     const LaneSetup& setup = *lane.setup;
     const int row = static_cast<int>(threadIdx.x) / kColumns, column = static_cast<int>(threadIdx.x) % kColumns;
-    for_listed_tiles(lane, lanes.anchor ? setup.nose_full : setup.full, setup.coarse, block - kThumbnail,
+    for_listed_tiles(lane, lanes.anchor ? setup.nose_full : setup.tiles[0], setup.tiles[1], block - kThumbnail,
                      static_cast<int>(gridDim.x) - kThumbnail, [&](const Tile& tile, int first_row, int first_column) {
                          const PictureSetup& picture = setup.pictures[tile.picture];
                          const bool differs = crop_pixel(b, lane, index, picture, visible, first_row + row,
@@ -703,8 +717,8 @@ __device__ void for_changed_tiles(const Batch& b, const Lanes& lanes, F f) {
     const int index = lanes.first + static_cast<int>(blockIdx.z);
     const Lane lane = lane_of(b, index);
     if (!lane.setup->active) return;
-    for_listed_tiles(lane, lanes.anchor ? 0 : lane.setup->full, lane.setup->tiles, static_cast<int>(blockIdx.x),
-                     static_cast<int>(gridDim.x), [&](const Tile& tile, int first_row, int first_column) {
+    for_listed_tiles(lane, lanes.anchor ? 0 : lane.setup->tiles[0], lane.setup->tiles[kLevels],
+                     static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x), [&](const Tile& tile, int first_row, int first_column) {
                          if (!lanes.anchor && !b.differs[index * kPictures + tile.picture]) return;
                          f(lane, tile, first_row, first_column);
                      });
@@ -725,48 +739,53 @@ __global__ void __launch_bounds__(kSpreadThreads) expand(const Batch b, Lanes la
     });
 }
 
+// All levels that are not spread over tiles.
 __global__ void __launch_bounds__(kBlockThreads) coarse(const Batch b) {
     METST_SHARED(float, tile, [kPlanes][kBlockRows][kPitch]);
     const int index = static_cast<int>(blockIdx.z), patch = static_cast<int>(blockIdx.x);
     const Lane lane = lane_of(b, index);
     if (!lane.setup->active || !b.differs[index * kPictures + patch]) return;
     const PictureSetup& picture = lane.setup->pictures[patch];
-    for (int k = picture.levels - 1; k >= 1; --k) solve_level(b, lane, picture, k, tile);
+    for (int k = picture.levels - 1; k >= kSpreadLevels; --k) solve_level(b, lane, picture, k, tile);
 }
 
-__global__ void __launch_bounds__(kSpreadThreads) begin(const Batch b) {
+// Calls f(lane, picture, does it differ, first row, first column) for the block's share of a level's tiles.
+template <class F>
+__device__ void for_level_tiles(const Batch& b, int k, F f) {
     const int index = static_cast<int>(blockIdx.z);
     const Lane lane = lane_of(b, index);
     if (!lane.setup->active) return;
+    for_listed_tiles(lane, lane.setup->tiles[k], lane.setup->tiles[k + 1], static_cast<int>(blockIdx.x),
+                     static_cast<int>(gridDim.x), [&](const Tile& tile, int first_row, int first_column) {
+                         f(lane, lane.setup->pictures[tile.picture], b.differs[index * kPictures + tile.picture] != 0,
+                           first_row, first_column);
+                     });
+}
+
+__global__ void __launch_bounds__(kSpreadThreads) begin(const Batch b, int k) {
     const int row = static_cast<int>(threadIdx.x) / kColumns, column = static_cast<int>(threadIdx.x) % kColumns;
-    for_listed_tiles(lane, lane.setup->full, lane.setup->coarse, static_cast<int>(blockIdx.x),
-                     static_cast<int>(gridDim.x), [&](const Tile& tile, int first_row, int first_column) {
-                         const PictureSetup& picture = lane.setup->pictures[tile.picture];
-                         const LevelSetup& full = picture.level[0];
-                         const int y = first_row + row, x = first_column + column;
-                         if (!within(improved_at(full, picture.needed, -1), y, x)) return;
-                         if (b.differs[index * kPictures + tile.picture]) {
-                             begin_pixel(b, lane, picture, 0, y, x);
-                         } else {  // where nothing has changed nothing has moved
-                             const std::size_t at = lane.pixels + static_cast<std::size_t>(full.at + y * full.width + x);
-                             b.dx[at] = b.dy[at] = 0.0f;
-                         }
-                     });
+    for_level_tiles(b, k, [&](const Lane& lane, const PictureSetup& picture, bool differs, int first_row,
+                              int first_column) {
+        const LevelSetup& level = picture.level[k];
+        const int y = first_row + row, x = first_column + column;
+        if (!within(improved_at(level, needed_of(picture, k), -1), y, x)) return;
+        if (differs) {
+            begin_pixel(b, lane, picture, k, y, x);
+        } else {  // where nothing has changed nothing has moved
+            const std::size_t at = lane.pixels + static_cast<std::size_t>(level.at + y * level.width + x);
+            b.dx[at] = b.dy[at] = 0.0f;
+        }
+    });
 }
 
-__global__ void __launch_bounds__(kSpreadThreads) improve(const Batch b, int i) {
+__global__ void __launch_bounds__(kSpreadThreads) improve(const Batch b, int k, int i) {
     METST_SHARED(float, memory, [kPlanes][kSpreadRows][kPitch]);
-    const int index = static_cast<int>(blockIdx.z);
-    const Lane lane = lane_of(b, index);
-    if (!lane.setup->active) return;
-    for_listed_tiles(lane, lane.setup->full, lane.setup->coarse, static_cast<int>(blockIdx.x),
-                     static_cast<int>(gridDim.x), [&](const Tile& tile, int first_row, int first_column) {
-                         if (!b.differs[index * kPictures + tile.picture]) return;
-                         const PictureSetup& picture = lane.setup->pictures[tile.picture];
-                         const Rect part = improved_at(picture.level[0], picture.needed, i);
-                         if (!meets(part, first_row, kSpreadRows, first_column)) return;
-                         improve_tile<kSpreadRows>(b, lane, picture.level[0], part, i, first_row, first_column, memory);
-                     });
+    for_level_tiles(b, k, [&](const Lane& lane, const PictureSetup& picture, bool differs, int first_row,
+                              int first_column) {
+        const Rect part = improved_at(picture.level[k], needed_of(picture, k), i);
+        if (!differs || !meets(part, first_row, kSpreadRows, first_column)) return;
+        improve_tile<kSpreadRows>(b, lane, picture.level[k], part, i, first_row, first_column, memory);
+    });
 }
 
 // The correlation of two thumbnails, from the means of their cells (thumbnail in csrc/cpu/roi_flow.cpp).
@@ -1077,7 +1096,8 @@ RoiFlowStatus RoiFlowBatch::start(int lane, const Rect& box, const RoiFlowLayout
         if (setup.regions[i].empty) continue;
         Rect& needed = picture.needed;
         needed = needed.empty() ? region.rect
-                                : Rect{std::min(needed.top, region.rect.top), std::max(needed.bottom, region.rect.bottom),
+                                : Rect{std::min(needed.top, region.rect.top),
+                                       std::max(needed.bottom, region.rect.bottom),
                                        std::min(needed.left, region.rect.left),
                                        std::max(needed.right, region.rect.right)};
     }
@@ -1088,11 +1108,10 @@ RoiFlowStatus RoiFlowBatch::start(int lane, const Rect& box, const RoiFlowLayout
     tables.add_tiles(kNose, setup.pictures[kNose], 1, kLevels);
     setup.nose_full = static_cast<int>(tables.tiles.size());
     tables.add_tiles(kNose, setup.pictures[kNose], 0, 1);
-    setup.full = static_cast<int>(tables.tiles.size());
-    for (int i = 0; i < kNose; ++i) tables.add_tiles(i, setup.pictures[i], 0, 1);
-    setup.coarse = static_cast<int>(tables.tiles.size());
-    for (int i = 0; i < kNose; ++i) tables.add_tiles(i, setup.pictures[i], 1, kLevels);
-    setup.tiles = static_cast<int>(tables.tiles.size());
+    for (int k = 0; k <= kLevels; ++k) {
+        setup.tiles[k] = static_cast<int>(tables.tiles.size());
+        for (int i = 0; i < kNose && k < kLevels; ++i) tables.add_tiles(i, setup.pictures[i], k, k + 1);
+    }
     setup.tiles_at = static_cast<int>(sizeof(LaneSetup));
     setup.ints_at = setup.tiles_at + static_cast<int>(tables.tiles.size() * sizeof(Tile));
     setup.floats_at = setup.ints_at + static_cast<int>(tables.ints.size() * sizeof(int));
@@ -1141,11 +1160,13 @@ RoiFlowStatus RoiFlowBatch::measure(CUstream_st* stream) noexcept {
     if (expanded != RoiFlowStatus::kOk) return expanded;
     const dim3 tiles(static_cast<unsigned>(m.blocks), 1, lanes);
     METST_LAUNCH(coarse, dim3(RoiFlowLayout::kMaxPatches, 1, lanes), dim3(kBlockThreads), 0, stream, b);
-    METST_LAUNCH(begin, tiles, dim3(kSpreadThreads), 0, stream, b);
-    for (int i = 0; i < kIterations; ++i) {
-        METST_LAUNCH(improve, tiles, dim3(kSpreadThreads), 0, stream, b, i);
+    for (int k = kSpreadLevels - 1; k >= 0; --k) {
+        METST_LAUNCH(begin, tiles, dim3(kSpreadThreads), 0, stream, b, k);
+        for (int i = 0; i < kIterations; ++i) {
+            METST_LAUNCH(improve, tiles, dim3(kSpreadThreads), 0, stream, b, k, i);
+        }
     }
-    static_assert(kIterations + 7 == kLaunches, "follow, crop, smooth, expand, coarse, begin, finish");
+    static_assert(6 + kSpreadLevels * (1 + kIterations) == kLaunches, "");
     METST_LAUNCH(finish, dim3(static_cast<unsigned>(b.regions) + 1, 1, lanes), dim3(kSpreadThreads), 0, stream, b);
     return status_of(cudaGetLastError());
 }

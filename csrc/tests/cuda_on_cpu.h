@@ -6,9 +6,9 @@
 // fibers that switch at barriers and shuffles only. So a data race between two barriers goes unseen, but a barrier that
 // some thread misses ends the process with a message, and the sanitizers see every access to an array.
 //
-// Covered: 1-D to 3-D grids, shared memory (NaN when a block starts), __constant__, shuffles and
-// sums over whole warps, 16-bit floats, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant
-// memory are static variables: launch from one host thread at a time.
+// Covered: 1-D to 3-D grids, shared memory (NaN when a block starts), __constant__, shuffles and sums over whole warps,
+// 16-bit floats, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant memory are
+// static variables: launch from one host thread at a time.
 #pragma once
 
 #include <ucontext.h>

@@ -1,5 +1,5 @@
-// The ROI flow's CUDA source against the CPU library. Built twice, like test_selective_scan_cuda.cpp: with the emulation
-// of cuda_on_cpu.h, and, where METST_CUDA is on, for this machine's GPU (exit status 77 where it has none).
+// The ROI flow's CUDA source against the CPU library. Built twice, like test_selective_scan_cuda.cpp: with the
+// emulation of cuda_on_cpu.h, and, where METST_CUDA is on, for this machine's GPU (exit status 77 where it has none).
 #include "metst/roi_flow_cuda.h"
 
 #include <algorithm>
@@ -65,12 +65,15 @@ struct Picture {
     Gray gray() const { return {pixels.data(), height, width, width}; }
 };
 
+void expect(RoiFlowStatus actual, RoiFlowStatus expected, const char* what) {
+    EXPECT(actual == expected, "%s: %d, not %d", what, static_cast<int>(actual), static_cast<int>(expected));
+}
+
 std::unique_ptr<RoiFlowBatch> make_batch(const Picture& like, int lanes, int regions,
                                          std::int64_t pixels = RoiFlowBatch::kDefaultPixels) {
     std::unique_ptr<RoiFlowBatch> batch;
-    const RoiFlowStatus status = RoiFlowBatch::create(like.height, like.width, lanes, regions, pixels, &batch);
-    EXPECT(status == RoiFlowStatus::kOk, "create: %d", static_cast<int>(status));
-    if (status != RoiFlowStatus::kOk) std::exit(1);
+    expect(RoiFlowBatch::create(like.height, like.width, lanes, regions, pixels, &batch), RoiFlowStatus::kOk, "create");
+    if (!batch) std::exit(1);
     return batch;
 }
 
@@ -87,14 +90,12 @@ void upload(const RoiFlowBatch& batch, const Picture& picture) {
 
 void start(RoiFlowBatch& batch, int lane, const Picture& anchor, const Rect& box, const RoiFlowLayout& layout) {
     upload(batch, anchor);
-    const RoiFlowStatus status = batch.start(lane, box, layout, nullptr);
-    EXPECT(status == RoiFlowStatus::kOk, "start: %d", static_cast<int>(status));
+    expect(batch.start(lane, box, layout, nullptr), RoiFlowStatus::kOk, "start");
 }
 
 void measure(RoiFlowBatch& batch, const Picture& frame) {
     upload(batch, frame);
-    const RoiFlowStatus status = batch.measure(nullptr);
-    EXPECT(status == RoiFlowStatus::kOk, "measure: %d", static_cast<int>(status));
+    expect(batch.measure(nullptr), RoiFlowStatus::kOk, "measure");
     check(cudaDeviceSynchronize(), "measure");
 }
 
@@ -233,17 +234,58 @@ void lanes_are_the_cpu_s(bool compat, int frames) {
         }
         if (i == 3) {
             const Rect elsewhere{10, 210, 60, 260};
-            EXPECT(batch->set_box(0, elsewhere, nullptr) == RoiFlowStatus::kOk, "set_box");
+            expect(batch->set_box(0, elsewhere, nullptr), RoiFlowStatus::kOk, "set_box");
             reference.lanes[0]->set_box(elsewhere);
         }
     }
     EXPECT(moved && still, "boxes should move on some frames and stay on others");
-    EXPECT(batch->stop(2, nullptr) == RoiFlowStatus::kOk, "stop");
+    expect(batch->stop(2, nullptr), RoiFlowStatus::kOk, "stop");
     measure(*batch, first);
-    for (float x : download(batch->features() + 4 * layout.region_count, 2 * static_cast<std::size_t>(layout.region_count))) {
+    const std::size_t channels = 2 * static_cast<std::size_t>(layout.region_count);
+    for (float x : download(batch->features() + 2 * channels, channels)) {
         EXPECT(x == 0.0f, "a stopped lane has features: %g", static_cast<double>(x));
     }
 }
+
+#ifndef METST_CUDA_ON_CPU
+// A graph that was captured once measures whatever frame() holds, against whatever was started last.
+void a_captured_frame_is_the_same() {
+    const RoiFlowLayout layout = face_layout(false);
+    const std::size_t channels = 2 * static_cast<std::size_t>(layout.region_count);
+    const Picture anchor(240, 320, 0.0, 0.0, 1), other(240, 320, 1.0, -1.5, 2), frame(240, 320, 2.4, -1.3, 3);
+    const Rect box{20, 220, 40, 240};
+    const auto batch = make_batch(anchor, 2, layout.region_count);
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    check(cudaStreamCreate(&stream), "cudaStreamCreate");
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    expect(batch->measure(stream), RoiFlowStatus::kOk, "measure, captured");
+    check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+    check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+    for (const Picture* from : {&anchor, &other}) {
+        std::vector<std::vector<float>> features;
+        for (bool captured : {false, true}) {
+            start(*batch, 1, *from, box, layout);
+            check(cudaDeviceSynchronize(), "start");
+            if (captured) {
+                upload(*batch, frame);
+                check(cudaGraphLaunch(executable, stream), "cudaGraphLaunch");
+                check(cudaStreamSynchronize(stream), "a captured frame");
+            } else {
+                measure(*batch, frame);
+            }
+            features.push_back(download(batch->features() + channels, channels));
+        }
+        EXPECT(features[0] == features[1], "first channel %g, captured %g", static_cast<double>(features[0][0]),
+               static_cast<double>(features[1][0]));
+        EXPECT(features[0][0] != 0.0f, "the frame has moved");
+    }
+    check(cudaGraphExecDestroy(executable), "cudaGraphExecDestroy");
+    check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+    check(cudaStreamDestroy(stream), "cudaStreamDestroy");
+}
+#endif
 
 // A face that stays where it was gives exactly zero, whatever its box is resized from.
 void an_anchor_has_not_moved() {
@@ -260,10 +302,6 @@ void an_anchor_has_not_moved() {
     const RoiFlowResult result = download(batch->results(), 1)[0];
     EXPECT(result.motion[0] == 0.0 && result.motion[1] == 0.0, "%g %g", result.motion[0], result.motion[1]);
     EXPECT(std::fabs(result.likeness - 1.0) < 1e-6, "%g", result.likeness);
-}
-
-void expect(RoiFlowStatus actual, RoiFlowStatus expected, const char* what) {
-    EXPECT(actual == expected, "%s: %d, not %d", what, static_cast<int>(actual), static_cast<int>(expected));
 }
 
 void bad_arguments_are_refused() {
@@ -301,7 +339,8 @@ void bad_arguments_are_refused() {
     expect_layout(bad, "a nose outside the crop", [](RoiFlowLayout& l) { l.nose.left = -1; });
     expect_layout(bad, "the nose's part outside it", [](RoiFlowLayout& l) { l.nose_inside.right = 29; });
     expect_layout(RoiFlowStatus::kTooLarge, "a row too many", [](RoiFlowLayout& l) { l.patches[0].bottom += 1; });
-    for (const Rect& outside : {Rect{0, 241, 0, 200}, Rect{-1, 200, 0, 200}, Rect{0, 200, 0, 321}, Rect{5, 5, 0, 200}}) {
+    for (const Rect& outside :
+         {Rect{0, 241, 0, 200}, Rect{-1, 200, 0, 200}, Rect{0, 200, 0, 321}, Rect{5, 5, 0, 200}}) {
         expect(batch->start(0, outside, good, nullptr), RoiFlowStatus::kBadBox, "a box outside the picture");
     }
     for (int lane : {-1, 2}) expect(batch->start(lane, box, good, nullptr), RoiFlowStatus::kBadLane, "no such lane");
@@ -324,6 +363,11 @@ int main() {
         std::printf("skipped: no CUDA device\n");
         return 77;
     }
+#ifdef METST_CUDA_ON_CPU
+    cuda_on_cpu::multiprocessors = 2;  // a block takes several tiles then, and fewer blocks that find none are emulated
+#else
+    a_captured_frame_is_the_same();
+#endif
     bad_arguments_are_refused();
     dense_flow_is_the_cpu_s({{1, 34, 2, 35}, {40, 67, 7, 61}, {70, 71, 0, 40}, {80, 120, 319, 320}, {80, 82, 9, 11},
                              {100, 103, 20, 37}, {120, 184, 3, 68}});

@@ -72,7 +72,7 @@ public:
     // Enqueues the measurement of the picture in frame() in every started lane: kLaunches launches whatever the lanes.
     // Neither allocates nor waits, and its arguments never change: it may be captured in a CUDA graph.
     RoiFlowStatus measure(CUstream_st* stream) noexcept;
-    static constexpr int kLaunches = 12;
+    static constexpr int kLaunches = 18;
 
     // Where measure() leaves the flow of a patch, finished in the rectangle around its regions; all null for a patch
     // that is empty or does not exist.
