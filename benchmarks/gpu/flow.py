@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.gpu.library import Library, stream_of
+from benchmarks.gpu.library import Library
 from benchmarks.gpu.timing import Rates, capture, median_ms, time_events
 from benchmarks.results import verdict
 from metst_edge.face.crop import Box
@@ -26,6 +26,9 @@ STILL_PX, MOVED_PX = 0.4, 4.0
 """Motion of a frame against the last, picture pixels: the crop stays where it is, and the crop follows."""
 STATUS = ("ok", "bad size", "bad lane", "bad box", "bad layout", "too large", "out of memory", "CUDA error")
 """metst::cuda::RoiFlowStatus"""
+
+MOTIONS = (0.0, 0.6, 3.0, 9.0, -4.0, 0.2)
+"""Of the frames that are compared with the CPU's, picture pixels."""
 
 HEIGHT, WIDTH = 360, 640
 BOX = Box(36, 324, 176, 464)
@@ -64,13 +67,13 @@ class Batch:
         RuntimeError: a call is refused.
     """
 
-    def __init__(self, library: Library, lanes: int, roi_set: str, device: str) -> None:
-        self._c = library.c
+    def __init__(self, library: Library, lanes: int, roi_set: str) -> None:
+        self._library, self._c = library, library.c
         self._handle = ctypes.c_void_p()
         self._regions = SETS[roi_set]
         self._layout = layout(roi_set)
         self._check(self._c.metst_flow_create(HEIGHT, WIDTH, lanes, self._regions, ctypes.byref(self._handle)))
-        self.features = torch.full((lanes, 2 * self._regions), float("nan"), device=device)
+        self.features = torch.full((lanes, 2 * self._regions), float("nan"), device=library.device)
 
     def close(self) -> None:
         """Give the device memory back."""
@@ -100,7 +103,7 @@ class Batch:
         return self.features.cpu().numpy()
 
     def _stream(self) -> ctypes.c_void_p:
-        return ctypes.c_void_p(stream_of(self.features))
+        return ctypes.c_void_p(self._library.stream())
 
     @staticmethod
     def _check(status: int) -> None:
@@ -139,21 +142,21 @@ def pixels(roi_set: str) -> int:
     return sum((rect.bottom - rect.top) * (rect.right - rect.left) for rect in (*patches.values(), nose))
 
 
-def error(library: Library, roi_set: str, lanes: int, device: str, motions: Sequence[float]) -> float:
+def error(library: Library, roi_set: str, lanes: int, motions: Sequence[float]) -> float:
     """Return the largest difference of a feature from the CPU library's, pixels; lanes have different anchors.
 
     Args:
         motions: of the frames against the picture at rest, picture pixels to the right.
     """
     anchors = [picture(0.1 * lane, 0.0, lane) for lane in range(lanes)]
-    batch = Batch(library, lanes, roi_set, device)
+    batch = Batch(library, lanes, roi_set)
     for lane, anchor in enumerate(anchors):
-        batch.start(lane, torch.from_numpy(anchor).to(device))
+        batch.start(lane, torch.from_numpy(anchor).to(library.device))
     flows = [RoiFlow(anchor, BOX, LANDMARKS, roi_set) for anchor in anchors]
     worst = 0.0
     for i, motion in enumerate(motions):
         frame = picture(motion, 0.3 * motion, 1000 + i)
-        batch.show(torch.from_numpy(frame).to(device))
+        batch.show(torch.from_numpy(frame).to(library.device))
         batch.measure()
         differences = np.abs(batch.fetch() - np.stack(measure(flows, frame, threads=1))).max()
         worst = max(worst, float(differences) if differences == differences else float("inf"))
@@ -163,15 +166,16 @@ def error(library: Library, roi_set: str, lanes: int, device: str, motions: Sequ
 
 def time_lanes(library: Library, roi_set: str, lanes: int, rates: Rates) -> Row:
     """Time a captured frame of so many lanes: the crop at rest, and the crop following the head."""
-    batch = Batch(library, lanes, roi_set, "cuda")
-    anchor = torch.from_numpy(picture(0.0, 0.0, 0)).cuda()
+    batch = Batch(library, lanes, roi_set)
+    anchor = torch.from_numpy(picture(0.0, 0.0, 0)).to(library.device)
     for lane in range(lanes):
         batch.start(lane, anchor)
     graph = capture([batch.measure], 1)
     ms = {}
     for name, motion in (("still", STILL_PX), ("moving", MOVED_PX)):
         # To and fro, so that every frame has moved against the one before.
-        frames = [torch.from_numpy(picture(sign * motion / 2, 0.0, 1 + i)).cuda() for i, sign in enumerate((-1, 1))]
+        pictures = [picture(sign * motion / 2, 0.0, 1 + i) for i, sign in enumerate((-1, 1))]
+        frames = [torch.from_numpy(gray).to(library.device) for gray in pictures]
         count = 0
 
         def show(frames: list[torch.Tensor] = frames) -> None:
@@ -200,7 +204,7 @@ def run(library: Library, rates: Rates) -> list[Row]:
     """Check and time every set of regions and number of lanes."""
     rows = []
     for roi_set in SETS:
-        difference = error(library, roi_set, 2, "cuda", (0.0, 0.6, 3.0, 9.0, -4.0, 0.2))
+        difference = error(library, roi_set, 2, MOTIONS)
         for lanes in LANES:
             rows.append({**time_lanes(library, roi_set, lanes, rates), "largest diff px": difference})
     return rows

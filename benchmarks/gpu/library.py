@@ -73,13 +73,11 @@ def build(command: Sequence[str]) -> None:
         raise RuntimeError(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}".strip())
 
 
-def stream_of(tensor: torch.Tensor) -> int | None:
-    """Return the stream that work on a tensor goes to, as a pointer; None where it is not on a GPU."""
-    return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else None
-
-
 class Library:
     """The functions of kernels.cu and flow.cu.
+
+    Args:
+        device: torch's name of where its kernels run: "cuda", or "cpu" for one compiled by ``cpu_command``.
 
     Attributes:
         c: the library itself, for what has no method here.
@@ -88,7 +86,8 @@ class Library:
         RuntimeError: the library was compiled from a header whose struct is not ``ScanArgs``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str = "cuda") -> None:
+        self.device = device
         self.c = ctypes.CDLL(str(path))
         self.c.metst_scan_args_bytes.restype = ctypes.c_size_t
         self.c.metst_scan_workspace.restype = ctypes.c_size_t
@@ -105,15 +104,19 @@ class Library:
         """Return the bytes of workspace that a scan needs."""
         return int(self.c.metst_scan_workspace(batch, length, channels, states))
 
-    def scan(self, args: ScanArgs, stream: int | None) -> None:
+    def scan(self, args: ScanArgs) -> None:
         """Enqueue a scan; raises RuntimeError where it is refused."""
-        status = self.c.metst_scan(ctypes.byref(args), stream)
+        status = self.c.metst_scan(ctypes.byref(args), self.stream())
         if status:
             raise RuntimeError(f"selective_scan: {STATUS[status]}")
 
-    def call(self, name: str, *values: int | float | torch.Tensor | None, on: torch.Tensor) -> None:
-        """Enqueue metst_``name`` with these arguments on the stream of ``on``; raises RuntimeError where it fails."""
-        error = getattr(self.c, f"metst_{name}")(*map(_c, values), ctypes.c_void_p(stream_of(on)))
+    def stream(self) -> int | None:
+        """Return the stream that work goes to now, torch's current one, as a pointer; None where there is no GPU."""
+        return torch.cuda.current_stream().cuda_stream if self.device == "cuda" else None
+
+    def call(self, name: str, *values: int | float | torch.Tensor | None) -> None:
+        """Enqueue metst_``name`` with these arguments and the stream; raises RuntimeError where it fails."""
+        error = getattr(self.c, f"metst_{name}")(*map(_c, values), ctypes.c_void_p(self.stream()))
         if error:
             raise RuntimeError(f"metst_{name}: CUDA error {error}")
 
@@ -145,7 +148,8 @@ class Scan:
         self.y = torch.full_like(x["u"], float("nan"))
         self.h = x["h0"] if in_place else torch.full_like(x["h0"], float("nan"))
         size = library.scan_workspace(batch, length, channels, states)
-        self._kept = [*x.values(), self.y, self.h, torch.empty(size, dtype=torch.uint8, device=x["u"].device)]
+        workspace = torch.full((size,), 255, dtype=torch.uint8, device=x["u"].device)  # NaN as float32
+        self._kept = [*x.values(), self.y, self.h, workspace]
         assert all(tensor.is_contiguous() for tensor in self._kept)
         pointers = {name: tensor.data_ptr() for name, tensor in x.items()}
         self._args = ScanArgs(
@@ -158,12 +162,12 @@ class Scan:
             delta_softplus=True,
             y=self.y.data_ptr(),
             h=self.h.data_ptr(),
-            workspace=self._kept[-1].data_ptr() if size else None,
+            workspace=workspace.data_ptr() if size else None,
             workspace_bytes=size,
             **pointers,
         )
 
     def __call__(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Enqueue the scan on torch's current stream."""
-        self._library.scan(self._args, stream_of(self.y))
+        self._library.scan(self._args)
         return self.y, self.h

@@ -55,6 +55,10 @@ def why_not() -> str | None:
 
     if find_nvcc() is None:
         return f"{needs} nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc"
+    try:
+        import benchmarks.results  # noqa: F401
+    except ImportError as error:
+        return f"{needs} the package metst-edge installed ({error}): pip install --no-deps ."
     return None
 
 
@@ -63,7 +67,7 @@ def gpu(nvcc: str) -> dict[str, str]:
     import torch
 
     properties = torch.cuda.get_device_properties(0)
-    about = {
+    return {
         "gpu": properties.name,
         "compute capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": str(properties.multi_processor_count),
@@ -72,13 +76,6 @@ def gpu(nvcc: str) -> dict[str, str]:
         "nvcc": subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout.strip().splitlines()[-1],
         "cuda of torch": str(torch.version.cuda),
     }
-    try:
-        import cupy
-
-        about["cupy"] = cupy.__version__
-    except ImportError:
-        about["cupy"] = "not installed"
-    return about
 
 
 def driver() -> str:
@@ -123,7 +120,7 @@ class Run:
         """Check the scan."""
         from benchmarks.gpu import scan
 
-        rows = scan.errors(self.library, "cuda")
+        rows = scan.errors(self.library)
         self.show("Error of the scan against float64", rows, "errors", scan.judge_errors(rows))
 
     def scan(self) -> None:

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from benchmarks.gpu.library import Library, Scan, Tensors
 from benchmarks.gpu.timing import Call, Rates, median_ms, time_events, time_graph
+from benchmarks.reference import reference, relative_error
 from benchmarks.results import verdict
-from tests.native.reference import reference, relative_error
 
 NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 ROUNDING = {torch.float32: 0.0, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
@@ -129,13 +129,13 @@ def layer(shape: Shape, dtype: torch.dtype, device: str, seed: int) -> Tensors:
     }
 
 
-def errors(library: Library, device: str, checked: Iterable[Shape] = CHECKED, seed: int = 0) -> list[Row]:
+def errors(library: Library, checked: Iterable[Shape] = CHECKED, seed: int = 0) -> list[Row]:
     """Compare our kernel with the definition in float64, in every type; fresh inputs for every shape."""
     rows: list[Row] = []
     for shape in checked:
         for dtype, name in NAMES.items():
             seed += 1
-            x = layer(shape, dtype, device, seed)
+            x = layer(shape, dtype, library.device, seed)
             y, h = Scan(library, x)()
             exact = {key: tensor.double().cpu().numpy() for key, tensor in x.items()}
             expected_y, expected_h, *_ = reference(**exact)
@@ -279,7 +279,7 @@ def time_shape(
     one = shape.bytes_moved(width)
     properties = torch.cuda.get_device_properties(0)
     count = max(1, min(SETS, -(-3 * properties.L2_cache_size // one)))
-    x = [layer(shape, dtype, "cuda", seed) for seed in range(count)]
+    x = [layer(shape, dtype, library.device, seed) for seed in range(count)]
 
     def time(calls: Sequence[Call], most: int = SETS) -> float:
         if shape.short:

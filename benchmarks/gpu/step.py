@@ -33,7 +33,7 @@ class Step:
     """A stream of lanes, one frame a call.
 
     Args:
-        network: in evaluation mode, on the CPU, float32. device: "cuda", or "cpu" with the emulated library.
+        network: in evaluation mode, on the CPU, float32.
 
     Attributes:
         features: float32 (lanes, channels), the frame fed next.
@@ -45,9 +45,9 @@ class Step:
     """
 
     @torch.no_grad()
-    def __init__(self, network: MeTst, library: Library, lanes: int, device: str) -> None:
+    def __init__(self, network: MeTst, library: Library, lanes: int) -> None:
         sizes = network.sizes
-        self._library, self._lanes, self._device = library, lanes, device
+        self._library, self._lanes, self._device = library, lanes, library.device
         self._dim, self._inner = sizes.dim, sizes.expand * sizes.dim
         self._states, self._taps = sizes.d_state, sizes.d_conv
         self._rank = network.blocks[0].attn.mamba.dt_rank
@@ -70,7 +70,7 @@ class Step:
         self.state_bytes = 2 * 4 * (self._h.numel() + self._past.numel() + sum(seen.numel() for seen in self._seen))
 
         self.features = self._zeros(lanes, sizes.channels)
-        self.flags = torch.zeros(3, lanes, dtype=torch.uint8, device=device)
+        self.flags = torch.zeros(3, lanes, dtype=torch.uint8, device=library.device)
         self.scores = self._zeros(lanes, 1 + sizes.classes)
         self._x0, self._x, self._normal, self._branch = (self._zeros(lanes, sizes.dim) for _ in range(4))
         self._both = self._zeros(lanes, 2 * inner)
@@ -115,7 +115,7 @@ class Step:
         return own
 
     def _call(self, name: str, *values: int | float | Tensor | None) -> None:
-        self._library.call(name, *values, on=self.features)
+        self._library.call(name, *values)
         self.launches += 1
 
     def _product(self, x: Tensor, weight: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
@@ -251,7 +251,7 @@ def run(library: Library, rates: Rates) -> list[Row]:
     for model in MODELS:
         torch.manual_seed(0)
         network = build(model).eval()
-        step = Step(network, library, LANES, "cuda")
+        step = Step(network, library, LANES)
         graph = capture([step], 1)
         step.reset()
         error = check(step, network, run=graph.replay)

@@ -14,6 +14,7 @@ from benchmarks.gpu.library import Library
 WARM_UP = 3
 ROUNDS = (5, 200)
 """Timed rounds, at least and at most."""
+EXPONENTIAL_ROUNDS = 4096
 
 Call = Callable[[], object]
 
@@ -97,18 +98,18 @@ def time_graph(calls: Sequence[Call], count: int, seconds: float = 0.5) -> list[
 def measure_rates(library: Library) -> Rates:
     """Measure the three rates; the highest of each counts, because nothing must beat it."""
     properties = torch.cuda.get_device_properties(0)
-    copy = _copy_rate(min(4 << 30, properties.total_memory // 8))
-    blocks, rounds = 16 * properties.multi_processor_count, 4096
-    out = torch.empty(128 * blocks, device="cuda")
-    ms = min(time_events([lambda: library.call("exponentials", out, blocks, rounds, on=out)]))
+    copy = _copy_rate(min(4 << 30, properties.total_memory // 8), library.device)
+    blocks = 16 * properties.multi_processor_count
+    out = torch.empty(128 * blocks, device=library.device)
+    ms = min(time_events([lambda: library.call("exponentials", out, blocks, EXPONENTIAL_ROUNDS)]))
     if not torch.isfinite(out).all():
         raise RuntimeError("the exponentials that are timed end in numbers that are not finite")
-    exponentials = 1e3 * 128 * 8 * blocks * rounds / ms
-    node = 1e-3 * min(time_graph([lambda: library.call("nothing", on=out)], 1000))
+    exponentials = 1e3 * 128 * 8 * blocks * EXPONENTIAL_ROUNDS / ms
+    node = 1e-3 * min(time_graph([lambda: library.call("nothing")], 1000))
     return Rates(copy, exponentials, node)
 
 
-def _copy_rate(size: int) -> float:
-    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device="cuda")
+def _copy_rate(size: int, device: str) -> float:
+    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2e3 * size / min(time_events([lambda: target.copy_(source)]))

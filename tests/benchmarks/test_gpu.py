@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import results
-from benchmarks.gpu import flow, library, run, scan, step
+from benchmarks.gpu import flow, library, run, scan, step, timing
 from benchmarks.gpu import tests as cpp_tests
 from benchmarks.gpu.scan import Shape
 from benchmarks.gpu.timing import Rates
@@ -36,7 +38,7 @@ def emulated(tmp_path_factory):
         pytest.skip("no C++ compiler")
     path = tmp_path_factory.mktemp("library") / "library.so"
     library.build(library.cpu_command(compiler, path))
-    return library.Library(path)
+    return library.Library(path, "cpu")
 
 
 def test_without_a_gpu_one_line_says_so_and_nothing_is_written(monkeypatch, capsys, tmp_path):
@@ -55,6 +57,15 @@ def test_without_nvcc_one_line_says_so(monkeypatch, capsys):
     assert capsys.readouterr().out == (
         "benchmarks/gpu/run.py needs nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc\n"
     )
+
+
+def test_without_the_package_one_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(library, "find_nvcc", lambda: "/somewhere/nvcc")
+    monkeypatch.setitem(sys.modules, "benchmarks.results", None)
+    assert run.main([]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1 and "the package metst-edge installed" in printed
 
 
 def test_the_script_runs_from_anywhere(tmp_path):
@@ -152,7 +163,7 @@ def test_a_fused_step_is_estimated_from_launches_and_bytes():
 
 def test_step_and_flow_are_held_against_what_was_asked_for(emulated):
     torch.manual_seed(0)
-    small = step.Step(build("metst64", dim=16, depth=2, d_state=8).eval(), emulated, 2, "cpu")
+    small = step.Step(build("metst64", dim=16, depth=2, d_state=8).eval(), emulated, 2)
     small()
     row = step.row_of("metst64", 2, small, 1e-6, [0.30, 0.33, 0.36], 1.0, RATES)
     assert row["captured ms"] == 0.33 and row["launches"] == small.launches > 20
@@ -193,7 +204,7 @@ def test_results_carry_the_gpu(tmp_path, monkeypatch):
 
 
 def test_the_scan_s_error_is_measured_against_float64(emulated):
-    rows = scan.errors(emulated, "cpu", [Shape(2, 1, 128, 64), Shape(2, 30, 40, 16), Shape(1, 530, 5, 64)])
+    rows = scan.errors(emulated, [Shape(2, 1, 128, 64), Shape(2, 30, 40, 16), Shape(1, 530, 5, 64)])
     assert len(rows) == 9 and all(0 < row["y error"] < row["y bound"] for row in rows)
     # Rounding of y shows in 16-bit types, so the figures are of what was computed in them.
     errors = {name: max(row["y error"] for row in rows if row["type"] == name) for name in scan.NAMES.values()}
@@ -246,7 +257,7 @@ def test_a_folder_that_is_no_mamba_is_refused(tmp_path):
 def test_a_refused_call_is_an_error(emulated):
     args = library.ScanArgs(batch=1, length=1, channels=1, states=1000)
     with pytest.raises(RuntimeError, match="selective_scan: bad size"):
-        emulated.scan(args, None)
+        emulated.scan(args)
 
 
 @pytest.mark.parametrize("model", ["metst64", "metst128"])
@@ -259,7 +270,7 @@ def test_a_step_gives_the_network_s_scores_over_several_windows(emulated, model)
             layer.running_var.uniform_(0.5, 2.0)
             torch.nn.init.normal_(layer.weight)
             torch.nn.init.normal_(layer.bias)
-    stream = step.Step(network, emulated, 2, "cpu")
+    stream = step.Step(network, emulated, 2)
     assert step.check(stream, network, window=8) < step.AGREEMENT
     stream.reset()
     assert step.check(stream, network, window=8) < step.AGREEMENT
@@ -271,14 +282,14 @@ def test_a_step_gives_the_network_s_scores_over_several_windows(emulated, model)
 
 def test_a_step_counts_every_weight_once(emulated):
     network = build("metst64", dim=16, depth=2, d_state=8).eval()
-    stream = step.Step(network, emulated, 2, "cpu")
+    stream = step.Step(network, emulated, 2)
     norms = sum(m.weight.numel() for m in network.Stem if isinstance(m, torch.nn.BatchNorm1d))
     folded = 2 * norms  # into the convolutions
     assert stream.weight_bytes == 4 * (sum(p.numel() for p in network.parameters()) - folded)
 
 
 def test_the_flow_follows_the_head_as_the_cpu_s(emulated):
-    assert flow.error(emulated, "metst", 1, "cpu", (3.0,)) < 1e-2
+    assert flow.error(emulated, "metst", 1, (3.0,)) < 1e-2
     assert flow.pixels("metst") < flow.pixels("metst_plus")
 
 
@@ -292,6 +303,106 @@ def test_a_refused_flow_is_an_error(emulated):
     handle = ctypes.c_void_p()
     status = emulated.c.metst_flow_create(10, 10, 0, 5, ctypes.byref(handle))
     assert flow.STATUS[status] == "bad size" and handle.value is None
+
+
+class Event:
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, end):
+        return 1e3 * (end.at - self.at)
+
+
+class Graph:
+    """What is captured is called again, so that replays do what a graph's do."""
+
+    def __init__(self, calls, count):
+        self.calls = [calls[i % len(calls)] for i in range(count)]
+
+    def replay(self):
+        for call in self.calls:
+            call()
+
+
+@pytest.fixture
+def machine(emulated, monkeypatch, tmp_path):
+    """A machine with a GPU as far as torch tells, small and slow; results go to the folder that is given back."""
+    properties = SimpleNamespace(
+        name="Emulation", major=9, minor=0, multi_processor_count=1, total_memory=2**20, L2_cache_size=2**12
+    )
+    for name, value in {
+        "is_available": lambda: True,
+        "get_device_properties": lambda device: properties,
+        "get_device_capability": lambda: (9, 0),
+        "mem_get_info": lambda: (2**24, 2**24),
+        "synchronize": lambda: None,
+        "empty_cache": lambda: None,
+        "Event": Event,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    for module in (timing, step, flow):
+        monkeypatch.setattr(module, "capture", Graph)
+    monkeypatch.setattr(timing, "ROUNDS", (1, 1))
+    monkeypatch.setattr(timing, "WARM_UP", 1)
+    monkeypatch.setattr(timing, "EXPONENTIAL_ROUNDS", 4)
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    monkeypatch.setattr(library, "find_nvcc", lambda: "echo")
+    monkeypatch.setattr(library, "build", lambda command: None)
+    monkeypatch.setattr(library, "Library", lambda path: emulated)
+    monkeypatch.setattr(scan, "GRAPH_CALLS", 2)
+    monkeypatch.setattr(scan, "SIZES", ((2, 1, 16), (1, 1024, 2), (64, 8192, 2048), (1, 70, 3)))
+    monkeypatch.setattr(scan, "CHECKED", (Shape(2, 3, 5, 7),))
+    monkeypatch.setattr(scan.errors, "__defaults__", (scan.CHECKED, 0))
+    monkeypatch.setattr(step, "build", lambda model: build(model, dim=16, depth=2, d_state=8))
+    monkeypatch.setattr(step.check, "__defaults__", (6, 1, None))
+    monkeypatch.setattr(flow, "SETS", {"metst": 5})
+    monkeypatch.setattr(flow, "LANES", (1,))
+    monkeypatch.setattr(flow, "MOTIONS", (3.0,))
+    monkeypatch.setattr(cpp_tests, "configure", lambda *_: ["not run: the plugin"])
+    monkeypatch.setattr(cpp_tests, "targets", lambda _: {"test_selective_scan_gpu"})
+    monkeypatch.setattr(cpp_tests, "build", lambda command: None)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    program = tmp_path / "tests" / "csrc" / "test_selective_scan_gpu"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho 0 failures\n")
+    program.chmod(0o755)
+    return tmp_path
+
+
+def test_a_whole_run_writes_every_part(machine):
+    assert run.main(["--build", str(machine), "--out"]) == 0
+    kept = {}
+    for path in (machine / "results").glob("*.json"):
+        kept[path.stem.split("-gpu-")[1]] = json.loads(path.read_text())
+    assert set(kept) == set(run.PARTS)
+    for content in kept.values():
+        assert content["machine"]["gpu"] == "Emulation" and "exponentials/s" in content["machine"]["measured rates"]
+        assert content["title"].endswith(", Emulation") and content["rows"]
+    notes = kept["scan"]["notes"]
+    assert any(note.startswith("mamba_ssm is not there: ModuleNotFoundError") for note in notes)
+    assert sum("left out, 0 GiB" in note for note in notes) == 2 * 3  # the largest shape, N and types
+    assert len(kept["scan"]["rows"]) == 3 * 2 * 3
+    for row in kept["scan"]["rows"]:
+        assert row["ours us"] > 0 and row["of floor %"] > 0
+        assert (row["torch eager us"] == "-") is (row["type"] != "float32")
+    assert kept["step"]["rows"][0]["largest diff"] < step.AGREEMENT
+    assert kept["flow"]["rows"][0]["largest diff px"] < 1e-2
+    assert kept["tests"]["rows"][0]["outcome"] == "passed" and "not run: the plugin" in kept["tests"]["notes"]
+
+
+def test_a_part_that_fails_does_not_stop_the_others(machine, monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("expected nothing of this")
+
+    monkeypatch.setattr(scan, "errors", broken)
+    assert run.main(["--build", str(machine), "--out", "--only", "errors", "tests"]) == 1
+    printed = capsys.readouterr()
+    assert "failed: errors; no results of these were written" in printed.out
+    assert "expected nothing of this" in printed.err
+    assert [path.suffix for path in sorted((machine / "results").iterdir())] == [".json", ".md"]
 
 
 @pytest.mark.skipif(NVCC is None, reason="no nvcc")

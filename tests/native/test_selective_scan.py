@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.reference import reference, relative_error
 from metst_edge import _native
-from tests.native.reference import reference, relative_error
 
 TOLERANCE = 1e-5
 Arrays = dict[str, np.ndarray]

@@ -1,4 +1,4 @@
-"""The selective scan in float64 NumPy, as its definition reads: what every implementation is held against."""
+"""The selective scan in float64 NumPy, as its definition reads: what tests and gpu/ hold others against."""
 
 from __future__ import annotations
 
