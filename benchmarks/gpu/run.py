@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/gpu/run.py [--quick] [--only PART ...] [--mamba DIR] [--build DIR] [--out]
 
-Needs an NVIDIA GPU, nvcc (CUDA 12 or 13), CMake, a torch with CUDA, and this package (its dependencies are not needed:
-pip install --no-deps .). TensorRT is not needed. Parts:
+Needs an NVIDIA GPU, nvcc (CUDA 12 or 13), CMake, a torch with CUDA, and this package, but not its dependencies: pip
+install --no-deps . (and --no-build-isolation on a machine without a network that has scikit-build-core and pybind11).
+TensorRT and a network are not needed. Parts:
 
 errors  the scan in float32, float16 and bfloat16 against float64 on the CPU
 scan    its time, for (B, L, D) from (2, 1, 128) to (64, 8192, 2048), N = 64 and 16, against mamba_ssm's CUDA kernel;
