@@ -1,34 +1,39 @@
-// The ROI flow on the GPU. roi_flow_cuda.h says what it computes and csrc/cpu/roi_flow*.cpp by which arithmetic; this is
-// how it is laid over a device, and what bounds it.
+// The ROI flow on the GPU. roi_flow_cuda.h says what it computes and csrc/cpu/roi_flow*.cpp by which arithmetic; this
+// is how it is laid over a device, and what bounds it.
 //
-// A frame is 12 launches, whatever the lanes and patches:
-//   follow    one block per lane: aligns the crop by the nose bridge, all rounds of it. The nose bridge is some 40x30
-//             pixels, two tiles of a block of 1024 threads: there is nothing to spread over the device, and as launches
-//             four rounds would be 40 more of them, most of which do nothing.
+// A frame is 18 launches, whatever the lanes and patches:
+//   follow    one block per lane: aligns the crop by the nose bridge, all rounds of it
 //   crop      tiles of the patches, at full size; also the means of the thumbnail, one block per row of it
 //   smooth    tiles of all levels of the patches' pyramids
 //   expand    the same
-//   coarse    one block per patch: all iterations of all levels but the full size
-//   begin     tiles at full size: flow of the level above, enlarged, and the normal equations there
-//   improve   five of these, one per iteration, tiles at full size
+//   coarse    one block per patch: all iterations of the levels below half size
+//   begin     tiles at half size: the normal equations where the level above has gone, enlarged
+//   improve   five of these, one per iteration, tiles at half size
+//   begin, five of improve   the same at full size
 //   finish    one block per region for its mean; one per lane for the likeness
 //
 // One improve is a whole iteration: box sums of the equations, the 2x2 solution, and at once the equations at the new
-// flow, which need nothing but the pixel's own displacement. Equations go to another array than they came from, so
-// nothing is sampled twice and tiles need no halo of samples; launches are the barriers between iterations.
+// flow, which need nothing but the pixel's own displacement. They go to another array than they came from, so nothing
+// is sampled twice and tiles need no halo of samples; launches are the barriers between iterations.
 //
-// Why not one block per patch throughout, in two launches: a pixel takes some 250 instructions per iteration (counted
-// in the PTX of sm_90, see below), so the mouth of ME-TST+ (about 100x140 pixels) takes 5 x 14000 x 250 / 32 = 550
-// thousand warp instructions at full size alone, on one multiprocessor (4 per cycle at best, half of that in practice)
-// 80 to 160 us, while the twelve blocks of two lanes leave 120 of an H100's 132 multiprocessors idle. Spread over tiles
-// an iteration of all patches of two lanes (some 90000 pixels, 250 tiles of 512) is one wave of blocks and takes what a
-// tile takes: about 4 us. Orin's 8 or 16 multiprocessors are filled by the tiles too, and evenly. The coarser levels are
-// a quarter of the work where there are any (both sides of the patch at least 64 pixels): there the launches would
-// cost more than they spread.
+// Tiles are 32 columns wide, a warp per row. The box sums of a tile are taken in two passes, down its columns and along
+// its rows. A thread makes kSegment sums of 15 neighbours from the eight values that all of them share, sums of what
+// lies before these and sums of what lies after: four additions a sum, and none that cancels what another one added.
 //
-// Tiles are 32 columns wide, a warp per row. The box sums of a tile are taken in two passes in shared memory, each
-// thread making kSegment sums of 15 neighbours along a column, then a row, from one suffix and one prefix sum around
-// the eight values that all of them share: three additions a sum, and none that cancels what another one added.
+// Why this split. One face of ME-TST+ has six patches, 30500 pixels in all, the mouth (77x183) with a half size level,
+// and a nose bridge of 45x27: 68 tiles of 32x16 at full size. A pixel takes about 490 instructions per iteration
+// (counted in the SASS of sm_90), so all iterations of two lanes are 5 million warp instructions: 6 us of an H100 (132
+// multiprocessors, 4 instructions per cycle each, 1.755 GHz), 60 us of an AGX Orin (16, 1.3 GHz). An H100 is bound by
+// latency alone. Counted, not measured:
+//   - one block per patch throughout would be two launches, but the mouth is then 5 x 14100 x 490 / 32 = 1.1 million
+//     instructions of one multiprocessor, 150 us at the very best, while ten times as many idle.
+//   - spread over tiles, the 136 of two lanes are one wave: an iteration takes what one tile takes, 2000 cycles of
+//     instructions and about as many of latency, 2.3 us, and a launch within a graph about 1 us. Six launches at full
+//     size are 20 us; at half size as many, for 40 us in one block.
+//   - the nose bridge is two tiles of a block of 1024 threads: nothing to spread. All it needs in one block is about
+//     55000 cycles, 30 us per measurement, of which a frame has one or two, four at most. As launches, the rounds that
+//     a frame does not need would still cost 10 launches each.
+// Working memory is read from L2: 40 MB a frame, out of 6 MB that are in use.
 #include "metst/roi_flow_cuda.h"
 
 #include <algorithm>
@@ -718,7 +723,8 @@ __device__ void for_changed_tiles(const Batch& b, const Lanes& lanes, F f) {
     const Lane lane = lane_of(b, index);
     if (!lane.setup->active) return;
     for_listed_tiles(lane, lanes.anchor ? 0 : lane.setup->tiles[0], lane.setup->tiles[kLevels],
-                     static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x), [&](const Tile& tile, int first_row, int first_column) {
+                     static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x),
+                     [&](const Tile& tile, int first_row, int first_column) {
                          if (!lanes.anchor && !b.differs[index * kPictures + tile.picture]) return;
                          f(lane, tile, first_row, first_column);
                      });
@@ -1178,7 +1184,7 @@ PatchFlow RoiFlowBatch::flow(int lane, int patch) const noexcept {
     if (picture.levels == 0) return {};
     const std::size_t at =
         static_cast<std::size_t>(lane) * m.batch.pixels + static_cast<std::size_t>(picture.level[0].at);
-    return {m.batch.dx + at, m.batch.dy + at, picture.level[0].height, picture.level[0].width};
+    return {m.batch.crops + at, m.batch.dx + at, m.batch.dy + at, picture.level[0].height, picture.level[0].width};
 }
 
 }  // namespace metst::cuda

@@ -107,6 +107,53 @@ std::vector<float> interleaved(const metst::cuda::PatchFlow& flow) {
     return out;
 }
 
+// OpenCV's bilinear resize of 8-bit pixels, one axis: the pixel, its neighbour and their weights of 2048. Columns stop
+// at the border, rows are repeated there.
+struct Reading {
+    int at, next, weight, next_weight;
+
+    Reading(int i, int length, bool column) {
+        const double scale = 1.0 / (320.0 / length);
+        const volatile double scaled = (i + 0.5) * scale;  // rounded before the sum, on every machine
+        const float position = static_cast<float>(scaled - 0.5);
+        const int first = static_cast<int>(std::floor(position));
+        float fraction = position - static_cast<float>(first);
+        if (column && (first < 0 || first + 1 >= length)) fraction = 0.0f;
+        at = std::max(0, std::min(first, length - 1));
+        next = std::max(0, std::min(first + 1, length - 1));
+        weight = static_cast<int>(std::nearbyint((1.0f - fraction) * 2048.0f));
+        next_weight = static_cast<int>(std::nearbyint(fraction * 2048.0f));
+    }
+};
+
+void crops_are_opencv_s() {
+    const Picture picture(241, 517, 0.0, 0.0, 1);
+    RoiFlowLayout layout;
+    layout.patches[layout.patch_count++] = {0, 320, 0, 320};
+    const auto batch = make_batch(picture, 1, 0);
+    for (const Rect& box :
+         {Rect{0, 241, 0, 517}, Rect{3, 238, 11, 250}, Rect{50, 57, 200, 500}, Rect{9, 10, 516, 517}}) {
+        start(*batch, 0, picture, box, layout);
+        check(cudaDeviceSynchronize(), "start");
+        const std::vector<std::uint8_t> crop = download(batch->flow(0, 0).pixels, 320 * 320);
+        int wrong = 0;
+        for (int y = 0; y < 320; ++y) {
+            const Reading row(y, box.height(), false);
+            for (int x = 0; x < 320; ++x) {
+                const Reading column(x, box.width(), true);
+                const auto along = [&](int of_row) {
+                    const std::uint8_t* const pixels =
+                        picture.pixels.data() + (box.top + of_row) * picture.width + box.left;
+                    return (pixels[column.at] * column.weight + pixels[column.next] * column.next_weight) >> 4;
+                };
+                const int sum = ((along(row.at) * row.weight) >> 16) + ((along(row.next) * row.next_weight) >> 16);
+                wrong += crop[static_cast<std::size_t>(y * 320 + x)] != (sum + 2) >> 2;
+            }
+        }
+        EXPECT(wrong == 0, "box of %d x %d: %d pixels differ", box.height(), box.width(), wrong);
+    }
+}
+
 // Patches of the crop of a picture that is shown as it is, each measured as a whole.
 void dense_flow_is_the_cpu_s(const std::vector<Rect>& patches) {
     const Picture anchor(320, 320, 0.0, 0.0, 1), frame(320, 320, 0.6, -0.4, 2);
@@ -369,13 +416,15 @@ int main() {
     a_captured_frame_is_the_same();
 #endif
     bad_arguments_are_refused();
+    crops_are_opencv_s();
     dense_flow_is_the_cpu_s({{1, 34, 2, 35}, {40, 67, 7, 61}, {70, 71, 0, 40}, {80, 120, 319, 320}, {80, 82, 9, 11},
                              {100, 103, 20, 37}, {120, 184, 3, 68}});
     an_anchor_has_not_moved();
     lanes_are_the_cpu_s(false, kQuick ? 4 : 8);
     lanes_are_the_cpu_s(true, kQuick ? 4 : 8);
+    dense_flow_is_the_cpu_s({{0, 130, 0, 160}});
     if (!kQuick) {
-        dense_flow_is_the_cpu_s({{200, 290, 180, 311}, {0, 130, 0, 160}});
+        dense_flow_is_the_cpu_s({{200, 290, 180, 311}});
         dense_flow_is_the_cpu_s({{0, 320, 0, 320}});
     }
     std::printf("worst feature %.2g, worst mean flow %.2g pixels\n%d failures\n", worst_feature, worst_mean_flow,

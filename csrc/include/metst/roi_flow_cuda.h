@@ -33,8 +33,9 @@ struct RoiFlowResult {
     double likeness;
 };
 
-// Dense flow of one patch in device memory, (height, width) floats each, pixels of the crop.
+// One patch in device memory, (height, width) each: its gray pixels, and the dense flow to it in pixels of the crop.
 struct PatchFlow {
+    const std::uint8_t* pixels = nullptr;
     const float* dx = nullptr;
     const float* dy = nullptr;
     int height = 0;
@@ -74,8 +75,8 @@ public:
     RoiFlowStatus measure(CUstream_st* stream) noexcept;
     static constexpr int kLaunches = 18;
 
-    // Where measure() leaves the flow of a patch, finished in the rectangle around its regions; all null for a patch
-    // that is empty or does not exist.
+    // Where start() and measure() leave the pixels of a patch, and measure() its flow, finished in the rectangle around
+    // its regions; all null for a patch that is empty or does not exist.
     PatchFlow flow(int lane, int patch) const noexcept;
 
 private:
