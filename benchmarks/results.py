@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,13 @@ def missed(line: str) -> bool:
 
 
 def show(
-    title: str, rows: list[dict[str, Any]], name: str, save: bool, notes: Sequence[str] = (), profile: str = ""
+    title: str,
+    rows: list[dict[str, Any]],
+    name: str,
+    save: bool,
+    notes: Sequence[str] = (),
+    profile: str = "",
+    more: Mapping[str, str] | None = None,
 ) -> None:
     """Print rows of equal keys as a table and, with ``save``, write them down with the machine's description.
 
@@ -62,6 +68,7 @@ def show(
         save: whether to write results/DATE-NAME.json and .md.
         notes: lines under the table: what was asked for and missed, where the time goes, what the figures are not.
         profile: a report of a profiler, written down as it is under its own heading.
+        more: what else of the machine decides the times, such as its GPU.
     """
     header = list(rows[0])
     table = Table(*header, title=f"{title}, {processor()}")
@@ -73,7 +80,7 @@ def show(
         console.print(f"- {note}", highlight=False, markup=False)
     if not save:
         return
-    date, about = datetime.date.today().isoformat(), machine()
+    date, about = datetime.date.today().isoformat(), machine() | dict(more or {})
     lines = [f"# {title}, {date}", "", *(f"- {key}: {value}" for key, value in about.items()), ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(map(_text, row.values())) + " |" for row in rows]

@@ -1,0 +1,195 @@
+"""The CUDA kernels on this machine's GPU: built, checked and timed, in one go.
+
+Usage: python benchmarks/gpu/run.py [--quick] [--only PART ...] [--mamba DIR] [--build DIR] [--out]
+
+Needs an NVIDIA GPU, nvcc (CUDA 12 or 13), CMake, a torch with CUDA, and this package, but not its dependencies: pip
+install --no-deps . (and --no-build-isolation on a machine without a network that has scikit-build-core and pybind11).
+TensorRT and a network are not needed. Parts:
+
+errors  the scan in float32, float16 and bfloat16 against float64 on the CPU
+scan    its time, for (B, L, D) from (2, 1, 128) to (64, 8192, 2048), N = 64 and 16, against mamba_ssm's CUDA kernel;
+        the definition step by step in torch, eager and with the step compiled (a loop over time does not compile in
+        reasonable time; both in float32 only, in which they compute any type); and the floor: the bytes that must move
+        at the measured copy rate, the exponentials at the measured rate, or one launch, whichever takes longest
+step    a whole step of ME-TST, two lanes, captured in one CUDA graph: our scan, torch's matrix products, small kernels
+flow    the regions' optical flow for 1, 2, 16 and 64 lanes, captured
+tests   the C++ tests on the GPU, and under compute-sanitizer where that is there
+
+Times are medians between events on the stream, after a warm-up. Inputs rotate among so many sets that they have left
+the L2 cache before they come round again (1024 sets at most). Calls with L <= 64 and B <= 4 are timed inside one
+captured graph of many, so that the gaps between launches from the host do not hide the kernel; ours are timed twice,
+before and after the peers, and the difference is the noise. mamba_ssm is used where it is installed, or compiled from
+its unpacked source distribution (--mamba DIR, which takes minutes). A part that fails does not stop the others; the
+exit status is 1 then.
+
+--out writes benchmarks/results/DATE-gpu-PART.json and .md, each as soon as the part is done. --quick: four shapes, N =
+64, float32, no compiled peer, no compute-sanitizer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+PARTS = ("errors", "scan", "step", "flow", "tests")
+
+
+def why_not() -> str | None:
+    """Return one line that says what this machine lacks; None where everything can run."""
+    needs = "benchmarks/gpu/run.py needs"
+    try:
+        import torch
+    except ImportError:
+        return f"{needs} torch with CUDA, found no torch: see https://pytorch.org/get-started"
+    if not torch.cuda.is_available():
+        built = "without CUDA" if torch.version.cuda is None else f"with CUDA {torch.version.cuda}"
+        return f"{needs} an NVIDIA GPU that torch can use, found none (torch {torch.__version__}, built {built})"
+    from benchmarks.gpu.library import find_nvcc
+
+    if find_nvcc() is None:
+        return f"{needs} nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc"
+    try:
+        import benchmarks.results  # noqa: F401
+    except ImportError as error:
+        return f"{needs} the package metst-edge installed ({error}): pip install --no-deps ."
+    return None
+
+
+def gpu(nvcc: str) -> dict[str, str]:
+    """Return what of the GPU and its software decides the times."""
+    import torch
+
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "gpu": properties.name,
+        "compute capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": str(properties.multi_processor_count),
+        "gpu memory": f"{properties.total_memory / 2**30:.0f} GiB, L2 {properties.L2_cache_size / 2**20:.0f} MiB",
+        "driver": driver(),
+        "nvcc": subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout.strip().splitlines()[-1],
+        "cuda of torch": str(torch.version.cuda),
+    }
+
+
+def driver() -> str:
+    """Return the version of the driver, by nvidia-smi."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout.strip() or "unknown"
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown (no nvidia-smi)"
+
+
+class Run:
+    """What the parts share: the library, the rates, the machine, and where results go."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        import torch
+
+        from benchmarks.gpu import library, timing
+
+        nvcc = library.find_nvcc()
+        assert nvcc is not None
+        major, minor = torch.cuda.get_device_capability()
+        self.options, self.folder, self.nvcc, self.architecture = options, folder, nvcc, f"{major}{minor}"
+        self.about = gpu(nvcc)
+        path = folder / "libmetst_gpu_bench.so"
+        library.build(library.nvcc_command(nvcc, self.architecture, path))
+        self.library = library.Library(path)
+        self.rates = timing.measure_rates(self.library)
+        self.about["measured rates"] = (
+            f"copy {self.rates.copy / 1e9:.0f} GB/s (read and written), {self.rates.exponentials / 1e12:.3g}e12 "
+            f"exponentials/s, {1e6 * self.rates.node:.3g} us from kernel to kernel in a graph"
+        )
+        print(self.about["measured rates"], flush=True)
+
+    def show(self, title: str, rows: list[dict[str, Any]], part: str, notes: list[str]) -> None:
+        """Print a part's table and write it down where asked."""
+        from benchmarks.results import show
+
+        show(f"{title}, {self.about['gpu']}", rows, f"gpu-{part}", self.options.out, notes, more=self.about)
+
+    def errors(self) -> None:
+        """Check the scan."""
+        from benchmarks.gpu import scan
+
+        rows = scan.errors(self.library)
+        self.show("Error of the scan against float64", rows, "errors", scan.judge_errors(rows))
+
+    def scan(self) -> None:
+        """Time the scan."""
+        from benchmarks.gpu import scan
+
+        notes = []
+        try:
+            mamba = scan.Mamba(self.options.mamba, self.folder / "mamba")
+        except (ImportError, RuntimeError) as error:  # torch's builder raises RuntimeError
+            mamba = None
+            notes.append(f"mamba_ssm is not there: {type(error).__name__}: {str(error).splitlines()[0]}")
+        compiled = not self.options.quick
+        rows, left_out = scan.run(self.library, self.rates, mamba, self.options.quick, compiled)
+        self.show("One SelectiveScan layer", rows, "scan", [*scan.judge(rows, self.rates), *notes, *left_out])
+
+    def step(self) -> None:
+        """Check and time a step."""
+        from benchmarks.gpu import step
+
+        rows = step.run(self.library, self.rates)
+        self.show("A captured step of ME-TST", rows, "step", step.judge(rows))
+
+    def flow(self) -> None:
+        """Check and time the regions' flow."""
+        from benchmarks.gpu import flow
+
+        rows = flow.run(self.library, self.rates)
+        self.show("Flow of the regions of a frame, captured", rows, "flow", flow.judge(rows))
+
+    def tests(self) -> None:
+        """Run the C++ tests."""
+        from benchmarks.gpu import tests
+
+        sanitize = not self.options.quick
+        rows, notes = tests.run(self.folder / "tests", self.nvcc, self.architecture, sanitize)
+        self.show("C++ tests on the GPU", rows, "tests", [*tests.judge(rows), *notes])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run every part, or those asked for; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few shapes, the fast peers only")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--mamba", type=Path, metavar="DIR", help="an unpacked source distribution of mamba_ssm")
+    parser.add_argument("--build", type=Path, metavar="DIR", help="keep what is compiled there")
+    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-gpu-PART.json and .md")
+    options = parser.parse_args(arguments)
+    missing = why_not()
+    if missing is not None:
+        print(missing)
+        return 1
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (options.build or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        run = Run(options, folder)
+        parts: dict[str, Callable[[], None]] = {name: getattr(run, name) for name in PARTS}
+        failed = []
+        for name in options.only:
+            try:
+                parts[name]()
+            except Exception:  # the others' figures are worth having all the same
+                traceback.print_exc()
+                failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}; no results of these were written")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

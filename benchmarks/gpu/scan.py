@@ -1,0 +1,398 @@
+"""The scan: its error against float64, its time against peers, and the floor under both."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from benchmarks.gpu.library import Library, Scan, Tensors
+from benchmarks.gpu.timing import Call, Rates, median_ms, time_events, time_graph
+from benchmarks.reference import reference, relative_error
+from benchmarks.results import verdict
+
+NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+ROUNDING = {torch.float32: 0.0, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+"""Half a unit in the last place of y, of its value; the state is float32 throughout."""
+TOLERANCE = 1e-4
+SHORT = (64, 4)
+"""L and B up to which a call is short: bound by launch and latency."""
+LONG = 1024
+TIMES_MAMBA_SHORT, TIMES_MAMBA_LONG, OF_COPY_RATE = 2.0, 1.0, 70.0
+SETS = 1024
+"""Sets of inputs at most."""
+GRAPH_CALLS = 64
+"""Captured calls at least."""
+EAGER_CALLS = 4
+"""Captured calls of a peer that takes a launch or more per step."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """B, L, D and N of a scan."""
+
+    batch: int
+    length: int
+    channels: int
+    states: int
+
+    @property
+    def short(self) -> bool:
+        """Whether launch and latency decide."""
+        return self.length <= SHORT[0] and self.batch <= SHORT[1]
+
+    def bytes_moved(self, width: int) -> int:
+        """Return the least a scan moves: u, delta, z, B, C, weights and h0 read once, y and h written once.
+
+        Args:
+            width: bytes of an element of u, delta, z, B, C and y.
+        """
+        steps = self.batch * self.length
+        weights = 4 * self.channels * (self.states + 2)
+        state = 2 * 4 * self.batch * self.channels * self.states
+        return width * steps * (4 * self.channels + 2 * self.states) + weights + state
+
+    def exponentials(self) -> int:
+        """Return how many a scan takes: one per state and step, one each for softplus and the gate."""
+        return self.batch * self.length * self.channels * (self.states + 2)
+
+    def floor(self, width: int, rates: Rates) -> tuple[float, str]:
+        """Return the seconds that no version beats, and what sets them: bytes, exponentials or one kernel's launch."""
+        bounds = {
+            "bytes": self.bytes_moved(width) / rates.copy,
+            "exponentials": self.exponentials() / rates.exponentials,
+            "launch": rates.node,
+        }
+        what = max(bounds, key=lambda name: bounds[name])
+        return bounds[what], what
+
+
+SIZES = (
+    (2, 1, 128),
+    (2, 1, 256),
+    (2, 30, 128),
+    (2, 50, 256),
+    (4, 64, 256),
+    (2, 512, 256),
+    (1, 1024, 128),
+    (8, 1024, 1024),
+    (1, 8192, 2048),
+    (16, 4096, 2048),
+    (64, 8192, 2048),
+)
+STATES = (64, 16)
+QUICK_SIZES = ((2, 1, 128), (2, 30, 128), (8, 1024, 1024), (64, 8192, 2048))
+CHECKED = (
+    Shape(2, 1, 128, 64),
+    Shape(2, 30, 128, 64),
+    Shape(4, 64, 256, 16),
+    Shape(3, 33, 77, 100),
+    Shape(1, 600, 128, 64),
+    Shape(2, 2048, 64, 16),
+    Shape(2, 50, 3000, 64),
+    Shape(2, 40, 6000, 16),
+)
+"""Short, chunked and wide sequences (selective_scan.cu), and sizes that fit nothing."""
+
+
+def shapes(quick: bool) -> list[Shape]:
+    """Return what is timed, smallest first."""
+    sizes, states = (QUICK_SIZES, STATES[:1]) if quick else (SIZES, STATES)
+    return [Shape(*size, n) for size in sizes for n in states]
+
+
+def layer(shape: Shape, dtype: torch.dtype, device: str, seed: int) -> Tensors:
+    """Return inputs as a trained layer has them: A = -(1 .. N), dt around 0.02, everything else normal."""
+    generator = torch.Generator(device).manual_seed(seed)
+    steps = (shape.batch, shape.length)
+
+    def normal(*size: int, of: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.randn(*size, dtype=of, device=device, generator=generator)
+
+    return {
+        "u": normal(*steps, shape.channels, of=dtype),
+        "delta": normal(*steps, shape.channels, of=dtype),
+        "A": -torch.arange(1.0, shape.states + 1, device=device).repeat(shape.channels, 1),
+        "B": normal(*steps, shape.states, of=dtype),
+        "C": normal(*steps, shape.states, of=dtype),
+        "D": normal(shape.channels),
+        "z": normal(*steps, shape.channels, of=dtype),
+        "delta_bias": normal(shape.channels) - 4.0,
+        "h0": normal(shape.batch, shape.channels, shape.states),
+    }
+
+
+def errors(library: Library, checked: Iterable[Shape] = CHECKED, seed: int = 0) -> list[Row]:
+    """Compare our kernel with the definition in float64, in every type; fresh inputs for every shape."""
+    rows: list[Row] = []
+    for shape in checked:
+        for dtype, name in NAMES.items():
+            seed += 1
+            x = layer(shape, dtype, library.device, seed)
+            y, h = Scan(library, x)()
+            exact = {key: tensor.double().cpu().numpy() for key, tensor in x.items()}
+            expected_y, expected_h, *_ = reference(**exact)
+            y_, h_ = y.double().cpu().numpy(), h.double().cpu().numpy()
+            row = {"B": shape.batch, "L": shape.length, "D": shape.channels, "N": shape.states, "type": name}
+            bound = TOLERANCE + ROUNDING[dtype]
+            row |= {"y error": relative_error(y_, expected_y), "h error": relative_error(h_, expected_h)}
+            row |= {"y bound": bound, "h bound": TOLERANCE}
+            rows.append(row)
+    return rows
+
+
+def judge_errors(rows: Sequence[Row]) -> list[str]:
+    """Compare the largest errors of each type with what is allowed; NaN, an element nobody wrote, is an error too."""
+    lines = []
+    for name in NAMES.values():
+        some = [row for row in rows if row["type"] == name]
+        for what in ("y", "h"):
+            # max() would pass over a NaN, which compares with nothing.
+            found = [row[f"{what} error"] for row in some]
+            worst = max((error if error == error else float("inf")) for error in found)
+            title = f"{what} of the scan, {name}, largest difference from float64 over the largest value"
+            lines.append(verdict(title, worst, "relative", most=some[0][f"{what} bound"]))
+    return lines
+
+
+def one_step(
+    h: torch.Tensor,
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    d: torch.Tensor,
+    z: torch.Tensor,
+    bias: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take one step in torch: h (B, D, N); u, delta, z (B, D); b, c (B, N) -> h, y (B, D); float32 inside."""
+    dt = functional.softplus(delta.float() + bias)
+    h = torch.exp(dt[:, :, None] * a) * h + (dt * u)[:, :, None] * b[:, None, :]
+    y = (h * c[:, None, :]).sum(-1) + d * u
+    return h, (y * functional.silu(z.float())).to(u.dtype)
+
+
+def by_steps(step: Callable[..., Any], x: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scan with a function for one step."""
+    h, ys = x["h0"], []
+    for t in range(x["u"].shape[1]):
+        at_t = {name: x[name][:, t] for name in ("u", "delta", "B", "C", "z")}
+        arguments = (at_t["u"], at_t["delta"], x["A"], at_t["B"], at_t["C"], x["D"], at_t["z"], x["delta_bias"])
+        h, y = step(h, *arguments)
+        ys.append(y)
+    return torch.stack(ys, 1), h
+
+
+class Mamba:
+    """The forward kernel of mamba_ssm, its extension module called as its own interface calls it.
+
+    It has channels before time, always starts from zero, and keeps what a backward pass would need.
+
+    Args:
+        folder: an unpacked source distribution of mamba_ssm to compile, where none is installed; takes minutes.
+        build: where to compile it.
+
+    Raises:
+        ImportError: it is not installed and there is no source.
+    """
+
+    def __init__(self, folder: Path | None, build: Path) -> None:
+        if folder is None:
+            import selective_scan_cuda
+        else:
+            selective_scan_cuda = self._compile(folder, build)
+        self._forward = selective_scan_cuda.fwd
+
+    @staticmethod
+    def _compile(folder: Path, build: Path) -> Any:
+        from torch.utils import cpp_extension
+
+        sources = folder / "csrc" / "selective_scan"
+        files = sorted(map(str, (*sources.glob("selective_scan.cpp"), *sources.glob("selective_scan_?wd_*.cu"))))
+        if not files:
+            raise ImportError(f"{sources}: expected selective_scan.cpp and .cu files; unpack mamba_ssm's sdist there")
+        build.mkdir(parents=True, exist_ok=True)
+        # What its own setup.py asks for: without these, 16-bit types do not compile, and its exponentials are slow.
+        kinds = ("HALF", "BFLOAT16", "BFLOAT162")
+        types = [f"-U__CUDA_NO_{kind}_{what}__" for kind in kinds for what in ("OPERATORS", "CONVERSIONS")]
+        return cpp_extension.load(
+            name="selective_scan_cuda",
+            sources=files,
+            extra_include_paths=[str(sources)],
+            extra_cflags=["-O3", "-std=c++17"],
+            extra_cuda_cflags=[
+                "-O3", "-std=c++17", *types, "--expt-relaxed-constexpr", "--expt-extended-lambda", "--use_fast_math"
+            ],
+            build_directory=str(build),
+        )  # fmt: skip
+
+    def bind(self, x: Tensors) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+        """Return a call that gives y (B, L, D) and the state, from a zero state whatever h0 is."""
+        u, delta, z = (x[name].transpose(1, 2).contiguous() for name in ("u", "delta", "z"))
+        b, c = (x[name].transpose(1, 2).contiguous()[:, None] for name in ("B", "C"))
+
+        def call() -> tuple[torch.Tensor, torch.Tensor]:
+            _, states, y = self._forward(u, delta, x["A"], b, c, x["D"], z, x["delta_bias"], True)[:3]
+            return y.transpose(1, 2), states[:, :, -1, 1::2]
+
+        return call
+
+
+def difference(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the largest difference over the largest value; NaN where there is one."""
+    # A sequence at a time: the largest shape leaves no room for a copy of it all.
+    pairs = zip(got, expected, strict=True)
+    differences = torch.stack([(one.float() - other.float()).abs().max() for one, other in pairs])
+    values = torch.stack([other.float().abs().max() for other in expected])
+    return float(differences.max() / values.max())
+
+
+def check_peer(name: str, call: Callable[[], tuple[torch.Tensor, torch.Tensor]], library: Library, x: Tensors) -> None:
+    """Raise where a peer differs from our kernel, both from a zero state: times of different results mean nothing."""
+    y, h = Scan(library, x)()
+    bound = 1e-3 + 2 * ROUNDING[x["u"].dtype]
+    for what, got, expected in zip("yh", call(), (y, h), strict=True):
+        error = difference(got, expected)
+        if not error <= bound:
+            raise RuntimeError(f"{name}: {what} differs from our kernel's by {error:.1e} of its largest value")
+
+
+def time_shape(
+    shape: Shape,
+    dtype: torch.dtype,
+    library: Library,
+    rates: Rates,
+    mamba: Mamba | None,
+    compiled: bool,
+    notes: list[str],
+) -> Row:
+    """Time one shape in one type: our kernel, then each peer, then ours again."""
+    width = dtype.itemsize
+    one = shape.bytes_moved(width)
+    properties = torch.cuda.get_device_properties(0)
+    count = max(1, min(SETS, -(-3 * properties.L2_cache_size // one)))
+    x = [layer(shape, dtype, library.device, seed) for seed in range(count)]
+
+    def time(calls: Sequence[Call], most: int = SETS) -> float:
+        if shape.short:
+            return median_ms(time_graph(calls, min(most, max(GRAPH_CALLS, len(calls)))))
+        return median_ms(time_events(calls))
+
+    def attempt(name: str, calls: Callable[[], Sequence[Call]], most: int = SETS) -> float | None:
+        try:
+            made = calls()
+            zero = {**x[0], "h0": torch.zeros_like(x[0]["h0"])} if name == "mamba_ssm" else x[0]
+            check_peer(name, made[0], library, zero)  # type: ignore[arg-type]
+            return time(made, most)
+        except Exception as error:  # of a peer: it costs its figure, not the run
+            notes.append(f"{name}, {shape}, {NAMES[dtype]}: {type(error).__name__}: {str(error).splitlines()[0]}")
+            return None
+        finally:
+            torch.cuda.empty_cache()
+
+    ours = [Scan(library, inputs) for inputs in x]
+    ms = time(ours)
+    few = x[:EAGER_CALLS]
+    theirs = attempt("mamba_ssm", lambda: [mamba.bind(inputs) for inputs in x]) if mamba else None
+    peers: dict[str, float | None] = {"torch compiled": None, "torch eager": None}
+    # The reference in torch does in float32 what it does in any type.
+    if dtype == torch.float32:
+        if compiled:
+            torch.compiler.reset()
+            step = torch.compile(one_step, dynamic=False)
+            peers["torch compiled"] = attempt(
+                "torch compiled", lambda: [lambda i=i: by_steps(step, i) for i in few], EAGER_CALLS
+            )
+        peers["torch eager"] = attempt(
+            "torch eager", lambda: [lambda i=i: by_steps(one_step, i) for i in few], EAGER_CALLS
+        )
+    return row_of(shape, dtype, ms, time(ours), theirs, peers, rates, count)
+
+
+def row_of(
+    shape: Shape,
+    dtype: torch.dtype,
+    ms: float,
+    again: float,
+    mamba: float | None,
+    peers: dict[str, float | None],
+    rates: Rates,
+    sets: int,
+) -> Row:
+    """Return a row of the table from medians in milliseconds; what was not timed is None."""
+    floor, what = shape.floor(dtype.itemsize, rates)
+    best = min(ms, again)
+    row: Row = {"B": shape.batch, "L": shape.length, "D": shape.channels, "N": shape.states, "type": NAMES[dtype]}
+    row |= {"timed": "graph" if shape.short else "events", "input sets": sets}
+    row |= {"ours us": 1e3 * ms, "again us": 1e3 * again, "mamba_ssm us": _us(mamba)}
+    row |= {f"{name} us": _us(value) for name, value in peers.items()}
+    row |= {"x mamba_ssm": "-" if mamba is None else mamba / best, "floor us": 1e6 * floor, "floor set by": what}
+    row |= {"of floor %": 1e5 * floor / best}
+    row |= {"of copy rate %": 1e5 * shape.bytes_moved(dtype.itemsize) / rates.copy / best}
+    return row
+
+
+def _us(ms: float | None) -> float | str:
+    return "-" if ms is None else 1e3 * ms
+
+
+def run(
+    library: Library, rates: Rates, mamba: Mamba | None, quick: bool, compiled: bool
+) -> tuple[list[Row], list[str]]:
+    """Time every shape in every type that fits in memory; return the rows and what had to be left out."""
+    rows: list[Row] = []
+    notes: list[str] = []
+    for shape in shapes(quick):
+        for dtype in list(NAMES)[: 1 if quick else None]:
+            free = torch.cuda.mem_get_info()[0]
+            # Inputs, a copy of them in mamba_ssm's order of axes, and its outputs.
+            if 3 * shape.bytes_moved(dtype.itemsize) > free:
+                notes.append(f"{shape}, {NAMES[dtype]}: left out, {free / 2**30:.0f} GiB of the GPU's memory are free")
+                continue
+            with torch.no_grad():
+                rows.append(time_shape(shape, dtype, library, rates, mamba, compiled, notes))
+            torch.cuda.empty_cache()
+            print(f"  {shape} {NAMES[dtype]}: {rows[-1]['ours us']:.4g} us", file=sys.stderr, flush=True)
+    return rows, notes
+
+
+def judge(rows: Sequence[Row], rates: Rates) -> list[str]:
+    """Compare the times with what was asked for: the worst shape of each kind counts."""
+    lines = []
+    kinds = (
+        ("L <= 64, B <= 4", lambda row: row["L"] <= SHORT[0] and row["B"] <= SHORT[1], TIMES_MAMBA_SHORT),
+        ("L >= 1024", lambda row: row["L"] >= LONG, TIMES_MAMBA_LONG),
+    )
+    for what, belongs, least in kinds:
+        some = [row for row in rows if belongs(row) and row["x mamba_ssm"] != "-"]
+        if not some:
+            asked = f"asked: at least {least:g} times as fast"
+            lines.append(f"not measured: the scan against mamba_ssm's kernel, {what} ({asked})")
+            continue
+        worst = min(some, key=lambda row: row["x mamba_ssm"])
+        title = f"the scan against mamba_ssm's kernel, {what}, worst of {len(some)}: {_where(worst)}"
+        lines.append(verdict(title, worst["x mamba_ssm"], "times as fast", least=least))
+    for row in rows:
+        if (row["B"], row["L"], row["D"]) != SIZES[-1]:
+            continue
+        shape = Shape(*(row[name] for name in ("B", "L", "D", "N")))
+        width = next(dtype.itemsize for dtype, name in NAMES.items() if name == row["type"])
+        possible = shape.bytes_moved(width) / rates.copy / shape.floor(width, rates)[0]
+        title = f"the scan of the largest shape, {_where(row)}, share of the measured copy rate"
+        line = verdict(title, row["of copy rate %"], "%", least=OF_COPY_RATE)
+        if 100 * possible < OF_COPY_RATE:
+            line += f"; its exponentials at the measured rate allow {100 * possible:.0f} %"
+        lines.append(line)
+    return lines
+
+
+def _where(row: Row) -> str:
+    return f"(B, L, D) = ({row['B']}, {row['L']}, {row['D']}), N {row['N']}, {row['type']}"

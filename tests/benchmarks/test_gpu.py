@@ -1,0 +1,425 @@
+"""benchmarks/gpu without a GPU: its arithmetic, its words, and its kernels through the C++ tests' emulation."""
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import results
+from benchmarks.gpu import flow, library, run, scan, step, timing
+from benchmarks.gpu import tests as cpp_tests
+from benchmarks.gpu.scan import Shape
+from benchmarks.gpu.timing import Rates
+from training.models import build
+
+RATES = Rates(copy=3e12, exponentials=3.7e12, node=1e-6)
+NVCC = library.find_nvcc()
+FLOAT32 = torch.float32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_torch_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory):
+    """The library as the GPU's, but compiled for the CPU."""
+    compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    path = tmp_path_factory.mktemp("library") / "library.so"
+    library.build(library.cpu_command(compiler, path))
+    return library.Library(path, "cpu")
+
+
+def test_without_a_gpu_one_line_says_so_and_nothing_is_written(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run.main(["--out"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1 and "needs an NVIDIA GPU that torch can use, found none" in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_nvcc_one_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(library, "find_nvcc", lambda: None)
+    assert run.main([]) == 1
+    assert capsys.readouterr().out == (
+        "benchmarks/gpu/run.py needs nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc\n"
+    )
+
+
+def test_without_the_package_one_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(library, "find_nvcc", lambda: "/somewhere/nvcc")
+    monkeypatch.setitem(sys.modules, "benchmarks.results", None)
+    assert run.main([]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1 and "the package metst-edge installed" in printed
+
+
+def test_the_script_runs_from_anywhere(tmp_path):
+    """As a user calls it, in a process of its own; a GPU is hidden from it where there is one."""
+    done = subprocess.run(
+        [sys.executable, str(library.ROOT / "benchmarks/gpu/run.py"), "--quick"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (1, 1, "")
+
+
+def test_bytes_and_exponentials_are_counted_from_the_definition():
+    shape = Shape(2, 3, 5, 7)
+    for dtype in scan.NAMES:
+        x = scan.layer(shape, dtype, "cpu", 0)
+        # y is as large as u, the last state as the first.
+        moved = sum(tensor.nbytes for tensor in (*x.values(), x["u"], x["h0"]))
+        assert shape.bytes_moved(dtype.itemsize) == moved
+    # A step of a channel: one per state, softplus, gate.
+    assert shape.exponentials() == 2 * 3 * 5 * (7 + 2)
+
+
+def test_the_largest_shape_is_bound_by_exponentials_or_bytes_as_its_states_say():
+    wide, narrow = Shape(64, 8192, 2048, 64), Shape(64, 8192, 2048, 16)
+    seconds, what = wide.floor(4, RATES)
+    assert what == "exponentials" and seconds == pytest.approx(64 * 8192 * 2048 * 66 / 3.7e12)
+    seconds, what = narrow.floor(4, RATES)
+    assert what == "bytes" and seconds == pytest.approx(narrow.bytes_moved(4) / 3e12)
+    assert Shape(2, 1, 128, 64).floor(4, RATES) == (1e-6, "launch")
+
+
+def test_what_is_timed_spans_what_was_asked_for():
+    every = scan.shapes(quick=False)
+    assert every[0] == Shape(2, 1, 128, 64) and every[-2] == Shape(64, 8192, 2048, 64)
+    assert {shape.states for shape in every} == {16, 64}
+    assert set(scan.shapes(quick=True)) < set(every)
+    assert any(shape.short for shape in every) and any(shape.length >= scan.LONG for shape in every)
+
+
+def made_up(shape, ms, mamba, dtype=FLOAT32):
+    peers = {"torch compiled": 3.0, "torch eager": None}
+    return scan.row_of(shape, dtype, ms, 1.1 * ms, mamba, peers, RATES, 4)
+
+
+def test_the_verdicts_are_about_the_worst_shape_and_say_by_how_much():
+    largest = Shape(64, 8192, 2048, 16)
+    half = 1e3 * largest.bytes_moved(4) / RATES.copy / 0.5  # half the copy rate
+    rows = [
+        made_up(Shape(2, 1, 128, 64), 0.004, 0.012),
+        made_up(Shape(2, 30, 128, 64), 0.010, 0.015),
+        made_up(Shape(8, 1024, 1024, 64), 1.0, 1.1),
+        made_up(largest, half, 1.2 * half),
+    ]
+    lines = scan.judge(rows, RATES)
+    assert lines[0].startswith("MISSED by 25 %: the scan against mamba_ssm's kernel, L <= 64, B <= 4, worst of 2")
+    assert "(2, 30, 128)" in lines[0]
+    assert lines[1].startswith("met: the scan against mamba_ssm's kernel, L >= 1024, worst of 2: (B, L, D) = (8, 1024")
+    assert lines[2].startswith("MISSED by 29 %") and "allow" not in lines[2]  # bytes are the bound
+    assert len(lines) == 3
+
+
+def test_a_missed_copy_rate_names_the_exponentials_where_they_forbid_it():
+    largest = Shape(64, 8192, 2048, 64)
+    row = made_up(largest, 1e3 * largest.exponentials() / RATES.exponentials, None)
+    line = scan.judge([row], RATES)[-1]
+    allowed = 100 * largest.bytes_moved(4) / RATES.copy / (largest.exponentials() / RATES.exponentials)
+    assert line.startswith("MISSED") and line.endswith(f"its exponentials at the measured rate allow {allowed:.0f} %")
+    assert row["of floor %"] == pytest.approx(100)
+
+
+def test_a_peer_that_is_not_there_leaves_a_dash_and_a_sentence():
+    rows = [made_up(Shape(2, 1, 128, 64), 0.004, None)]
+    assert rows[0]["mamba_ssm us"] == rows[0]["x mamba_ssm"] == rows[0]["torch eager us"] == "-"
+    assert rows[0]["ours us"] == pytest.approx(4) and rows[0]["timed"] == "graph"
+    lines = scan.judge(rows, RATES)
+    assert len(lines) == 2 and all(line.startswith("not measured: the scan against mamba_ssm's") for line in lines)
+
+
+def test_an_element_nobody_wrote_is_an_error():
+    row = {"type": "float32", "y error": 1e-7, "h error": 1e-7, "y bound": 1e-4, "h bound": 1e-4}
+    rows = [{**row, "type": name} for name in scan.NAMES.values()]
+    assert all(line.startswith("met") for line in scan.judge_errors(rows))
+    lines = scan.judge_errors([*rows, {**row, "y error": float("nan")}])
+    assert lines[0].startswith("MISSED") and all(line.startswith("met") for line in lines[1:])
+
+
+def test_a_fused_step_is_estimated_from_launches_and_bytes():
+    launches, ms = step.estimate(12, 2_500_000, 500_000, RATES)
+    assert launches == 2 + 12 + 1
+    assert ms == pytest.approx(15e-3 + 1e-3)
+
+
+def test_step_and_flow_are_held_against_what_was_asked_for(emulated):
+    torch.manual_seed(0)
+    small = step.Step(build("metst64", dim=16, depth=2, d_state=8).eval(), emulated, 2)
+    small()
+    row = step.row_of("metst64", 2, small, 1e-6, [0.30, 0.33, 0.36], 1.0, RATES)
+    assert row["captured ms"] == 0.33 and row["launches"] == small.launches > 20
+    lines = step.judge([row])
+    assert lines[0].startswith("MISSED by 10 %: a captured step of metst64, 2 lanes") and "at best" in lines[1]
+
+    row = {"ROIs": 18, "lanes": 2, "still ms": 0.2, "moving ms": 0.6, "largest diff px": 0.03}
+    lines = flow.judge([row, {**row, "lanes": 64, "still ms": 9.0, "moving ms": 9.0}])
+    assert [line.split(":")[0] for line in lines] == ["MISSED by 50 %", "met", "MISSED by 20 %"]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo fine", "passed"),
+        ("echo no GPU; exit 77", "skipped"),
+        ("exit 1", "failed: status 1"),
+        ("echo '========= ERROR SUMMARY: 1 error'; exit 99", "errors found"),
+        ("sleep 9", "stopped after 0.2 s"),
+    ],
+)
+def test_every_end_of_a_cpp_test_is_told_apart(script, expected):
+    row = cpp_tests.outcome("test", "memcheck", ["bash", "-c", script], seconds=0.2 if "sleep" in script else 60)
+    assert row["outcome"] == expected
+    line = cpp_tests.judge([row])[0]
+    assert line.startswith("met") is (expected == "passed") and line.startswith("MISSED") is (expected != "passed")
+    if "ERROR" in script:
+        assert row["last line"] == "ERROR SUMMARY: 1 error"
+
+
+def test_results_carry_the_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    rows = [made_up(Shape(2, 1, 128, 64), 0.004, None)]
+    results.show("Title", rows, "gpu-scan", True, ["a note"], more={"gpu": "NVIDIA H100"})
+    kept = json.loads(next(tmp_path.glob("????-??-??-gpu-scan.json")).read_text())
+    assert kept["machine"]["gpu"] == "NVIDIA H100" and "processor" in kept["machine"]
+    assert "- gpu: NVIDIA H100\n" in next(tmp_path.glob("????-??-??-gpu-scan.md")).read_text()
+
+
+def test_the_scan_s_error_is_measured_against_float64(emulated):
+    rows = scan.errors(emulated, [Shape(2, 1, 128, 64), Shape(2, 30, 40, 16), Shape(1, 530, 5, 64)])
+    assert len(rows) == 9 and all(0 < row["y error"] < row["y bound"] for row in rows)
+    # Rounding of y shows in 16-bit types, so the figures are of what was computed in them.
+    errors = {name: max(row["y error"] for row in rows if row["type"] == name) for name in scan.NAMES.values()}
+    assert errors["float32"] < 1e-5 < errors["float16"] < errors["bfloat16"]
+
+
+def test_torch_is_a_peer_and_another_result_is_refused(emulated):
+    x = scan.layer(Shape(2, 5, 7, 4), FLOAT32, "cpu", 0)
+    scan.check_peer("torch", lambda: scan.by_steps(scan.one_step, x), emulated, x)
+
+    def wrong():
+        y, h = scan.by_steps(scan.one_step, x)
+        return y, 1.01 * h
+
+    with pytest.raises(RuntimeError, match="torch: h differs from our kernel's"):
+        scan.check_peer("torch", wrong, emulated, x)
+
+
+def test_a_difference_is_of_the_largest_value_and_sees_nan():
+    expected = torch.tensor([[1.0, -4.0], [2.0, 0.0]])
+    assert scan.difference(expected + torch.tensor([[0.0, 0.0], [0.0, 0.2]]), expected) == pytest.approx(0.05)
+    assert np.isnan(scan.difference(expected * float("nan"), expected))
+
+
+def test_mamba_is_called_in_its_order_of_axes(emulated, monkeypatch):
+    """Its interface in torch: channels before time, B and C with a group axis, states interleaved in what it keeps."""
+
+    class Extension:
+        @staticmethod
+        def fwd(u, delta, a, b, c, d, z, bias, softplus):
+            assert all(tensor.is_contiguous() for tensor in (u, delta, b, c, z)) and softplus
+            x = {"u": u, "delta": delta, "z": z, "B": b[:, 0], "C": c[:, 0]}
+            x = {name: tensor.transpose(1, 2) for name, tensor in x.items()}
+            zero = torch.zeros(len(u), *a.shape)
+            y, h = scan.by_steps(scan.one_step, {**x, "A": a, "D": d, "delta_bias": bias, "h0": zero})
+            kept = torch.stack((torch.ones_like(h), h), -1).flatten(2)[:, :, None]
+            return torch.zeros(0), kept, y.transpose(1, 2)
+
+    monkeypatch.setitem(sys.modules, "selective_scan_cuda", Extension)
+    x = scan.layer(Shape(2, 5, 7, 4), FLOAT32, "cpu", 0)
+    x["h0"] = torch.zeros_like(x["h0"])
+    scan.check_peer("mamba_ssm", scan.Mamba(None, None).bind(x), emulated, x)
+
+
+def test_a_folder_that_is_no_mamba_is_refused(tmp_path):
+    with pytest.raises(ImportError, match="expected selective_scan.cpp and .cu files"):
+        scan.Mamba(tmp_path, tmp_path / "build")
+
+
+def test_a_refused_call_is_an_error(emulated):
+    args = library.ScanArgs(batch=1, length=1, channels=1, states=1000)
+    with pytest.raises(RuntimeError, match="selective_scan: bad size"):
+        emulated.scan(args)
+
+
+@pytest.mark.parametrize("model", ["metst64", "metst128"])
+def test_a_step_gives_the_network_s_scores_over_several_windows(emulated, model):
+    torch.manual_seed(0)
+    network = build(model, dim=16, depth=2, d_state=8).eval()
+    for layer in network.Stem:  # as after training: a batch norm that does something
+        if isinstance(layer, torch.nn.BatchNorm1d):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2.0)
+            torch.nn.init.normal_(layer.weight)
+            torch.nn.init.normal_(layer.bias)
+    stream = step.Step(network, emulated, 2)
+    assert step.check(stream, network, window=8) < step.AGREEMENT
+    stream.reset()
+    assert step.check(stream, network, window=8) < step.AGREEMENT
+    stream.reset()
+    with torch.no_grad():
+        network.blocks[1].attn.mamba.D.add_(0.5)  # another network
+    assert step.check(stream, network, window=8) > step.AGREEMENT
+
+
+def test_a_step_counts_every_weight_once(emulated):
+    network = build("metst64", dim=16, depth=2, d_state=8).eval()
+    stream = step.Step(network, emulated, 2)
+    norms = sum(m.weight.numel() for m in network.Stem if isinstance(m, torch.nn.BatchNorm1d))
+    folded = 2 * norms  # into the convolutions
+    assert stream.weight_bytes == 4 * (sum(p.numel() for p in network.parameters()) - folded)
+
+
+def test_the_flow_follows_the_head_as_the_cpu_s(emulated):
+    assert flow.error(emulated, "metst", 1, (3.0,)) < 1e-2
+    assert flow.pixels("metst") < flow.pixels("metst_plus")
+
+
+def test_the_picture_moves_as_told():
+    rest, moved = flow.picture(0.0, 0.0, 0), flow.picture(3.0, 0.0, 0)
+    assert rest.shape == (flow.HEIGHT, flow.WIDTH) and rest.std() > 20
+    assert np.abs(rest[:, :-3].astype(int) - moved[:, 3:]).max() <= 4  # noise stays where it is
+
+
+def test_a_refused_flow_is_an_error(emulated):
+    handle = ctypes.c_void_p()
+    status = emulated.c.metst_flow_create(10, 10, 0, 5, ctypes.byref(handle))
+    assert flow.STATUS[status] == "bad size" and handle.value is None
+
+
+class Event:
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, end):
+        return 1e3 * (end.at - self.at)
+
+
+class Graph:
+    """What is captured is called again, so that replays do what a graph's do."""
+
+    def __init__(self, calls, count):
+        self.calls = [calls[i % len(calls)] for i in range(count)]
+
+    def replay(self):
+        for call in self.calls:
+            call()
+
+
+@pytest.fixture
+def machine(emulated, monkeypatch, tmp_path):
+    """A machine with a GPU as far as torch tells, small and slow; results go to the folder that is given back."""
+    properties = SimpleNamespace(
+        name="Emulation", major=9, minor=0, multi_processor_count=1, total_memory=2**20, L2_cache_size=2**12
+    )
+    for name, value in {
+        "is_available": lambda: True,
+        "get_device_properties": lambda device: properties,
+        "get_device_capability": lambda: (9, 0),
+        "mem_get_info": lambda: (2**24, 2**24),
+        "synchronize": lambda: None,
+        "empty_cache": lambda: None,
+        "Event": Event,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    for module in (timing, step, flow):
+        monkeypatch.setattr(module, "capture", Graph)
+    monkeypatch.setattr(timing, "ROUNDS", (1, 1))
+    monkeypatch.setattr(timing, "WARM_UP", 1)
+    monkeypatch.setattr(timing, "EXPONENTIAL_ROUNDS", 4)
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    monkeypatch.setattr(library, "find_nvcc", lambda: "echo")
+    monkeypatch.setattr(library, "build", lambda command: None)
+    monkeypatch.setattr(library, "Library", lambda path: emulated)
+    monkeypatch.setattr(scan, "GRAPH_CALLS", 2)
+    monkeypatch.setattr(scan, "SIZES", ((2, 1, 16), (1, 1024, 2), (64, 8192, 2048), (1, 70, 3)))
+    monkeypatch.setattr(scan, "CHECKED", (Shape(2, 3, 5, 7),))
+    monkeypatch.setattr(scan.errors, "__defaults__", (scan.CHECKED, 0))
+    monkeypatch.setattr(step, "build", lambda model: build(model, dim=16, depth=2, d_state=8))
+    monkeypatch.setattr(step.check, "__defaults__", (6, 1, None))
+    monkeypatch.setattr(flow, "SETS", {"metst": 5})
+    monkeypatch.setattr(flow, "LANES", (1,))
+    monkeypatch.setattr(flow, "MOTIONS", (3.0,))
+    monkeypatch.setattr(cpp_tests, "configure", lambda *_: ["not run: the plugin"])
+    monkeypatch.setattr(cpp_tests, "targets", lambda _: {"test_selective_scan_gpu"})
+    monkeypatch.setattr(cpp_tests, "build", lambda command: None)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    program = tmp_path / "tests" / "csrc" / "test_selective_scan_gpu"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho 0 failures\n")
+    program.chmod(0o755)
+    return tmp_path
+
+
+def test_a_whole_run_writes_every_part(machine):
+    assert run.main(["--build", str(machine), "--out"]) == 0
+    kept = {}
+    for path in (machine / "results").glob("*.json"):
+        kept[path.stem.split("-gpu-")[1]] = json.loads(path.read_text())
+    assert set(kept) == set(run.PARTS)
+    for content in kept.values():
+        assert content["machine"]["gpu"] == "Emulation" and "exponentials/s" in content["machine"]["measured rates"]
+        assert content["title"].endswith(", Emulation") and content["rows"]
+    notes = kept["scan"]["notes"]
+    assert any(note.startswith("mamba_ssm is not there: ModuleNotFoundError") for note in notes)
+    assert sum("left out, 0 GiB" in note for note in notes) == 2 * 3  # the largest shape, N and types
+    assert len(kept["scan"]["rows"]) == 3 * 2 * 3
+    for row in kept["scan"]["rows"]:
+        assert row["ours us"] > 0 and row["of floor %"] > 0
+        assert (row["torch eager us"] == "-") is (row["type"] != "float32")
+    assert kept["step"]["rows"][0]["largest diff"] < step.AGREEMENT
+    assert kept["flow"]["rows"][0]["largest diff px"] < 1e-2
+    assert kept["tests"]["rows"][0]["outcome"] == "passed" and "not run: the plugin" in kept["tests"]["notes"]
+
+
+def test_a_part_that_fails_does_not_stop_the_others(machine, monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("expected nothing of this")
+
+    monkeypatch.setattr(scan, "errors", broken)
+    assert run.main(["--build", str(machine), "--out", "--only", "errors", "tests"]) == 1
+    printed = capsys.readouterr()
+    assert "failed: errors; no results of these were written" in printed.out
+    assert "expected nothing of this" in printed.err
+    assert [path.suffix for path in sorted((machine / "results").iterdir())] == [".json", ".md"]
+
+
+@pytest.mark.skipif(NVCC is None, reason="no nvcc")
+@pytest.mark.parametrize("source", library.WRAPPERS, ids=lambda path: path.name)
+def test_the_wrappers_compile_with_nvcc(tmp_path, source):
+    command = library.nvcc_command(NVCC, "90", tmp_path / "out.o")
+    others = {str(path) for path in (*library.WRAPPERS, *library.KERNELS)} - {str(source)}
+    done = subprocess.run(
+        [*(word for word in command if word not in (*others, "-shared")), "-c"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "warning" not in done.stderr.lower(), done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--only", "nothing"]])
+def test_the_script_says_what_it_does(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run.main(words)
+    printed = capsys.readouterr()
+    assert stop.value.code == (0 if words == ["--help"] else 2)
+    assert ("Usage: python benchmarks/gpu/run.py" in printed.out) is (words == ["--help"])
