@@ -16,11 +16,11 @@ flow    the regions' optical flow for 1, 2, 16 and 64 lanes, captured
 tests   the C++ tests on the GPU, and under compute-sanitizer where that is there
 
 Times are medians between events on the stream, after a warm-up. Inputs rotate among so many sets that they have left
-the L2 cache before they come round again (1024 sets at most). Calls with L <= 64 and B <= 4 are timed inside one
-captured graph of many, so that the gaps between launches from the host do not hide the kernel; ours are timed twice,
-before and after the peers, and the difference is the noise. mamba_ssm is used where it is installed, or compiled from
-its unpacked source distribution (--mamba DIR, which takes minutes). A part that fails does not stop the others; the
-exit status is 1 then.
+the L2 cache before they come round again (1024 sets at most). Calls short enough to need several sets are timed inside
+one captured graph of many, so that the gaps between launches from the host do not hide the kernel (torch's loops only
+for L <= 64, B <= 4); ours are timed twice, before and after the peers, and the difference is the noise. mamba_ssm is
+used where it is installed, or compiled from its unpacked source distribution (--mamba DIR, which takes minutes). A part
+that fails does not stop the others; the exit status is 1 then.
 
 --out writes benchmarks/results/DATE-gpu-PART.json and .md, each as soon as the part is done. --quick: four shapes, N =
 64, float32, no compiled peer, no compute-sanitizer.
@@ -133,7 +133,7 @@ class Run:
             mamba = scan.Mamba(self.options.mamba, self.folder / "mamba")
         except (ImportError, RuntimeError) as error:  # torch's builder raises RuntimeError
             mamba = None
-            notes.append(f"mamba_ssm is not there: {type(error).__name__}: {str(error).splitlines()[0]}")
+            notes.append(f"mamba_ssm is not there: {scan.in_one_line(error)}")
         compiled = not self.options.quick
         rows, left_out = scan.run(self.library, self.rates, mamba, self.options.quick, compiled)
         self.show("One SelectiveScan layer", rows, "scan", [*scan.judge(rows, self.rates), *notes, *left_out])

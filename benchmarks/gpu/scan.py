@@ -265,6 +265,11 @@ def check_peer(name: str, call: Callable[[], tuple[torch.Tensor, torch.Tensor]],
             raise RuntimeError(f"{name}: {what} differs from our kernel's by {error:.1e} of its largest value")
 
 
+def in_one_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 def time_shape(
     shape: Shape,
     dtype: torch.dtype,
@@ -281,27 +286,28 @@ def time_shape(
     count = max(1, min(SETS, -(-3 * properties.L2_cache_size // one)))
     x = [layer(shape, dtype, library.device, seed) for seed in range(count)]
 
-    def time(calls: Sequence[Call], most: int = SETS) -> float:
-        if shape.short:
-            return median_ms(time_graph(calls, min(most, max(GRAPH_CALLS, len(calls)))))
-        return median_ms(time_events(calls))
+    def time(calls: Sequence[Call], captured: int) -> float:
+        return median_ms(time_graph(calls, captured) if captured else time_events(calls))
 
-    def attempt(name: str, calls: Callable[[], Sequence[Call]], most: int = SETS) -> float | None:
+    def attempt(name: str, calls: Callable[[], Sequence[Call]], captured: int) -> float | None:
         try:
             made = calls()
             zero = {**x[0], "h0": torch.zeros_like(x[0]["h0"])} if name == "mamba_ssm" else x[0]
-            check_peer(name, made[0], library, zero)  # type: ignore[arg-type]
-            return time(made, most)
+            check_peer(name, made[0], library, zero)
+            return time(made, captured)
         except Exception as error:  # of a peer: it costs its figure, not the run
-            notes.append(f"{name}, {shape}, {NAMES[dtype]}: {type(error).__name__}: {str(error).splitlines()[0]}")
+            notes.append(f"{name}, {shape}, {NAMES[dtype]}: {in_one_line(error)}")
             return None
         finally:
             torch.cuda.empty_cache()
 
+    # Calls that take no longer than enqueueing them; what torch does step by step only where the steps are few.
+    kernels = max(GRAPH_CALLS, count) if shape.short or count > 1 else 0
+    loops = EAGER_CALLS if shape.short else 0
     ours = [Scan(library, inputs) for inputs in x]
-    ms = time(ours)
+    ms = time(ours, kernels)
     few = x[:EAGER_CALLS]
-    theirs = attempt("mamba_ssm", lambda: [mamba.bind(inputs) for inputs in x]) if mamba else None
+    theirs = attempt("mamba_ssm", lambda: [mamba.bind(inputs) for inputs in x], kernels) if mamba else None
     peers: dict[str, float | None] = {"torch compiled": None, "torch eager": None}
     # The reference in torch does in float32 what it does in any type.
     if dtype == torch.float32:
@@ -309,12 +315,10 @@ def time_shape(
             torch.compiler.reset()
             step = torch.compile(one_step, dynamic=False)
             peers["torch compiled"] = attempt(
-                "torch compiled", lambda: [lambda i=i: by_steps(step, i) for i in few], EAGER_CALLS
+                "torch compiled", lambda: [lambda i=i: by_steps(step, i) for i in few], loops
             )
-        peers["torch eager"] = attempt(
-            "torch eager", lambda: [lambda i=i: by_steps(one_step, i) for i in few], EAGER_CALLS
-        )
-    return row_of(shape, dtype, ms, time(ours), theirs, peers, rates, count)
+        peers["torch eager"] = attempt("torch eager", lambda: [lambda i=i: by_steps(one_step, i) for i in few], loops)
+    return row_of(shape, dtype, ms, time(ours, kernels), theirs, peers, rates, count)
 
 
 def row_of(
@@ -331,7 +335,7 @@ def row_of(
     floor, what = shape.floor(dtype.itemsize, rates)
     best = min(ms, again)
     row: Row = {"B": shape.batch, "L": shape.length, "D": shape.channels, "N": shape.states, "type": NAMES[dtype]}
-    row |= {"timed": "graph" if shape.short else "events", "input sets": sets}
+    row |= {"timed": "graph" if shape.short or sets > 1 else "events", "input sets": sets}
     row |= {"ours us": 1e3 * ms, "again us": 1e3 * again, "mamba_ssm us": _us(mamba)}
     row |= {f"{name} us": _us(value) for name, value in peers.items()}
     row |= {"x mamba_ssm": "-" if mamba is None else mamba / best, "floor us": 1e6 * floor, "floor set by": what}

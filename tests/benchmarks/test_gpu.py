@@ -249,6 +249,11 @@ def test_mamba_is_called_in_its_order_of_axes(emulated, monkeypatch):
     scan.check_peer("mamba_ssm", scan.Mamba(None, None).bind(x), emulated, x)
 
 
+def test_an_error_is_told_in_one_line_whatever_it_says():
+    assert scan.in_one_line(ValueError("one\ntwo")) == "ValueError: one"
+    assert scan.in_one_line(AssertionError()) == "AssertionError: "
+
+
 def test_a_folder_that_is_no_mamba_is_refused(tmp_path):
     with pytest.raises(ImportError, match="expected selective_scan.cpp and .cu files"):
         scan.Mamba(tmp_path, tmp_path / "build")
