@@ -18,7 +18,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import onnxruntime
 
-from metst_edge.engine.tensorrt import builder, device
+from metst_edge.engine.tensorrt import builder, device, plugin
 from metst_edge.engine.tensorrt.gpu import Gpu
 from tests.engine.fake_tensorrt import fake_tensorrt
 
@@ -55,7 +55,7 @@ class FakeGpu:
         monkeypatch.setattr("metst_edge._native.CudaGraph", lambda: Graph(self))
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache_folder))
         monkeypatch.delenv("METST_EDGE_PLUGIN", raising=False)
-        monkeypatch.setattr(builder, "PLUGIN_FOLDERS", ())
+        monkeypatch.setattr(plugin, "PLUGIN_FOLDERS", ())
         device.open_device.cache_clear()
 
     def count(self, kind, change):
