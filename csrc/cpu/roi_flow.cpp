@@ -122,7 +122,8 @@ struct Workspace {
         float* const nothing = scratch.take(kPlanes * row);
         std::fill(nothing, nothing + kPlanes * row, 0.0f);
         zeros = nothing + p.margin;
-        sums = scratch.take(kPlanes * row) + p.margin;
+        // Whole vectors are written beyond the last plane's last column, more than its margin.
+        sums = scratch.take((kPlanes + 1) * row) + p.margin;
         thirds = scratch.take((kPlanes + 1) * row) + p.margin;
         samples = scratch.take(kPlanes * row) + p.margin;
         fraction_x = scratch.take(row);
@@ -171,8 +172,11 @@ void expand(const FlowKernels& kernels, const Plan& plan, const std::uint8_t* pi
             expand.planes = anchor;
         } else {
             expand.anchor = anchor;
-            (kernels.reads_planes ? expand.planes : expand.pixels) =
-                work.expansion[k] + (kernels.reads_planes ? plan.margin : 0);
+            if (kernels.reads_planes) {
+                expand.planes = work.expansion[k] + plan.margin;
+            } else {
+                expand.pixels = work.expansion[k];
+            }
         }
         kernels.expand(expand);
     }
