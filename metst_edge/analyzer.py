@@ -7,6 +7,7 @@ decoded as a whole.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,13 +24,16 @@ from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame, Interruption, Source, check_frame, check_timestamp, open_source, to_gray
 from metst_edge.capture.retime import Hole, Retimer, Slot
 from metst_edge.decode import Interval, OnlineDecoder, decode
-from metst_edge.engine import Engine, load_engine
+from metst_edge.engine import Engine, Stream, load_engine
 from metst_edge.engine.lanes import LANES, FrameScore, Lanes
+from metst_edge.engine.types import DeviceFlow, DeviceStream
 from metst_edge.errors import EngineError, MetstError, SourceError
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, FaceFinder
 from metst_edge.flow import RoiFlow, correlation, default_threads, measure, thumbnail
 from metst_edge.report import Report, Scores
+
+_LOG = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
 Progress = Callable[[int, int | None], None]
@@ -40,9 +44,12 @@ capture: reading a frame of the source, and waiting for it where the source is l
 prepare: making a frame gray, and its thumbnail.
 face:    looking for the face: at every window's start, and while there is none.
 flow:    measuring one slot of the model's time grid in the windows open at it; preparing a window's anchor is no part.
+         On a GPU only asking for it, since nothing waits for it but the network.
 network: scoring that slot; draining the scores under way where a run ends is no part.
 decode:  taking one slot's scores and finding what is final with them. Not of `analyze`, which decodes at the end.
 """
+
+FLOWS = ("auto", "cpu", "cuda")
 
 LOST_BELOW = 0.4
 """Likeness of a crop with its anchor's under which the face is no longer in it. On real video a head that nods or turns
@@ -59,12 +66,18 @@ class Analyzer:
     Args:
         model: name of a shipped model, or the path of a bundle (folder or zip).
         engine: "auto", "native", "onnxruntime" or "tensorrt". precision: "fp32" or "fp16". See `load_engine`.
+        flow: where optical flow is measured: "cpu", "cuda", or "auto": "cuda" where the engine is "tensorrt" and the
+            plugin's library is installed, else "cpu".
         on_stage: told how long every call of a stage took; see `OnStage`.
         threads: that a frame's flow is spread over, at most; default: the processors this process may use, 4 at most.
 
+    Attributes:
+        flow: "cpu" or "cuda".
+
     Raises:
         ModelNotFoundError, BundleError: the model cannot be used.
-        EngineError: the engine is unknown or not installed, or METST_EDGE_SIMD names what this processor lacks.
+        EngineError: the engine is unknown or not installed, flow cannot be measured there, or METST_EDGE_SIMD names
+            what this processor lacks.
         ValueError: less than one thread.
         FaceModelError: MediaPipe's face model is missing.
 
@@ -81,7 +94,10 @@ class Analyzer:
         on_stage: OnStage | None = None,
         threads: int | None = None,
         precision: str = "fp32",
+        flow: str = "auto",
     ) -> None:
+        if flow not in FLOWS:
+            raise EngineError(f"expected flow {', '.join(map(repr, FLOWS))}, got {flow!r}")
         if threads is not None and threads < 1:
             raise ValueError(f"expected at least 1 thread, got {threads}; leave it out for one per processor")
         try:
@@ -102,8 +118,22 @@ class Analyzer:
         )
         self._finder = FaceFinder()
         self._on_stage = on_stage
-        self._scorer = _Scorer(self.bundle, self.engine, self._finder, on_stage, self.threads)
+        self._scorer = _Scorer(self.bundle, self._finder, self._make_flow(flow), on_stage)
+        self.flow = self._scorer.flow.name
         self.reset()
+
+    def _make_flow(self, wanted: str) -> _HostFlow | _DeviceFlow:
+        """Open the stream, and what feeds it."""
+        stream = self.engine.open_stream(lanes=LANES)
+        why_not: str | None = f"engine {self.engine.name!r} takes features from the host only; use engine='tensorrt'"
+        if isinstance(stream, DeviceStream) and wanted != "cpu":
+            why_not = stream.why_no_flow()
+            if why_not is None:
+                return _DeviceFlow(self.bundle, stream, self._on_stage)
+            _LOG.info("optical flow is measured on the CPU: %s", why_not)
+        if wanted == "cuda":
+            raise EngineError(f"expected to measure optical flow on the GPU, but {why_not}")
+        return _HostFlow(self.bundle, stream, self._on_stage, self.threads)
 
     def __enter__(self) -> Analyzer:
         return self
@@ -333,6 +363,147 @@ class _LaneFlow:
         self._before, self._last = self._last, (picture.index, features)
 
 
+class _HostFlow:
+    """Flow on the CPU, and the network that it feeds: any engine's.
+
+    Attributes:
+        lanes: of the network.
+    """
+
+    name = "cpu"
+
+    def __init__(self, bundle: Bundle, stream: Stream, on_stage: OnStage | None, threads: int) -> None:
+        self._bundle, self._on_stage, self._threads = bundle, on_stage, threads
+        self.lanes = Lanes(stream, bundle.k)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all windows."""
+        self.lanes.reset()
+        self._flows: list[_LaneFlow | None] = [None] * LANES
+
+    def start(self, lane: int, anchor: _Picture, face: Face) -> None:
+        """Begin a lane's window."""
+        self._flows[lane] = _LaneFlow(anchor, face, self._bundle)
+
+    def push(self, before: _Picture, after: _Picture, weight: float) -> list[FrameScore] | None:
+        """Score the moment between two pictures, ``weight`` of the way; None, and nothing done, if a face is lost."""
+        starting = self.lanes.starting
+        flows = {lane: flow for lane, flow in enumerate(self._flows) if flow is not None and lane != starting}
+        features = np.zeros((LANES, self._bundle.channels), np.float32)
+        with _timed("flow", self._on_stage):
+            first = self._measure(flows, before)
+            last = first if after is before else self._measure(flows, after)
+            for lane in flows:
+                features[lane] = first[lane] + weight * (last[lane] - first[lane])
+        if any(flow.flow.likeness < LOST_BELOW for flow in flows.values()):
+            return None
+        with _timed("network", self._on_stage):
+            return self.lanes.push(features)
+
+    def _measure(self, flows: dict[int, _LaneFlow], picture: _Picture) -> dict[int, npt.NDArray[np.float32]]:
+        """Return the features of a picture per lane; those not yet known are measured in one call."""
+        unknown = [flow for flow in flows.values() if flow.at(picture) is None]
+        if unknown:
+            measured = measure([flow.flow for flow in unknown], picture.gray, self._threads)
+            for flow, new in zip(unknown, measured, strict=True):
+                flow.measured(picture, new)
+        return {lane: features for lane, flow in flows.items() if (features := flow.at(picture)) is not None}
+
+
+class _LaneTrack:
+    """Which pictures' features the device has of one lane's window; all up to the anchor's are zero."""
+
+    def __init__(self, anchor: _Picture) -> None:
+        self._anchor = self._last = self._before = anchor.index
+
+    def knows(self, picture: _Picture) -> bool:
+        """Tell whether the picture need not be measured."""
+        return picture.index <= self._anchor or picture.index in (self._before, self._last)
+
+    def measured(self, picture: _Picture) -> None:
+        """Take note that the next picture is being measured."""
+        self._before, self._last = self._last, picture.index
+
+    def shares(self, before: _Picture, after: _Picture, weight: float) -> tuple[float, float]:
+        """Return how much of what was measured last but one, and last, lies ``weight`` of the way between the two."""
+        of_before = of_last = 0.0
+        for picture, share in ((before, 1 - weight), (after, weight)):
+            if picture.index == self._last:
+                of_last += share
+            elif picture.index == self._before:
+                of_before += share
+        return of_before, of_last
+
+
+class _DeviceFlow:
+    """Flow on the device that the network runs on: features never visit the host.
+
+    Attributes:
+        lanes: of the network.
+    """
+
+    name = "cuda"
+
+    def __init__(self, bundle: Bundle, stream: DeviceStream, on_stage: OnStage | None) -> None:
+        self._stream, self._on_stage = stream, on_stage
+        self.lanes = Lanes(stream, bundle.k)
+        self._flow: DeviceFlow | None = None  # for frames of one size, once they are seen
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all windows."""
+        self.lanes.reset()
+        self._tracks: list[_LaneTrack | None] = [None] * LANES
+        self._shown: _Picture | None = None
+
+    def start(self, lane: int, anchor: _Picture, face: Face) -> None:
+        """Begin a lane's window."""
+        height, width = anchor.gray.shape
+        if self._flow is None or self._flow.shape != (height, width):
+            # Which resets the stream; frames change their size between runs only.
+            self._flow = self._stream.open_flow((height, width))
+        self._show(self._flow, anchor)
+        self._flow.start(lane, face.box, face.crop_landmarks)
+        self._tracks[lane] = _LaneTrack(anchor)
+
+    def push(self, before: _Picture, after: _Picture, weight: float) -> list[FrameScore] | None:
+        """Score the moment between two pictures, ``weight`` of the way; None, and nothing done, if a face is lost."""
+        flow = self._flow
+        assert flow is not None, "no window has been started"
+        starting = self.lanes.starting
+        tracks = {lane: track for lane, track in enumerate(self._tracks) if track is not None and lane != starting}
+        requests = np.zeros((LANES, 3), np.float32)
+        with _timed("flow", self._on_stage):
+            unknown = []
+            for picture in (before, after):
+                lanes = [lane for lane, track in tracks.items() if not track.knows(picture)]
+                for lane in lanes:
+                    tracks[lane].measured(picture)
+                if lanes:
+                    unknown.append((picture, lanes))
+            for lane, track in tracks.items():
+                requests[lane, 1:] = track.shares(before, after, weight)
+            for picture, lanes in unknown:
+                self._show(flow, picture)
+                requests[:, 0] = 0
+                requests[lanes, 0] = 1
+                flow.measure(requests)
+            if not unknown:
+                flow.blend(requests)
+        with _timed("network", self._on_stage):
+            scores = self.lanes.push(None)
+        if (flow.likeness[list(tracks)] < LOST_BELOW).any():  # known now: waiting for it before would cost more
+            self.lanes.take_back(scores)
+            return None
+        return scores
+
+    def _show(self, flow: DeviceFlow, picture: _Picture) -> None:
+        if self._shown is not picture:
+            flow.show(picture.gray)
+            self._shown = picture
+
+
 class _Scorer:
     """Turns frames into scores on the model's time grid, with a Gap wherever a run of them ends.
 
@@ -341,14 +512,12 @@ class _Scorer:
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, finder: FaceFinder, on_stage: OnStage | None, threads: int
+        self, bundle: Bundle, finder: FaceFinder, flow: _HostFlow | _DeviceFlow, on_stage: OnStage | None
     ) -> None:
-        self._bundle = bundle
         self._finder = finder
+        self.flow = flow
         self._on_stage = on_stage
-        self._threads = threads
         self._retimer = Retimer(bundle.fps)
-        self._lanes = Lanes(engine.open_stream(lanes=LANES), bundle.k)
         self.reset()
 
     def reset(self) -> None:
@@ -362,8 +531,7 @@ class _Scorer:
         self._running = False
         self._next_search = -np.inf
         self._retimer.flush()
-        self._lanes.reset()
-        self._flows: list[_LaneFlow | None] = [None] * LANES
+        self.flow.reset()
         self._waiting: deque[_Picture] = deque()  # the source frames of slots whose scores are still under way
 
     def push(self, image: Image, timestamp: float, index: int) -> list[_Item]:
@@ -406,7 +574,7 @@ class _Scorer:
 
     def _end(self) -> list[_Item]:
         """End the run, if there is one: return its scores still under way."""
-        items = self._scored(self._lanes.flush())
+        items = self._scored(self.flow.lanes.flush())
         if self._running:
             items.append(_RunEnd())
         self._stop()
@@ -455,35 +623,19 @@ class _Scorer:
         def numbered(index: int) -> _Picture:
             return picture if index == picture.index else previous
 
-        starting = self._lanes.starting
+        starting = self.flow.lanes.starting
         if starting is not None:
             anchor = numbered(slot.anchor)
             face = face or self._find(anchor)
             if face is None:
                 return None
-            self._flows[starting] = _LaneFlow(anchor, face, self._bundle)
-        flows = {lane: flow for lane, flow in enumerate(self._flows) if flow is not None and lane != starting}
-        features = np.zeros((LANES, self._bundle.channels), np.float32)
-        with _timed("flow", self._on_stage):
-            before = self._measure(flows, numbered(slot.before))
-            after = self._measure(flows, numbered(slot.after)) if slot.interpolated else before
-            for lane in flows:
-                features[lane] = before[lane] + slot.weight * (after[lane] - before[lane])
-        if any(flow.flow.likeness < LOST_BELOW for flow in flows.values()):
+            self.flow.start(starting, anchor, face)
+        before = numbered(slot.before)
+        scores = self.flow.push(before, numbered(slot.after) if slot.interpolated else before, slot.weight)
+        if scores is None:
             return None
         self._waiting.append(numbered(slot.anchor))
-        with _timed("network", self._on_stage):
-            scores = self._lanes.push(features)
         return self._scored(scores)
-
-    def _measure(self, flows: dict[int, _LaneFlow], picture: _Picture) -> dict[int, npt.NDArray[np.float32]]:
-        """Return the features of a picture per lane; those not yet known are measured in one call."""
-        unknown = [flow for flow in flows.values() if flow.at(picture) is None]
-        if unknown:
-            measured = measure([flow.flow for flow in unknown], picture.gray, self._threads)
-            for flow, new in zip(unknown, measured, strict=True):
-                flow.measured(picture, new)
-        return {lane: features for lane, flow in flows.items() if (features := flow.at(picture)) is not None}
 
     def _scored(self, scores: list[FrameScore]) -> list[_Item]:
         for score in scores:

@@ -1,6 +1,8 @@
-"""Folders that tests read but the repository does not hold; a test that needs one skips where it is not given."""
+"""Folders that tests read but the repository does not hold; a test that needs one skips where it is not given. And the
+CUDA kernels, for the CPU."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,16 @@ def test_data() -> Path:
 def golden() -> Path:
     """Vectors computed with the published code (METST_EDGE_GOLDEN)."""
     return _folder("METST_EDGE_GOLDEN")
+
+
+@pytest.fixture(scope="session")
+def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of csrc/cuda, compiled for the emulation of csrc/tests/cuda_on_cpu.h: device memory is the host's."""
+    compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    from benchmarks.gpu import library  # with torch, which most tests do without
+
+    path = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    library.build(library.cpu_command(compiler, path))
+    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,9 @@ from benchmarks.gpu.library import Library
 from benchmarks.gpu.timing import Rates, capture, median_ms, time_events
 from benchmarks.results import verdict
 from metst_edge.face.crop import Box
-from metst_edge.face.rois import NOSE_BRIDGE_PERCENT, NOSE_BRIDGE_TRIM, Rect, rectangles
+from metst_edge.face.rois import rectangles
 from metst_edge.flow import RoiFlow, measure
+from metst_edge.flow.cuda import Addresses, CudaRoiFlow
 
 LANES = (1, 2, 16, 64)
 SETS = {"metst": 5, "metst_plus": 18}
@@ -24,9 +24,6 @@ MOST_MS = 0.5
 """For two lanes."""
 STILL_PX, MOVED_PX = 0.4, 4.0
 """Motion of a frame against the last, picture pixels: the crop stays where it is, and the crop follows."""
-STATUS = ("ok", "bad size", "bad lane", "bad box", "bad layout", "too large", "out of memory", "CUDA error")
-"""metst::cuda::RoiFlowStatus"""
-
 MOTIONS = (0.0, 0.6, 3.0, 9.0, -4.0, 0.2)
 """Of the frames that are compared with the CPU's, picture pixels."""
 
@@ -61,79 +58,39 @@ def picture(dx: float, dy: float, seed: int) -> Gray:
 
 
 class Batch:
-    """metst::cuda::RoiFlowBatch with the same face in every lane.
+    """CudaRoiFlow with the same face in every lane, and torch's memory.
 
-    Raises:
-        RuntimeError: a call is refused.
+    Attributes:
+        features: float32 (lanes, 2 regions).
     """
 
     def __init__(self, library: Library, lanes: int, roi_set: str) -> None:
-        self._library, self._c = library, library.c
-        self._handle = ctypes.c_void_p()
-        self._regions = SETS[roi_set]
-        self._layout = layout(roi_set)
-        self._check(self._c.metst_flow_create(HEIGHT, WIDTH, lanes, self._regions, ctypes.byref(self._handle)))
-        self.features = torch.full((lanes, 2 * self._regions), float("nan"), device=library.device)
+        self._library = library
+        self._frame = torch.zeros((HEIGHT, WIDTH), dtype=torch.uint8, device=library.device)
+        # Measure, and take the frame's features as they are.
+        self._requests = torch.tensor([[1.0, 0.0, 1.0]] * lanes, device=library.device)
+        self._likeness = torch.zeros(lanes, device=library.device)
+        self.features = torch.full((lanes, 2 * SETS[roi_set]), float("nan"), device=library.device)
+        buffers = (self._frame, self._requests, self.features, self._likeness)
+        addresses = Addresses(*(tensor.data_ptr() for tensor in buffers))
+        self._flow = CudaRoiFlow(library.c, (HEIGHT, WIDTH), lanes, roi_set, addresses)
 
     def close(self) -> None:
         """Give the device memory back."""
-        self._c.metst_flow_destroy(self._handle)
-        self._handle = ctypes.c_void_p()
+        self._flow.close()
 
     def start(self, lane: int, anchor: torch.Tensor) -> None:
         """Make a picture, uint8 (HEIGHT, WIDTH) on the device, the lane's anchor."""
         self.show(anchor)
-        box = (ctypes.c_int * 4)(BOX.top, BOX.bottom, BOX.left, BOX.right)
-        self._check(self._c.metst_flow_start(self._handle, lane, box, *self._layout, self._stream()))
+        self._flow.start(lane, BOX, LANDMARKS, self._library.stream())
 
     def show(self, frame: torch.Tensor) -> None:
         """Put the next picture in place."""
-        size = ctypes.c_size_t(frame.numel())
-        self._check(self._c.metst_flow_show(self._handle, ctypes.c_void_p(frame.data_ptr()), size, self._stream()))
+        self._frame.copy_(frame)
 
     def measure(self) -> None:
         """Enqueue the measurement of every lane; it can be captured."""
-        self._check(self._c.metst_flow_measure(self._handle, self._stream()))
-
-    def fetch(self) -> npt.NDArray[np.float32]:
-        """Return the features (lanes, 2 regions)."""
-        size = ctypes.c_size_t(4 * self.features.numel())
-        to = ctypes.c_void_p(self.features.data_ptr())
-        self._check(self._c.metst_flow_features(self._handle, to, size, self._stream()))
-        return self.features.cpu().numpy()
-
-    def _stream(self) -> ctypes.c_void_p:
-        return ctypes.c_void_p(self._library.stream())
-
-    @staticmethod
-    def _check(status: int) -> None:
-        if status:
-            raise RuntimeError(f"RoiFlowBatch: {STATUS[status]}")
-
-
-def layout(roi_set: str) -> tuple[Any, ...]:
-    """Return the arguments of metst_flow_start from patch_count to nose_share."""
-    patches, regions, nose = rectangles(roi_set, LANDMARKS)
-    trim, height, width = NOSE_BRIDGE_TRIM, nose.bottom - nose.top, nose.right - nose.left
-    inside = Rect(trim.top, height - trim.bottom, trim.left, width - trim.right).inside(height, width)
-    numbers = {name: number for number, name in enumerate(patches)}
-    flat = [value for rect in patches.values() for value in _corners(rect)]
-    of_regions = [value for roi, rect in regions for value in (numbers[roi.patch], *_corners(rect))]
-    shares = [roi.percent for roi, _ in regions]
-    return (
-        len(patches),
-        (ctypes.c_int * len(flat))(*flat),
-        len(regions),
-        (ctypes.c_int * len(of_regions))(*of_regions),
-        (ctypes.c_double * len(shares))(*shares),
-        (ctypes.c_int * 4)(*_corners(nose)),
-        (ctypes.c_int * 4)(*_corners(inside)),
-        ctypes.c_double(NOSE_BRIDGE_PERCENT),
-    )
-
-
-def _corners(rect: Rect) -> tuple[int, int, int, int]:
-    return rect.top, rect.bottom, rect.left, rect.right
+        self._flow.measure(self._library.stream())
 
 
 def pixels(roi_set: str) -> int:
@@ -158,7 +115,7 @@ def error(library: Library, roi_set: str, lanes: int, motions: Sequence[float]) 
         frame = picture(motion, 0.3 * motion, 1000 + i)
         batch.show(torch.from_numpy(frame).to(library.device))
         batch.measure()
-        differences = np.abs(batch.fetch() - np.stack(measure(flows, frame, threads=1))).max()
+        differences = np.abs(batch.features.cpu().numpy() - np.stack(measure(flows, frame, threads=1))).max()
         worst = max(worst, float(differences) if differences == differences else float("inf"))
     batch.close()
     return worst
@@ -184,10 +141,10 @@ def time_lanes(library: Library, roi_set: str, lanes: int, rates: Rates) -> Row:
             count += 1
 
         ms[name] = time_events([graph.replay], before=show)
-        if not np.isfinite(batch.fetch()).all():
+        if not np.isfinite(batch.features.cpu().numpy()).all():
             raise RuntimeError(f"flow of {lanes} lanes: features are not finite")
     batch.close()
-    launches = library.c.metst_flow_launches()
+    launches = library.c.metst_roi_flow_launches()
     return {
         "ROIs": SETS[roi_set],
         "lanes": lanes,

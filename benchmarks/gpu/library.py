@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
+from metst_edge.flow.cuda import load
+
 ROOT = Path(__file__).resolve().parents[2]
-WRAPPERS = (ROOT / "benchmarks/gpu/kernels.cu", ROOT / "benchmarks/gpu/flow.cu")
+WRAPPERS = (ROOT / "benchmarks/gpu/kernels.cu", ROOT / "csrc/cuda/roi_flow_c.cpp")
 KERNELS = (ROOT / "csrc/cuda/selective_scan.cu", ROOT / "csrc/cuda/roi_flow.cu")
 INCLUDES = (ROOT / "csrc/include", ROOT / "csrc/cuda", ROOT / "csrc/cpu")
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -58,7 +60,8 @@ def nvcc_command(nvcc: str, architecture: str, library: Path) -> list[str]:
 
 def cpu_command(compiler: str, library: Path) -> list[str]:
     """Return the command that compiles the same for the emulation of csrc/tests/cuda_on_cpu.h."""
-    flags = ["-O1", "-std=c++17", "-DMETST_CUDA_ON_CPU", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-xc++"]
+    flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-xc++"]
+    flags += ["-DMETST_CUDA_ON_CPU", "-DMETST_EMULATED_MULTIPROCESSORS=2"]  # few blocks find nothing to do then
     return [compiler, *flags, "-I", str(ROOT / "csrc/tests"), *_sources(), "-o", str(library)]
 
 
@@ -74,7 +77,7 @@ def build(command: Sequence[str]) -> None:
 
 
 class Library:
-    """The functions of kernels.cu and flow.cu.
+    """The functions of kernels.cu, and those that metst_edge.flow.cuda loads.
 
     Args:
         device: torch's name of where its kernels run: "cuda", or "cpu" for one compiled by ``cpu_command``.
@@ -88,7 +91,7 @@ class Library:
 
     def __init__(self, path: Path, device: str = "cuda") -> None:
         self.device = device
-        self.c = ctypes.CDLL(str(path))
+        self.c = load(path)
         self.c.metst_scan_args_bytes.restype = ctypes.c_size_t
         self.c.metst_scan_workspace.restype = ctypes.c_size_t
         self.c.metst_scan_workspace.argtypes = [ctypes.c_int64] * 4

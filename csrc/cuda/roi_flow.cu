@@ -11,6 +11,7 @@
 //   improve   five of these, one per iteration, tiles at half size
 //   begin, five of improve   the same at full size
 //   finish    one block per region for its mean; one per lane for the likeness
+// of which lanes that are not asked for take nothing but the launch.
 //
 // One improve is a whole iteration: box sums of the equations, the 2x2 solution, and at once the equations at the new
 // flow, which need nothing but the pixel's own displacement. They go to another array than they came from, so nothing
@@ -73,6 +74,7 @@ static_assert(kColumns % kSegment == 0 && kBlockRows % kSegment == 0 && kSpreadR
 constexpr int kBlockThreads = kColumns * kBlockRows;
 constexpr int kSpreadThreads = kColumns * kSpreadRows;
 constexpr int kMaxWarps = kBlockThreads / kWarpSize;
+constexpr int kBlendThreads = 2 * RoiFlowLayout::kMaxRegions;  // a lane's channels
 
 constexpr int kNose = RoiFlowLayout::kMaxPatches;  // among the pictures of a lane
 constexpr int kPictures = kNose + 1;
@@ -131,10 +133,10 @@ struct Batch {
     ExpansionKernels kernels;
     float regularisation, enlarge_factor;
 
-    std::uint8_t* frame;
+    RoiFlowBuffers caller;
     unsigned char* setups;
     RoiFlowResult* results;
-    float* features;
+    float2* measured;          // (lanes, 2 regions): the value before the last, the last
     CropTap* taps;             // (lanes, 2, kCropSize): rows, columns
     float* thumbnails;         // (lanes, 2, kCells): means of the anchor's crop, of the frame's
     int* differs;              // (lanes, kPictures): does the frame's patch differ from the anchor's?
@@ -161,6 +163,16 @@ __device__ inline Lane lane_of(const Batch& b, int index) {
             reinterpret_cast<const int*>(memory + setup->ints_at),
             reinterpret_cast<const float*>(memory + setup->floats_at),
             static_cast<std::size_t>(index) * b.pixels};
+}
+
+__device__ inline RoiFlowRequest request_of(const Batch& b, int index) {
+    const float* const numbers = b.caller.requests + static_cast<std::ptrdiff_t>(index) * 3;
+    return {numbers[0], numbers[1], numbers[2]};
+}
+
+// Is there anything to be measured in this lane?
+__device__ inline bool wanted(const Batch& b, int index, const Lane& lane) {
+    return lane.setup->active != 0 && request_of(b, index).measure != 0.0f;
 }
 
 __device__ inline bool same(const Rect& a, const Rect& b) {
@@ -207,7 +219,7 @@ __device__ inline std::uint8_t cropped(const Batch& b, int lane, const Rect& vis
     const CropTap* const taps = b.taps + static_cast<std::ptrdiff_t>(lane) * 2 * RoiFlow::kCropSize;
     const CropTap row = taps[y], column = taps[RoiFlow::kCropSize + x];
     const std::uint8_t* const corner =
-        b.frame + static_cast<std::ptrdiff_t>(visible.top) * b.width + visible.left;
+        b.caller.frame + static_cast<std::ptrdiff_t>(visible.top) * b.width + visible.left;
     const auto resized = [&](int of_row) {
         const std::uint8_t* const pixels = corner + static_cast<std::ptrdiff_t>(of_row) * b.width;
         return (pixels[column.at] * column.weight + pixels[column.next] * column.next_weight) >> 4;
@@ -624,7 +636,14 @@ __device__ void measure_nose(const Batch& b, const Lane& lane, int index, const 
 
 // Puts the box of a lane that has just been started where it belongs.
 __global__ void __launch_bounds__(kSpreadThreads) place(const Batch b, int index, Rect box) {
-    if (threadIdx.x == 0) b.results[index] = {box, {0.0, 0.0}, 1.0};
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread == 0) {
+        b.results[index] = {box, {0.0, 0.0}};
+        b.caller.likeness[index] = 1.0f;
+    }
+    if (thread < 2 * b.regions) {
+        b.measured[static_cast<std::ptrdiff_t>(index) * 2 * b.regions + thread] = make_float2(0.0f, 0.0f);
+    }
     set_taps(b, index, box);
 }
 
@@ -637,7 +656,7 @@ __global__ void __launch_bounds__(kBlockThreads) follow(const Batch b) {
     const int index = static_cast<int>(blockIdx.x);
     if (threadIdx.x < kPictures) b.differs[index * kPictures + static_cast<int>(threadIdx.x)] = 0;
     const Lane lane = lane_of(b, index);
-    if (!lane.setup->active) return;
+    if (!wanted(b, index, lane)) return;
     RoiFlowResult& result = b.results[index];
     for (int round = 0;; ++round) {
         const Rect box = result.box;
@@ -668,7 +687,7 @@ __device__ void thumbnail_row(const Batch& b, const Rect& part, int i, float* ou
     for (int j = thread / kWarpSize; j < kThumbnail; j += warps) {
         const int left = edge(j, width), columns = max(edge(j + 1, width), left + 1) - left;
         const std::uint8_t* const pixels =
-            b.frame + static_cast<std::ptrdiff_t>(part.top + top) * b.width + part.left + left;
+            b.caller.frame + static_cast<std::ptrdiff_t>(part.top + top) * b.width + part.left + left;
         unsigned sum = 0;
         for (int at = thread % kWarpSize; at < rows * columns; at += kWarpSize) {
             const int y = at / columns;
@@ -699,7 +718,7 @@ struct Lanes {
 __global__ void __launch_bounds__(kSpreadThreads) crop(const Batch b, Lanes lanes) {
     const int index = lanes.first + static_cast<int>(blockIdx.z), block = static_cast<int>(blockIdx.x);
     const Lane lane = lane_of(b, index);
-    if (!lane.setup->active) return;
+    if (!lanes.anchor && !wanted(b, index, lane)) return;
     const Rect visible = inside(b.results[index].box, b.height, b.width);
     if (block < kThumbnail) {
         return thumbnail_row(b, visible, block, b.thumbnails + (index * 2 + !lanes.anchor) * kCells);
@@ -721,7 +740,7 @@ template <class F>
 __device__ void for_changed_tiles(const Batch& b, const Lanes& lanes, F f) {
     const int index = lanes.first + static_cast<int>(blockIdx.z);
     const Lane lane = lane_of(b, index);
-    if (!lane.setup->active) return;
+    if (!lanes.anchor && !wanted(b, index, lane)) return;
     for_listed_tiles(lane, lanes.anchor ? 0 : lane.setup->tiles[0], lane.setup->tiles[kLevels],
                      static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x),
                      [&](const Tile& tile, int first_row, int first_column) {
@@ -750,7 +769,7 @@ __global__ void __launch_bounds__(kBlockThreads) coarse(const Batch b) {
     METST_SHARED(float, tile, [kPlanes][kBlockRows][kPitch]);
     const int index = static_cast<int>(blockIdx.z), patch = static_cast<int>(blockIdx.x);
     const Lane lane = lane_of(b, index);
-    if (!lane.setup->active || !b.differs[index * kPictures + patch]) return;
+    if (!wanted(b, index, lane) || !b.differs[index * kPictures + patch]) return;
     const PictureSetup& picture = lane.setup->pictures[patch];
     for (int k = picture.levels - 1; k >= kSpreadLevels; --k) solve_level(b, lane, picture, k, tile);
 }
@@ -760,7 +779,7 @@ template <class F>
 __device__ void for_level_tiles(const Batch& b, int k, F f) {
     const int index = static_cast<int>(blockIdx.z);
     const Lane lane = lane_of(b, index);
-    if (!lane.setup->active) return;
+    if (!wanted(b, index, lane)) return;
     for_listed_tiles(lane, lane.setup->tiles[k], lane.setup->tiles[k + 1], static_cast<int>(blockIdx.x),
                      static_cast<int>(gridDim.x), [&](const Tile& tile, int first_row, int first_column) {
                          f(lane, lane.setup->pictures[tile.picture], b.differs[index * kPictures + tile.picture] != 0,
@@ -812,28 +831,45 @@ __device__ double correlation(const float* a, const float* b, double* memory) {
     return product(a, mean_a, b, mean_b) / (fmax(length_a, 1e-6) * fmax(length_b, 1e-6));
 }
 
+// What the lane asks for, of one channel that has been measured.
+__device__ inline float blended(const RoiFlowRequest& request, float2 measured) {
+    return request.previous * measured.x + request.latest * measured.y;
+}
+
 __global__ void __launch_bounds__(kSpreadThreads) finish(const Batch b) {
     METST_SHARED(Reduction, reduction, [1]);
     const int index = static_cast<int>(blockIdx.z), number = static_cast<int>(blockIdx.x);
     const Lane lane = lane_of(b, index);
-    const bool active = lane.setup->active != 0;
+    const bool measure = wanted(b, index, lane);
     if (number == b.regions) {
-        if (!active) return;
+        if (!measure) return;
         const float* const anchor = b.thumbnails + static_cast<std::ptrdiff_t>(index) * 2 * kCells;
         const double likeness = correlation(anchor, anchor + kCells, reduction[0].sums);
-        if (threadIdx.x == 0) b.results[index].likeness = likeness;
+        if (threadIdx.x == 0) b.caller.likeness[index] = static_cast<float>(likeness);
         return;
     }
-    float* const features = b.features + (static_cast<std::ptrdiff_t>(index) * b.regions + number) * 2;
     const RegionSetup& region = lane.setup->regions[number];
     double mean[2] = {0.0, 0.0};
-    const bool measured = active && !region.empty;
-    if (measured && b.differs[index * kPictures + region.patch]) {
+    if (measure && !region.empty && b.differs[index * kPictures + region.patch]) {
         mean_of_region(b, lane, lane.setup->pictures[region.patch], region, reduction[0], mean);
     }
     if (threadIdx.x >= 2) return;
     const int axis = static_cast<int>(threadIdx.x);
-    features[axis] = measured ? static_cast<float>(mean[axis] - b.results[index].motion[axis]) : 0.0f;
+    const std::ptrdiff_t channel = (static_cast<std::ptrdiff_t>(index) * b.regions + number) * 2 + axis;
+    float2 measured = b.measured[channel];
+    if (measure) {
+        const double value = region.empty ? 0.0 : mean[axis] - b.results[index].motion[axis];
+        measured = make_float2(measured.y, static_cast<float>(value));
+        b.measured[channel] = measured;
+    }
+    b.caller.features[channel] = blended(request_of(b, index), measured);
+}
+
+__global__ void __launch_bounds__(kBlendThreads) blend_lane(const Batch b) {
+    const int index = static_cast<int>(blockIdx.x), number = static_cast<int>(threadIdx.x);
+    if (number >= 2 * b.regions) return;
+    const std::ptrdiff_t channel = static_cast<std::ptrdiff_t>(index) * 2 * b.regions + number;
+    b.caller.features[channel] = blended(request_of(b, index), b.measured[channel]);
 }
 
 constexpr std::size_t kAlignment = 256;
@@ -987,11 +1023,12 @@ RoiFlowBatch::RoiFlowBatch(std::unique_ptr<Memory> memory) noexcept : memory_(st
 RoiFlowBatch::~RoiFlowBatch() = default;
 
 RoiFlowStatus RoiFlowBatch::create(int height, int width, int lanes, int regions, std::int64_t pixels,
-                                   std::unique_ptr<RoiFlowBatch>* out) noexcept try {
+                                   const RoiFlowBuffers& buffers, std::unique_ptr<RoiFlowBatch>* out) noexcept try {
     constexpr int kCrop = RoiFlow::kCropSize;
     if (height < 1 || width < 1 || height > kMaxSide || width > kMaxSide || lanes < 1 || lanes > kMaxLanes ||
         regions < 0 || regions > RoiFlowLayout::kMaxRegions || pixels < 1 ||
-        pixels > std::int64_t{kPictures} * kCrop * kCrop) {
+        pixels > std::int64_t{kPictures} * kCrop * kCrop || !buffers.frame || !buffers.requests || !buffers.features ||
+        !buffers.likeness) {
         return RoiFlowStatus::kBadSize;
     }
     int device = 0, multiprocessors = 0;
@@ -1016,6 +1053,7 @@ RoiFlowStatus RoiFlowBatch::create(int height, int width, int lanes, int regions
     Batch& b = memory->batch;
     b.setup_bytes = aligned(sizeof(LaneSetup) + kPictures * tables.bytes());
     memory->outgoing.reserve(b.setup_bytes);
+    b.caller = buffers;
     b.height = height;
     b.width = width;
     b.lanes = lanes;
@@ -1036,10 +1074,9 @@ RoiFlowStatus RoiFlowBatch::create(int height, int width, int lanes, int regions
     };
     const auto lay_out = [&] {
         bytes = 0;
-        take(b.frame, static_cast<std::size_t>(height) * static_cast<std::size_t>(width));
         take(b.setups, of_lanes * b.setup_bytes);
         take(b.results, of_lanes);
-        take(b.features, of_lanes * static_cast<std::size_t>(std::max(regions, 1)) * 2);
+        take(b.measured, of_lanes * static_cast<std::size_t>(std::max(regions, 1)) * 2);
         take(b.taps, of_lanes * 2 * kCrop);
         take(b.thumbnails, of_lanes * 2 * kCells);
         take(b.differs, of_lanes * kPictures);
@@ -1060,6 +1097,8 @@ RoiFlowStatus RoiFlowBatch::create(int height, int width, int lanes, int regions
         lay_out();
         error = cudaMemset(memory->device, 0, bytes);  // no lane is active
     }
+    // The streams that will be given need not wait for the default one.
+    if (error == cudaSuccess) error = cudaDeviceSynchronize();
     if (error != cudaSuccess) return status_of(error);
     out->reset(new RoiFlowBatch(std::move(memory)));
     return RoiFlowStatus::kOk;
@@ -1067,8 +1106,6 @@ RoiFlowStatus RoiFlowBatch::create(int height, int width, int lanes, int regions
     return RoiFlowStatus::kOutOfMemory;
 }
 
-std::uint8_t* RoiFlowBatch::frame() const { return memory_->batch.frame; }
-const float* RoiFlowBatch::features() const { return memory_->batch.features; }
 const RoiFlowResult* RoiFlowBatch::results() const { return memory_->batch.results; }
 
 RoiFlowStatus RoiFlowBatch::start(int lane, const Rect& box, const RoiFlowLayout& layout,
@@ -1141,22 +1178,6 @@ RoiFlowStatus RoiFlowBatch::start(int lane, const Rect& box, const RoiFlowLayout
     return RoiFlowStatus::kOutOfMemory;
 }
 
-RoiFlowStatus RoiFlowBatch::stop(int lane, CUstream_st* stream) noexcept {
-    Memory& m = *memory_;
-    if (!m.started(lane)) return RoiFlowStatus::kBadLane;
-    m.setups[static_cast<std::size_t>(lane)].active = 0;
-    unsigned char* const setup = m.batch.setups + static_cast<std::size_t>(lane) * m.batch.setup_bytes;
-    static_assert(offsetof(LaneSetup, active) == 0, "");
-    return status_of(cudaMemsetAsync(setup, 0, sizeof(LaneSetup::active), stream));
-}
-
-RoiFlowStatus RoiFlowBatch::set_box(int lane, const Rect& box, CUstream_st* stream) noexcept {
-    Memory& m = *memory_;
-    if (!m.started(lane)) return RoiFlowStatus::kBadLane;
-    if (!m.inside_picture(box)) return RoiFlowStatus::kBadBox;
-    return status_of(cudaMemcpyAsync(&m.batch.results[lane].box, &box, sizeof(box), cudaMemcpyHostToDevice, stream));
-}
-
 RoiFlowStatus RoiFlowBatch::measure(CUstream_st* stream) noexcept {
     Memory& m = *memory_;
     const Batch& b = m.batch;
@@ -1174,6 +1195,12 @@ RoiFlowStatus RoiFlowBatch::measure(CUstream_st* stream) noexcept {
     }
     static_assert(6 + kSpreadLevels * (1 + kIterations) == kLaunches, "");
     METST_LAUNCH(finish, dim3(static_cast<unsigned>(b.regions) + 1, 1, lanes), dim3(kSpreadThreads), 0, stream, b);
+    return status_of(cudaGetLastError());
+}
+
+RoiFlowStatus RoiFlowBatch::blend(CUstream_st* stream) noexcept {
+    const Batch& b = memory_->batch;
+    METST_LAUNCH(blend_lane, dim3(static_cast<unsigned>(b.lanes)), dim3(kBlendThreads), 0, stream, b);
     return status_of(cudaGetLastError());
 }
 

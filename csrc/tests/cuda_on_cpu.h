@@ -28,6 +28,10 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
+#ifndef METST_EMULATED_MULTIPROCESSORS
+#define METST_EMULATED_MULTIPROCESSORS 132  // of the device that is emulated: an H100
+#endif
+
 #define __global__
 #define __device__
 #define __host__
@@ -84,7 +88,7 @@ inline void* scheduler[5];
 inline std::function<void()> body;
 inline std::vector<float4> dynamic_shared;
 inline std::vector<std::pair<void*, std::size_t>> static_shared;  // every array that a kernel has declared so far
-inline int multiprocessors = 132;  // of the device that is emulated; a test may change it
+inline int multiprocessors = METST_EMULATED_MULTIPROCESSORS;  // a test may change it
 
 constexpr char kUndefined = '\xff';  // in every byte: NaN
 template <class Array>

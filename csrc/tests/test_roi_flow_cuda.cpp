@@ -35,6 +35,8 @@ using metst::Rect;
 using metst::RoiFlow;
 using metst::RoiFlowLayout;
 using metst::cuda::RoiFlowBatch;
+using metst::cuda::RoiFlowBuffers;
+using metst::cuda::RoiFlowRequest;
 using metst::cuda::RoiFlowResult;
 using metst::cuda::RoiFlowStatus;
 
@@ -69,14 +71,6 @@ void expect(RoiFlowStatus actual, RoiFlowStatus expected, const char* what) {
     EXPECT(actual == expected, "%s: %d, not %d", what, static_cast<int>(actual), static_cast<int>(expected));
 }
 
-std::unique_ptr<RoiFlowBatch> make_batch(const Picture& like, int lanes, int regions,
-                                         std::int64_t pixels = RoiFlowBatch::kDefaultPixels) {
-    std::unique_ptr<RoiFlowBatch> batch;
-    expect(RoiFlowBatch::create(like.height, like.width, lanes, regions, pixels, &batch), RoiFlowStatus::kOk, "create");
-    if (!batch) std::exit(1);
-    return batch;
-}
-
 template <class T>
 std::vector<T> download(const T* from, std::size_t count) {
     std::vector<T> out(count);
@@ -84,19 +78,73 @@ std::vector<T> download(const T* from, std::size_t count) {
     return out;
 }
 
-void upload(const RoiFlowBatch& batch, const Picture& picture) {
-    check(cudaMemcpy(batch.frame(), picture.pixels.data(), picture.pixels.size(), cudaMemcpyHostToDevice), "upload");
-}
+template <class T>
+struct DeviceArray {
+    T* data = nullptr;
+    std::size_t size;
 
-void start(RoiFlowBatch& batch, int lane, const Picture& anchor, const Rect& box, const RoiFlowLayout& layout) {
-    upload(batch, anchor);
-    expect(batch.start(lane, box, layout, nullptr), RoiFlowStatus::kOk, "start");
-}
+    explicit DeviceArray(std::size_t size_) : size(size_) {
+        check(cudaMalloc(reinterpret_cast<void**>(&data), size * sizeof(T)), "cudaMalloc");
+        check(cudaMemset(data, 0xff, size * sizeof(T)), "cudaMemset");  // NaN as float
+    }
+    ~DeviceArray() { cudaFree(data); }
+    DeviceArray(const DeviceArray&) = delete;
+    DeviceArray& operator=(const DeviceArray&) = delete;
 
-void measure(RoiFlowBatch& batch, const Picture& frame) {
-    upload(batch, frame);
-    expect(batch.measure(nullptr), RoiFlowStatus::kOk, "measure");
-    check(cudaDeviceSynchronize(), "measure");
+    void upload(const std::vector<T>& values) {
+        check(cudaMemcpy(data, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), "upload");
+    }
+};
+
+// A batch and the memory it works on. Every lane is measured, and its features are the frame's, unless told otherwise.
+struct Bench {
+    int lanes, channels;
+    DeviceArray<std::uint8_t> frame;
+    DeviceArray<float> requests, features, likeness;
+    std::unique_ptr<RoiFlowBatch> batch;
+
+    Bench(const Picture& like, int lanes_, int regions, std::int64_t pixels = RoiFlowBatch::kDefaultPixels)
+        : lanes(lanes_),
+          channels(2 * regions),
+          frame(like.pixels.size()),
+          requests(3 * static_cast<std::size_t>(lanes)),
+          features(static_cast<std::size_t>(lanes * channels)),
+          likeness(static_cast<std::size_t>(lanes)) {
+        expect(RoiFlowBatch::create(like.height, like.width, lanes, regions, pixels, buffers(), &batch),
+               RoiFlowStatus::kOk, "create");
+        if (!batch) std::exit(1);
+        ask(std::vector<RoiFlowRequest>(static_cast<std::size_t>(lanes), {1.0f, 0.0f, 1.0f}));
+    }
+
+    RoiFlowBuffers buffers() const { return {frame.data, requests.data, features.data, likeness.data}; }
+
+    void ask(const std::vector<RoiFlowRequest>& wanted) {
+        std::vector<float> numbers;
+        for (const RoiFlowRequest& r : wanted) numbers.insert(numbers.end(), {r.measure, r.previous, r.latest});
+        requests.upload(numbers);
+    }
+    void start(int lane, const Picture& anchor, const Rect& box, const RoiFlowLayout& layout) {
+        frame.upload(anchor.pixels);
+        expect(batch->start(lane, box, layout, nullptr), RoiFlowStatus::kOk, "start");
+    }
+    void measure(const Picture& picture) {
+        frame.upload(picture.pixels);
+        expect(batch->measure(nullptr), RoiFlowStatus::kOk, "measure");
+        check(cudaDeviceSynchronize(), "measure");
+    }
+    void blend() {
+        expect(batch->blend(nullptr), RoiFlowStatus::kOk, "blend");
+        check(cudaDeviceSynchronize(), "blend");
+    }
+    std::vector<float> features_of(int lane) const {
+        return download(features.data + static_cast<std::ptrdiff_t>(lane) * channels, static_cast<std::size_t>(channels));
+    }
+    double likeness_of(int lane) const { return static_cast<double>(download(likeness.data + lane, 1)[0]); }
+    RoiFlowResult result_of(int lane) const { return download(batch->results() + lane, 1)[0]; }
+};
+
+void expect_zero(const std::vector<float>& features, const char* what) {
+    for (float x : features) EXPECT(x == 0.0f, "%s: %g", what, static_cast<double>(x));
 }
 
 std::vector<float> interleaved(const metst::cuda::PatchFlow& flow) {
@@ -130,12 +178,12 @@ void crops_are_opencv_s() {
     const Picture picture(241, 517, 0.0, 0.0, 1);
     RoiFlowLayout layout;
     layout.patches[layout.patch_count++] = {0, 320, 0, 320};
-    const auto batch = make_batch(picture, 1, 0);
+    Bench bench(picture, 1, 0);
     for (const Rect& box :
          {Rect{0, 241, 0, 517}, Rect{3, 238, 11, 250}, Rect{50, 57, 200, 500}, Rect{9, 10, 516, 517}}) {
-        start(*batch, 0, picture, box, layout);
+        bench.start(0, picture, box, layout);
         check(cudaDeviceSynchronize(), "start");
-        const std::vector<std::uint8_t> crop = download(batch->flow(0, 0).pixels, 320 * 320);
+        const std::vector<std::uint8_t> crop = download(bench.batch->flow(0, 0).pixels, 320 * 320);
         int wrong = 0;
         for (int y = 0; y < 320; ++y) {
             const Reading row(y, box.height(), false);
@@ -163,22 +211,20 @@ void dense_flow_is_the_cpu_s(const std::vector<Rect>& patches) {
         layout.patches[layout.patch_count++] = rect;
     }
     const Rect whole{0, 320, 0, 320};
-    const auto batch = make_batch(anchor, 1, layout.region_count);
-    start(*batch, 0, anchor, whole, layout);
+    Bench bench(anchor, 1, layout.region_count);
+    bench.start(0, anchor, whole, layout);
 
-    measure(*batch, anchor);
-    for (int i = 0; i < layout.patch_count; ++i) {
-        for (float x : interleaved(batch->flow(0, i))) EXPECT(x == 0.0f, "patch %d stands still: %g", i, x);
-    }
-    for (float x : download(batch->features(), 2 * patches.size())) EXPECT(x == 0.0f, "a still feature: %g", x);
+    bench.measure(anchor);
+    for (int i = 0; i < layout.patch_count; ++i) expect_zero(interleaved(bench.batch->flow(0, i)), "a still patch");
+    expect_zero(bench.features_of(0), "a still feature");
 
-    measure(*batch, frame);
+    bench.measure(frame);
     for (int i = 0; i < layout.patch_count; ++i) {
         const Rect& rect = layout.patches[i];
         const std::ptrdiff_t corner = rect.top * 320 + rect.left;
         const Gray from{anchor.pixels.data() + corner, rect.height(), rect.width(), 320};
         const Gray to{frame.pixels.data() + corner, rect.height(), rect.width(), 320};
-        const std::vector<float> flow = interleaved(batch->flow(0, i));
+        const std::vector<float> flow = interleaved(bench.batch->flow(0, i));
         std::vector<float> expected(flow.size());
         metst::Farneback(from, {}).to(to, expected.data());
         std::vector<double> errors;
@@ -222,16 +268,16 @@ RoiFlowLayout face_layout(bool compat) {
 struct Reference {
     std::vector<std::unique_ptr<RoiFlow>> lanes;
 
-    void expect_same(const RoiFlowBatch& batch, const Picture& frame, const std::vector<int>& where, int number) {
+    void expect_same(const Bench& bench, const Picture& frame, const std::vector<int>& where, int number) {
         const std::size_t channels = static_cast<std::size_t>(lanes[0]->channels());
         for (std::size_t i = 0; i < lanes.size(); ++i) {
             std::vector<float> expected(channels);
             RoiFlow* lane = lanes[i].get();
             float* row = expected.data();
             metst::measure(&lane, 1, frame.gray(), &row, 1);
-            const std::size_t at = static_cast<std::size_t>(where[i]);
-            const std::vector<float> features = download(batch.features() + at * channels, channels);
-            const RoiFlowResult result = download(batch.results() + at, 1)[0];
+            const std::vector<float> features = bench.features_of(where[i]);
+            const RoiFlowResult result = bench.result_of(where[i]);
+            const double likeness = bench.likeness_of(where[i]);
             const Rect a = result.box, b = lane->box();
             EXPECT(a == b, "frame %d lane %zu: box %d %d %d %d, not %d %d %d %d", number, i, a.top, a.bottom, a.left,
                    a.right, b.top, b.bottom, b.left, b.right);
@@ -239,8 +285,8 @@ struct Reference {
                 EXPECT(std::fabs(result.motion[axis] - lane->motion()[axis]) <= kTolerance, "frame %d lane %zu: %g, %g",
                        number, i, result.motion[axis], lane->motion()[axis]);
             }
-            EXPECT(std::fabs(result.likeness - lane->likeness()) <= 1e-5, "frame %d lane %zu: likeness %g, not %g",
-                   number, i, result.likeness, lane->likeness());
+            EXPECT(std::fabs(likeness - lane->likeness()) <= 1e-5, "frame %d lane %zu: likeness %g, not %g", number, i,
+                   likeness, lane->likeness());
             for (std::size_t c = 0; c < channels; ++c) {
                 const double error = std::fabs(static_cast<double>(features[c]) - static_cast<double>(expected[c]));
                 worst_feature = std::max(worst_feature, error);
@@ -256,9 +302,9 @@ void lanes_are_the_cpu_s(bool compat, int frames) {
     const RoiFlowLayout layout = face_layout(compat);
     const Picture first(240, 320, 0.0, 0.0, 1), second(240, 320, -2.0, 1.5, 2);
     const Rect near{20, 220, 40, 240}, far{40, 240, 100, 320};
-    const auto batch = make_batch(first, 3, layout.region_count);
-    start(*batch, 0, first, near, layout);
-    start(*batch, 2, second, far, layout);
+    Bench bench(first, 3, layout.region_count);
+    bench.start(0, first, near, layout);
+    bench.start(2, second, far, layout);
     Reference reference;
     reference.lanes.push_back(std::make_unique<RoiFlow>(first.gray(), near, layout));
     reference.lanes.push_back(std::make_unique<RoiFlow>(second.gray(), far, layout));
@@ -268,61 +314,91 @@ void lanes_are_the_cpu_s(bool compat, int frames) {
         const double step = i < 3 ? 0.3 * i : 5.0 * i - 13.0;
         const Picture frame(240, 320, -step, 0.8 * step, static_cast<unsigned>(i));
         const Rect before = reference.lanes[0]->box();
-        measure(*batch, frame);
-        reference.expect_same(*batch, frame, {0, 2}, i);
+        bench.measure(frame);
+        reference.expect_same(bench, frame, {0, 2}, i);
         (reference.lanes[0]->box() == before ? still : moved) = true;
-        for (int c = 0; c < 2 * layout.region_count; ++c) {
-            const float nothing = download(batch->features() + 2 * layout.region_count + c, 1)[0];
-            EXPECT(nothing == 0.0f, "lane 1 is not started: %g", static_cast<double>(nothing));
-        }
+        expect_zero(bench.features_of(1), "lane 1 is not started");
         if (i == 2) {  // from here on another window
-            start(*batch, 2, frame, near, layout);
+            bench.start(2, frame, near, layout);
             reference.lanes[1] = std::make_unique<RoiFlow>(frame.gray(), near, layout);
-        }
-        if (i == 3) {
-            const Rect elsewhere{10, 210, 60, 260};
-            expect(batch->set_box(0, elsewhere, nullptr), RoiFlowStatus::kOk, "set_box");
-            reference.lanes[0]->set_box(elsewhere);
         }
     }
     EXPECT(moved && still, "boxes should move on some frames and stay on others");
-    expect(batch->stop(2, nullptr), RoiFlowStatus::kOk, "stop");
-    measure(*batch, first);
-    const std::size_t channels = 2 * static_cast<std::size_t>(layout.region_count);
-    for (float x : download(batch->features() + 2 * channels, channels)) {
-        EXPECT(x == 0.0f, "a stopped lane has features: %g", static_cast<double>(x));
+}
+
+// A lane is measured when it is asked for and then only; features are what is asked for of its last two.
+void lanes_do_as_they_are_asked() {
+    const RoiFlowLayout layout = face_layout(false);
+    const Picture anchor(240, 320, 0.0, 0.0, 1), near(240, 320, 0.6, -0.4, 2), far(240, 320, 9.0, -7.0, 3);
+    const Rect box{20, 220, 40, 240};
+    Bench bench(anchor, 2, layout.region_count);
+    for (int lane : {0, 1}) bench.start(lane, anchor, box, layout);
+    bench.blend();
+    for (int lane : {0, 1}) expect_zero(bench.features_of(lane), "a lane that has just been started");
+    EXPECT(bench.likeness_of(0) == 1.0, "a fresh lane is its anchor: %g", bench.likeness_of(0));
+
+    bench.measure(near);
+    const std::vector<float> at_near = bench.features_of(1);
+    const double likeness = bench.likeness_of(1);
+    const Rect box_near = bench.result_of(1).box;
+    bench.ask({{1.0f, 0.0f, 1.0f}, {0.0f, 0.0f, 1.0f}});
+    bench.measure(far);
+    const std::vector<float> at_far = bench.features_of(0);
+    EXPECT(at_far != at_near && !(bench.result_of(0).box == box_near), "lane 0 has followed the head");
+    EXPECT(bench.features_of(1) == at_near && bench.result_of(1).box == box_near, "lane 1 is as it was");
+    EXPECT(bench.likeness_of(1) == likeness && bench.likeness_of(0) != likeness, "so is its likeness");
+
+    bench.ask({{1.0f, 0.75f, 0.25f}, {1.0f, 1.0f, 0.0f}});
+    bench.blend();
+    const std::vector<float> between = bench.features_of(0);
+    for (std::size_t i = 0; i < between.size(); ++i) {
+        const double expected = 0.75 * static_cast<double>(at_near[i]) + 0.25 * static_cast<double>(at_far[i]);
+        EXPECT(std::fabs(static_cast<double>(between[i]) - expected) <= 1e-5, "channel %zu: %g, not %g", i,
+               static_cast<double>(between[i]), expected);
     }
+    expect_zero(bench.features_of(1), "before lane 1's only frame was its anchor");
+    bench.ask({{}, {0.0f, 0.0f, 1.0f}});
+    bench.blend();
+    expect_zero(bench.features_of(0), "nothing was asked of lane 0");
+    EXPECT(bench.features_of(1) == at_near, "a blend measures nothing");
+
+    bench.ask({{1.0f, 0.0f, 1.0f}, {0.0f, 0.0f, 1.0f}});
+    bench.start(0, far, box, layout);
+    bench.measure(far);
+    expect_zero(bench.features_of(0), "the new window's anchor");
+    bench.ask({{0.0f, 1.0f, 0.0f}, {}});
+    bench.blend();
+    expect_zero(bench.features_of(0), "the old window is forgotten");
 }
 
 #ifndef METST_CUDA_ON_CPU
-// A graph that was captured once measures whatever frame() holds, against whatever was started last.
+// A graph that was captured once measures whatever `frame` holds, against whatever was started last.
 void a_captured_frame_is_the_same() {
     const RoiFlowLayout layout = face_layout(false);
-    const std::size_t channels = 2 * static_cast<std::size_t>(layout.region_count);
     const Picture anchor(240, 320, 0.0, 0.0, 1), other(240, 320, 1.0, -1.5, 2), frame(240, 320, 2.4, -1.3, 3);
     const Rect box{20, 220, 40, 240};
-    const auto batch = make_batch(anchor, 2, layout.region_count);
+    Bench bench(anchor, 2, layout.region_count);
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t executable;
     check(cudaStreamCreate(&stream), "cudaStreamCreate");
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-    expect(batch->measure(stream), RoiFlowStatus::kOk, "measure, captured");
+    expect(bench.batch->measure(stream), RoiFlowStatus::kOk, "measure, captured");
     check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
     check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
     for (const Picture* from : {&anchor, &other}) {
         std::vector<std::vector<float>> features;
         for (bool captured : {false, true}) {
-            start(*batch, 1, *from, box, layout);
+            bench.start(1, *from, box, layout);
             check(cudaDeviceSynchronize(), "start");
             if (captured) {
-                upload(*batch, frame);
+                bench.frame.upload(frame.pixels);
                 check(cudaGraphLaunch(executable, stream), "cudaGraphLaunch");
                 check(cudaStreamSynchronize(stream), "a captured frame");
             } else {
-                measure(*batch, frame);
+                bench.measure(frame);
             }
-            features.push_back(download(batch->features() + channels, channels));
+            features.push_back(bench.features_of(1));
         }
         EXPECT(features[0] == features[1], "first channel %g, captured %g", static_cast<double>(features[0][0]),
                static_cast<double>(features[1][0]));
@@ -338,35 +414,39 @@ void a_captured_frame_is_the_same() {
 void an_anchor_has_not_moved() {
     const RoiFlowLayout layout = face_layout(false);
     const Picture anchor(241, 317, 0.0, 0.0, 1);
-    const auto batch = make_batch(anchor, 1, layout.region_count);
-    start(*batch, 0, anchor, {3, 238, 11, 250}, layout);
-    const RoiFlowResult fresh = download(batch->results(), 1)[0];
-    EXPECT(fresh.likeness == 1.0 && fresh.motion[0] == 0.0 && fresh.motion[1] == 0.0, "a fresh lane");
-    measure(*batch, anchor);
-    for (float x : download(batch->features(), 2 * static_cast<std::size_t>(layout.region_count))) {
-        EXPECT(x == 0.0f, "%g", static_cast<double>(x));
-    }
-    const RoiFlowResult result = download(batch->results(), 1)[0];
+    Bench bench(anchor, 1, layout.region_count);
+    bench.start(0, anchor, {3, 238, 11, 250}, layout);
+    bench.measure(anchor);
+    expect_zero(bench.features_of(0), "a face that stays where it was");
+    const RoiFlowResult result = bench.result_of(0);
     EXPECT(result.motion[0] == 0.0 && result.motion[1] == 0.0, "%g %g", result.motion[0], result.motion[1]);
-    EXPECT(std::fabs(result.likeness - 1.0) < 1e-6, "%g", result.likeness);
+    EXPECT(std::fabs(bench.likeness_of(0) - 1.0) < 1e-6, "%g", bench.likeness_of(0));
 }
 
 void bad_arguments_are_refused() {
+    const Picture picture(240, 320, 0.0, 0.0, 1);
+    const RoiFlowLayout good = face_layout(false);
+    const Rect box{0, 200, 0, 200};
+    Bench bench(picture, 2, good.region_count, 50 * 80 + 100 * 160 + 40 * 70 + 39 * 28);
+    RoiFlowBatch* const batch = bench.batch.get();
+
     std::unique_ptr<RoiFlowBatch> none;
+    RoiFlowBuffers buffers = bench.buffers();
     const auto create = [&](int height, int width, int lanes, int regions, std::int64_t pixels) {
-        return RoiFlowBatch::create(height, width, lanes, regions, pixels, &none);
+        return RoiFlowBatch::create(height, width, lanes, regions, pixels, buffers, &none);
     };
     expect(create(0, 320, 1, 1, 100), RoiFlowStatus::kBadSize, "no rows");
     expect(create(240, 40000, 1, 1, 100), RoiFlowStatus::kBadSize, "40000 columns");
     expect(create(240, 320, 0, 1, 100), RoiFlowStatus::kBadSize, "no lanes");
     expect(create(240, 320, 1, 65, 100), RoiFlowStatus::kBadSize, "65 regions");
     expect(create(240, 320, 1, 1, 0), RoiFlowStatus::kBadSize, "no pixels");
+    for (auto** buffer : {&buffers.features, &buffers.likeness}) {
+        buffers = bench.buffers();
+        *buffer = nullptr;
+        expect(create(240, 320, 1, 1, 100), RoiFlowStatus::kBadSize, "a buffer that is null");
+    }
     EXPECT(!none, "nothing was made");
 
-    const Picture picture(240, 320, 0.0, 0.0, 1);
-    const RoiFlowLayout good = face_layout(false);
-    const Rect box{0, 200, 0, 200};
-    const auto batch = make_batch(picture, 2, good.region_count, 50 * 80 + 100 * 160 + 40 * 70 + 39 * 28);
     const auto expect_layout = [&](RoiFlowStatus status, const char* what, auto change) {
         RoiFlowLayout layout = good;
         change(layout);
@@ -391,12 +471,9 @@ void bad_arguments_are_refused() {
         expect(batch->start(0, outside, good, nullptr), RoiFlowStatus::kBadBox, "a box outside the picture");
     }
     for (int lane : {-1, 2}) expect(batch->start(lane, box, good, nullptr), RoiFlowStatus::kBadLane, "no such lane");
-    expect(batch->stop(0, nullptr), RoiFlowStatus::kBadLane, "a lane that was not started");
-    expect(batch->set_box(0, box, nullptr), RoiFlowStatus::kBadLane, "a lane that was not started");
     EXPECT(!batch->flow(0, 0).dx, "a lane that was not started has no flow");
 
     expect(batch->start(0, box, good, nullptr), RoiFlowStatus::kOk, "as many pixels as were asked for");
-    expect(batch->set_box(0, {0, 241, 0, 200}, nullptr), RoiFlowStatus::kBadBox, "a box outside the picture");
     EXPECT(batch->flow(0, 1).height == 100 && batch->flow(0, 1).width == 160, "the flow of a patch");
     EXPECT(!batch->flow(0, 2).dx && !batch->flow(0, 4).dx, "a patch that is empty or does not exist");
     check(cudaDeviceSynchronize(), "start");
@@ -420,6 +497,7 @@ int main() {
     dense_flow_is_the_cpu_s({{1, 34, 2, 35}, {40, 67, 7, 61}, {70, 71, 0, 40}, {80, 120, 319, 320}, {80, 82, 9, 11},
                              {100, 103, 20, 37}, {120, 184, 3, 68}});
     an_anchor_has_not_moved();
+    lanes_do_as_they_are_asked();
     lanes_are_the_cpu_s(false, kQuick ? 4 : 8);
     lanes_are_the_cpu_s(true, kQuick ? 4 : 8);
     dense_flow_is_the_cpu_s({{0, 130, 0, 160}});

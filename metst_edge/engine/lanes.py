@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.engine.types import Array, Engine, Stream
+from metst_edge.engine.types import Array, DeviceStream, Engine, Stream
 from metst_edge.errors import EngineError
 
 LANES = 2
@@ -53,6 +53,7 @@ class Lanes:
         if stream.lanes != LANES:
             raise EngineError(f"expected a stream of {LANES} lanes, got {stream.lanes}; use open_stream(lanes={LANES})")
         self._stream, self._half = stream, _half(k)
+        self._device = stream if isinstance(stream, DeviceStream) else None
         self.reset()
 
     @property
@@ -61,12 +62,12 @@ class Lanes:
         window, frame = divmod(self._fed, self._half)
         return window % LANES if frame == 0 else None
 
-    def push(self, features: Array) -> list[FrameScore]:
+    def push(self, features: Array | None) -> list[FrameScore]:
         """Feed the next frame of the segment.
 
         Args:
             features: float32 (2, C), each lane's measured from the first frame of its own window. Before lane
-                1's first window its row is read but decides nothing.
+                1's first window its row is read but decides nothing. None: those that a `DeviceStream` has.
 
         Returns:
             The score that became known: of the frame `look_ahead` earlier; nothing at the segment's
@@ -81,6 +82,18 @@ class Lanes:
         scores = self._step(features, reset)
         self._fed += 1
         return scores
+
+    def take_back(self, scores: Sequence[FrameScore]) -> None:
+        """Undo the last push, which has given these scores, as if its frame had never been fed.
+
+        Raises:
+            EngineError: the stream keeps nothing to go back to; or it has been taken back before.
+        """
+        if self._device is None:
+            raise EngineError("expected a stream whose steps can be taken back, got one that keeps its last state only")
+        self._device.take_back()
+        self._fed -= 1
+        self._given -= len(scores)
 
     def flush(self) -> list[FrameScore]:
         """End the segment: return the scores still under way, and begin a new one."""
@@ -98,8 +111,13 @@ class Lanes:
         self._fed = 0  # frames of this segment
         self._given = 0  # scores given of it
 
-    def _step(self, features: Array, reset: npt.NDArray[np.bool_]) -> list[FrameScore]:
-        scores = self._stream.step(features, reset)
+    def _step(self, features: Array | None, reset: npt.NDArray[np.bool_]) -> list[FrameScore]:
+        if features is not None:
+            scores = self._stream.step(features, reset)
+        elif self._device is not None:
+            scores = self._device.step_device(reset)
+        else:
+            raise EngineError("expected features, got None, for a stream that has none on a device")
         if scores is None:
             return []
         frame = self._given

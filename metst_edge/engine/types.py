@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from metst_edge.bundle import Bundle
 from metst_edge.errors import EngineError
+from metst_edge.face.crop import Box
 
 Array = npt.NDArray[np.float32]
 
@@ -68,6 +69,72 @@ class Stream(Protocol):
 
     def reset(self) -> None:
         """Forget everything, as if just opened."""
+
+
+class DeviceFlow(Protocol):
+    """The regions' flow on the device that a stream runs on, with as many lanes.
+
+    Calls are enqueued in order; the host waits only where it would overwrite what is still being read.
+
+    Attributes:
+        shape: (H, W) of the frames.
+    """
+
+    shape: tuple[int, int]
+
+    @property
+    def likeness(self) -> Array:
+        """Of each lane's last crop measured with its anchor's, -1 to 1: float32 (lanes,); good after a step."""
+
+    def show(self, frame: npt.NDArray[np.uint8]) -> None:
+        """Take the picture that is started from or measured next.
+
+        Raises:
+            FrameError: it is not uint8 of the flow's shape.
+        """
+
+    def start(self, lane: int, box: Box, landmarks: npt.NDArray[np.float32]) -> None:
+        """Make the picture a lane's anchor: its crop, and landmarks float (68, 2) in pixels of the 320x320 crop."""
+
+    def measure(self, requests: Array) -> None:
+        """Measure the picture; the next `step_device` reads the features.
+
+        Args:
+            requests: float32 (lanes, 3): whether it is measured in the lane (0 or 1), and how much of the features
+                measured last but one and of those measured last the lane's features are. Both are zero from the
+                lane's start on.
+        """
+
+    def blend(self, requests: Array) -> None:
+        """As `measure`, but measure nothing."""
+
+    def close(self) -> None:
+        """Give back what it holds on the device. Calling it again is harmless."""
+
+
+@runtime_checkable
+class DeviceStream(Stream, Protocol):
+    """A stream on a device that may measure flow there too."""
+
+    def why_no_flow(self) -> str | None:
+        """Return why flow cannot be measured on the device and what to do, or None where it can."""
+
+    def open_flow(self, shape: tuple[int, int]) -> DeviceFlow:
+        """Return the flow in front of this stream for frames of (H, W). It closes the one before and resets the stream.
+
+        Raises:
+            EngineError: as `why_no_flow`; or the device's memory is short.
+        """
+
+    def step_device(self, reset: npt.ArrayLike | None = None) -> StepScores | None:
+        """As `step`, with the features that the open flow has left on the device."""
+
+    def take_back(self) -> None:
+        """Undo the last step, whose scores are not to be used.
+
+        Raises:
+            EngineError: there was none, or it has been taken back or forgotten.
+        """
 
 
 @runtime_checkable

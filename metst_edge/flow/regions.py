@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,41 @@ def correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float
     return float(a @ b)
 
 
+Corners = tuple[int, int, int, int]
+"""Top, bottom, left, right in pixels; zeros where empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a face's regions lie, as the compiled code takes it.
+
+    Attributes:
+        patches: in pixels of the 320x320 crop. regions: index of the patch, place in its pixels, share of the longest
+            vectors that the mean is taken of. nose: the nose bridge in pixels of the crop. nose_inside: the part of it
+            that is averaged, in its pixels; NOSE_BRIDGE_PERCENT is its share.
+    """
+
+    patches: list[Corners]
+    regions: list[tuple[int, Corners, float]]
+    nose: Corners
+    nose_inside: Corners
+
+
+def layout(roi_set: str, landmarks: npt.NDArray[np.float32]) -> Layout:
+    """Lay a set of regions out for a face: landmarks float (68, 2), x and y in pixels of the 320x320 crop."""
+    patches, regions, nose = rectangles(roi_set, landmarks)
+    nose_height, nose_width = nose.bottom - nose.top, nose.right - nose.left
+    trim = NOSE_BRIDGE_TRIM
+    nose_inside = Rect(trim.top, nose_height - trim.bottom, trim.left, nose_width - trim.right)
+    numbers = {name: number for number, name in enumerate(patches)}
+    return Layout(
+        [_corners(rect) for rect in patches.values()],
+        [(numbers[roi.patch], _corners(rect), roi.percent) for roi, rect in regions],
+        _corners(nose),
+        _corners(nose_inside.inside(nose_height, nose_width)),
+    )
+
+
 class RoiFlow:
     """Measures frames against one anchor frame.
 
@@ -80,18 +116,14 @@ class RoiFlow:
         if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
             raise FrameError(f"expected a crop box inside the {anchor.shape} picture, got {box}")
         self._shape = anchor.shape
-        patches, regions, nose = rectangles(roi_set, landmarks)
-        nose_height, nose_width = nose.bottom - nose.top, nose.right - nose.left
-        trim = NOSE_BRIDGE_TRIM
-        nose_inside = Rect(trim.top, nose_height - trim.bottom, trim.left, nose_width - trim.right)
-        numbers = {name: number for number, name in enumerate(patches)}
+        places = layout(roi_set, landmarks)
         self._native = _native.RoiFlow(
             anchor,
             (box.top, box.bottom, box.left, box.right),
-            [_corners(rect) for rect in patches.values()],
-            [(numbers[roi.patch], _corners(rect), roi.percent) for roi, rect in regions],
-            _corners(nose),
-            _corners(nose_inside.inside(nose_height, nose_width)),
+            places.patches,
+            places.regions,
+            places.nose,
+            places.nose_inside,
             NOSE_BRIDGE_PERCENT,
             compat,
         )
@@ -148,7 +180,7 @@ def measure(flows: Sequence[RoiFlow], frame: Gray, threads: int | None = None) -
     return _native.measure([flow._native for flow in flows], frame, threads or default_threads())
 
 
-def _corners(rect: Rect) -> tuple[int, int, int, int]:
+def _corners(rect: Rect) -> Corners:
     return (0, 0, 0, 0) if rect.empty else (rect.top, rect.bottom, rect.left, rect.right)
 
 

@@ -1,9 +1,7 @@
 """benchmarks/gpu without a GPU: its arithmetic, its words, and its kernels through the C++ tests' emulation."""
 
-import ctypes
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -31,14 +29,9 @@ def one_torch_thread():
 
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory):
+def emulated(emulated_kernels):
     """The library as the GPU's, but compiled for the CPU."""
-    compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    path = tmp_path_factory.mktemp("library") / "library.so"
-    library.build(library.cpu_command(compiler, path))
-    return library.Library(path, "cpu")
+    return library.Library(emulated_kernels, "cpu")
 
 
 def test_without_a_gpu_one_line_says_so_and_nothing_is_written(monkeypatch, capsys, tmp_path):
@@ -302,12 +295,6 @@ def test_the_picture_moves_as_told():
     rest, moved = flow.picture(0.0, 0.0, 0), flow.picture(3.0, 0.0, 0)
     assert rest.shape == (flow.HEIGHT, flow.WIDTH) and rest.std() > 20
     assert np.abs(rest[:, :-3].astype(int) - moved[:, 3:]).max() <= 4  # noise stays where it is
-
-
-def test_a_refused_flow_is_an_error(emulated):
-    handle = ctypes.c_void_p()
-    status = emulated.c.metst_flow_create(10, 10, 0, 5, ctypes.byref(handle))
-    assert flow.STATUS[status] == "bad size" and handle.value is None
 
 
 class Event:

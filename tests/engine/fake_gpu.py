@@ -18,8 +18,10 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import onnxruntime
 
-from metst_edge.engine.tensorrt import builder, device, plugin
+from metst_edge.engine.tensorrt import builder, device, flow, plugin, runtime
 from metst_edge.engine.tensorrt.gpu import Gpu
+from metst_edge.errors import EngineError
+from metst_edge.flow import RoiFlow, channels, cuda, measure
 from tests.engine.fake_tensorrt import fake_tensorrt
 
 GUARD = 4096  # bytes between allocations that belong to nobody
@@ -31,7 +33,8 @@ class FakeGpu:
 
     Attributes:
         log: what happened, in order: ("upload", bytes), ("download", bytes), ("clear", bytes), ("run", addresses),
-            ("launch", operations), ("wait",), ("record",), ("free",), ("destroy", kind), ("detach",).
+            ("launch", operations), ("wait",), ("record",), ("free",), ("destroy", kind), ("detach",),
+            ("start", lane), ("measure", lanes), ("blend",).
         failing: names of calls that fail. pushes, pops: of the primary context. detached: how often it was given back.
     """
 
@@ -57,6 +60,15 @@ class FakeGpu:
         monkeypatch.delenv("METST_EDGE_PLUGIN", raising=False)
         monkeypatch.setattr(plugin, "PLUGIN_FOLDERS", ())
         device.open_device.cache_clear()
+        self.monkeypatch = monkeypatch
+
+    def give_flow(self, library=None):
+        """Have a plugin's library with the flow: CUDA's kernels in an emulation, or the CPU's flow in their place."""
+        loaded = library and cuda.load(library)
+        self.monkeypatch.setattr(runtime, "find_plugin", lambda: "the plugin")
+        for module in (runtime, flow):
+            self.monkeypatch.setattr(module, "load", lambda path: loaded)
+        self.monkeypatch.setattr(flow, "CudaRoiFlow", lambda *arguments: Flow(self, *arguments))
 
     def count(self, kind, change):
         self.alive[kind] = self.alive.get(kind, 0) + change
@@ -418,6 +430,78 @@ class Context:
 
         stream.enqueue(run)
         return True
+
+
+class Flow:
+    """metst_edge.flow.cuda.CudaRoiFlow on this GPU's memory: that of an emulated library, or with the CPU's flow."""
+
+    def __init__(self, gpu, library, shape, lanes, roi_set, addresses, compat):
+        if "flow" in gpu.failing:
+            raise EngineError("expected optical flow on the GPU, but its memory is short")
+        self.gpu, self.closed = gpu, False
+        self.frame = gpu.at(addresses.frame, shape[0] * shape[1]).reshape(shape)
+        self.requests = gpu.floats(addresses.requests, (lanes, cuda.REQUEST))
+        self.features = gpu.floats(addresses.features, (lanes, channels(roi_set)))
+        self.likeness = gpu.floats(addresses.likeness, (lanes,))
+        arrays = (self.frame, self.requests, self.features, self.likeness)
+        self.real = None
+        if library:
+            on_host = cuda.Addresses(*(array.ctypes.data for array in arrays))
+            self.real = cuda.CudaRoiFlow(library, shape, lanes, roi_set, on_host, compat)
+        self.make = lambda box, landmarks: RoiFlow(self.frame.copy(), box, landmarks, roi_set, compat)
+        self.flows = [None] * lanes
+        self.before, self.last = np.zeros((2, *self.features.shape), np.float32)
+        gpu.count("flow", 1)
+
+    def enqueue(self, handle, operation):
+        self.gpu.current("flow", "nothing")
+        assert not self.closed
+        self.gpu.streams[handle].enqueue(operation)
+
+    def start(self, lane, box, landmarks, stream):
+        assert self.gpu.streams[stream].recording is None, "starting cannot be recorded"
+
+        def start():
+            self.gpu.log.append(("start", lane))
+            if self.real:
+                return self.real.start(lane, box, landmarks, None)
+            self.flows[lane] = self.make(box, landmarks)
+            self.before[lane] = self.last[lane] = 0.0
+            self.likeness[lane] = 1.0
+
+        self.enqueue(stream, start)
+
+    def measure(self, stream):
+        def run():
+            lanes = [n for n, flow in enumerate(self.flows) if self.requests[n, 0]]
+            self.gpu.log.append(("measure", lanes))
+            if self.real:
+                return self.real.measure(None)
+            for lane in lanes:
+                if self.flows[lane]:
+                    self.before[lane], self.last[lane] = self.last[lane], measure([self.flows[lane]], self.frame, 1)[0]
+                    self.likeness[lane] = self.flows[lane].likeness
+            self.blend_now()
+
+        self.enqueue(stream, run)
+
+    def blend(self, stream):
+        def run():
+            self.gpu.log.append(("blend",))
+            self.real.blend(None) if self.real else self.blend_now()
+
+        self.enqueue(stream, run)
+
+    def blend_now(self):
+        self.features[:] = self.requests[:, 1:2] * self.before + self.requests[:, 2:3] * self.last
+
+    def close(self):
+        self.gpu.current("close", "nothing")
+        assert not self.closed
+        self.closed = True
+        self.gpu.count("flow", -1)
+        if self.real:
+            self.real.close()
 
 
 class Graph:

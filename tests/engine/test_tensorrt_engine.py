@@ -21,7 +21,6 @@ from metst_edge.engine import Scores, load_engine, why_missing
 from metst_edge.engine.native import NativeEngine
 from metst_edge.engine.onnxruntime import OnnxRuntimeEngine
 from metst_edge.engine.tensorrt.builder import MAX_WINDOWS
-from metst_edge.engine.tensorrt.device import Work, open_device
 from metst_edge.engine.tensorrt.runtime import TensorRTEngine
 from metst_edge.errors import EngineError
 
@@ -231,58 +230,47 @@ def test_a_reset_clears_both_sets_on_the_stream_and_waits_for_nothing(tiny, gpu)
     assert {entry[1] for entry in gpu.named("clear")} == {4 * floats}
 
 
-def put(gpu, stream, work, address, features):
+def test_features_on_the_gpu_are_read_where_they_are(tiny, tiny_on_cpu, gpu):
+    stream, native = tiny.open_stream(), tiny_on_cpu["native"].open_stream()
+    resets = np.random.default_rng(3).random((12, 2)) < 0.3
+    recorded = []
+    for n, (frame, reset) in enumerate(zip(frames(12), resets, strict=True)):
+        gpu.log.clear()
+        if n in (2, 7):  # from the host, now and then
+            found = stream.step(frame, reset)
+        else:
+            put(gpu, stream, frame)
+            found = stream.step_device(reset)
+            assert gpu.named("upload") == [("upload", 256)]  # the flags
+        assert_equal(found, native.step(frame, reset))
+        assert gpu.named("run")[0][1]["features"] == stream.features
+        recorded.append(len(gpu.named("record")))
+    assert recorded == [1, 1, *[0] * 10]
+
+
+def put(gpu, stream, features):
     """Have the GPU write features, as a flow would: enqueued on the stream's own stream and not waited for."""
 
     def write():
-        gpu.floats(address, features.shape)[:] = features
+        gpu.floats(stream.features, features.shape)[:] = features
 
     gpu.streams[stream.cuda_stream].enqueue(write)
 
 
-def test_features_on_the_gpu_are_read_where_they_are(tiny, tiny_on_cpu, gpu):
+def test_a_step_that_is_taken_back_was_never_made(tiny, tiny_on_cpu):
     stream, native = tiny.open_stream(), tiny_on_cpu["native"].open_stream()
-    flow = Work(open_device())
-    with flow.use():
-        block = flow.block(2 * 10, pinned=False)
-        flow.wait()
-    resets = np.random.default_rng(3).random((12, 2)) < 0.3
-    for n, (frame, reset) in enumerate(zip(frames(12), resets, strict=True)):
-        gpu.log.clear()
-        put(gpu, stream, flow, block.address, frame)
-        assert_equal(stream.step_device(block.address, reset), native.step(frame, reset))
-        assert gpu.named("upload") in ([("upload", 256)], [("upload", 256)] * 2)  # the flags; twice, when recorded
-        assert len(gpu.named("record")) == (1 if n < 2 else 0)
-        assert gpu.named("run")[0][1]["features"] == block.address
-    flow.close()
-
-
-def test_a_changed_address_is_recorded_anew_with_the_state_kept(tiny, tiny_on_cpu, gpu):
-    stream, native = tiny.open_stream(), tiny_on_cpu["native"].open_stream()
-    flow = Work(open_device())
-    with flow.use():
-        blocks = [flow.block(2 * 10, pinned=False) for _ in range(2)]
-        flow.wait()
-    recorded = []
-    for n, frame in enumerate(frames(20)):
-        gpu.log.clear()
-        if n in (4, 5, 6, 12):  # otherwise from the host
-            address = blocks[n // 6 % 2].address
-            put(gpu, stream, flow, address, frame)
-            found = stream.step_device(address)
-        else:
-            found = stream.step(frame)
-        assert_equal(found, native.step(frame))
-        recorded.append(len(gpu.named("record")))
-    assert [n for n, count in enumerate(recorded) if count] == [4, 5, 6, 7, 8, 12, 14]
-    assert gpu.alive["graph"] == 2
-    flow.close()
-
-
-@pytest.mark.parametrize("address", [0, -256, 4096 + 4, 256.0, np.zeros((2, 10), np.float32), None])
-def test_an_address_that_cannot_be_one_is_refused(address, tiny):
-    with pytest.raises(EngineError, match="address in device memory, a multiple of 256"):
-        tiny.open_stream().step_device(address)
+    with pytest.raises(EngineError, match="expected a step to take back, got none"):
+        stream.take_back()
+    for n, frame in enumerate(frames(12)):
+        if n in (0, 1, 2, 5, 6, 9):
+            stream.step(3 * frame, np.ones(2, bool))
+            stream.take_back()
+            with pytest.raises(EngineError, match="expected a step to take back, got none"):
+                stream.take_back()
+        assert_equal(stream.step(frame), native.step(frame))
+    stream.reset()
+    with pytest.raises(EngineError, match="expected a step to take back, got none"):
+        stream.take_back()
 
 
 # Where graphs cannot be recorded.
@@ -406,7 +394,7 @@ def test_everything_is_given_back_last_first(gpu, tiny_folder):
         lambda: engine.infer(np.zeros((1, 10, 30), np.float32)),
         stream.reset,
         lambda: stream.step(frames(1)[0]),
-        lambda: stream.step_device(256),
+        stream.step_device,
     ):
         with pytest.raises(EngineError, match="got a closed one; call load_engine again"):
             use()

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -86,6 +87,8 @@ class Work:
 
     Attributes:
         handle: the raw stream (cudaStream_t).
+        busy: whether something may be under way that reads or writes pinned memory.
+        records: whether `Repeated` may record; it says so where it cannot.
 
     Raises:
         EngineError: CUDA gives no stream.
@@ -96,10 +99,22 @@ class Work:
         self._lock = threading.RLock()
         self._held = ExitStack()
         self._open = True
+        self.busy, self.records = False, True
         with device.active():
             self._stream = self._driver.Stream(_NON_BLOCKING)
             self._done = self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
         self.handle = int(self._stream.handle)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return not self._open
+
+    @property
+    def error(self) -> type[Exception]:
+        """What CUDA refuses is raised as this within `use`, and as an EngineError outside it."""
+        error: type[Exception] = self._driver.Error
+        return error
 
     @contextmanager
     def use(self) -> Iterator[None]:
@@ -117,6 +132,16 @@ class Work:
     def on_close(self, release: Callable[[], object]) -> None:
         """Have something released by `close`, before what was registered earlier. It must not refer to the owner."""
         self._held.callback(release)
+
+    @contextmanager
+    def together(self) -> Iterator[ExitStack]:
+        """Have what is taken in the body given back by closing the stack it gets, or by `close` after all."""
+        outer, self._held = self._held, ExitStack()
+        outer.callback(self._held.close)
+        try:
+            yield self._held
+        finally:
+            self._held = outer
 
     def block(self, floats: int, pinned: bool = True) -> Block:
         """Return zeros in device memory, and where `pinned`, as many values on the host to send from or receive into.
@@ -141,17 +166,20 @@ class Work:
     def upload(self, block: Block, first: int, end: int) -> None:
         """Enqueue copying floats [first, end) of the block from the host."""
         assert block.host is not None, "the block has no host side"
+        self.busy = True
         self._driver.memcpy_htod_async(block.address + first * _FLOAT, block.host[first:end], self._stream)
 
     def download(self, block: Block, end: int) -> None:
         """Enqueue copying floats [0, end) of the block to the host."""
         assert block.host is not None, "the block has no host side"
+        self.busy = True
         self._driver.memcpy_dtoh_async(block.host[:end], block.address, self._stream)
 
     def wait(self) -> None:
         """Wait until everything that was enqueued is done; other Python threads go on meanwhile."""
         self._done.record(self._stream)
         self._done.synchronize()
+        self.busy = False
 
     def close(self) -> None:
         """Wait for the stream and give everything back, last first. Calling it again is harmless."""
@@ -168,6 +196,59 @@ class Work:
                     finally:
                         # pycuda gives them back when nobody refers to them: now, while the context is current.
                         del self._done, self._stream
+
+
+class Repeated:
+    """What is enqueued again and again: once as it is, from then on as the CUDA graph that is recorded of it.
+
+    Args:
+        work: whose stream it goes to; the graph is given back with it. enqueue: does it, the same every time; must not
+            refer to what closes the work. say: told once per work where it cannot be recorded.
+    """
+
+    def __init__(self, work: Work, enqueue: Callable[[], None], say: Callable[[str], object]) -> None:
+        self._work, self._enqueue, self._say = work, enqueue, say
+        self._graph: Any = None
+        work.on_close(self._drop)
+
+    def run(self) -> None:
+        """Enqueue it. Must be called within `Work.use`.
+
+        Raises:
+            EngineError: the graph cannot be launched; or whatever ``enqueue`` raises.
+        """
+        if self._graph is None:
+            # As it is, first: TensorRT wants a run before it is recorded; recording itself runs nothing.
+            self._enqueue()
+            if self._work.records:
+                self._record()
+            return
+        self._work.busy = True
+        try:
+            self._graph.launch(self._work.handle)
+        except RuntimeError as error:
+            raise EngineError(f"expected the recorded step to run, but {error}; open another stream") from error
+
+    def _record(self) -> None:
+        try:
+            from metst_edge._native import CudaGraph
+
+            graph = CudaGraph()
+            graph.begin(self._work.handle)
+            try:
+                self._enqueue()
+            finally:
+                graph.end()
+        except (ImportError, RuntimeError, EngineError, self._work.error) as error:
+            self._work.records = False
+            self._say(f"the step cannot be recorded as a CUDA graph, frames will take longer: {error}")
+            return
+        self._graph = graph
+
+    def _drop(self) -> None:
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
 
 
 class Block:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from metst_edge.bundle import Bundle
 from metst_edge.engine.tensorrt.builder import MAX_WINDOWS, EngineBuilder, Say
-from metst_edge.engine.tensorrt.device import ALIGNMENT, Device, Work, open_device, packed
+from metst_edge.engine.tensorrt.device import Block, Device, Repeated, Work, open_device, packed
 from metst_edge.engine.tensorrt.execution import Context, Network, Shape
+from metst_edge.engine.tensorrt.flow import TensorRTFlow
+from metst_edge.engine.tensorrt.plugin import find_plugin
 from metst_edge.engine.types import (
     Array,
     Scores,
@@ -28,6 +31,7 @@ from metst_edge.engine.types import (
     check_windows,
 )
 from metst_edge.errors import EngineError
+from metst_edge.flow.cuda import load
 
 _LOG = logging.getLogger(__name__)
 
@@ -132,26 +136,27 @@ def _release(device: Device, windows: list[_Windows], networks: dict[int | None,
 
 
 class TensorRTStream:
-    """Stream (see types.py) of a TensorRTEngine, which makes it.
+    """DeviceStream (see types.py) of a TensorRTEngine, which makes it.
 
     Attributes:
         cuda_stream: the raw CUDA stream (cudaStream_t). A step reads its features after what was enqueued on it before.
+        features: address in device memory of float32 (lanes, C), where `step_device` reads them.
     """
 
     def __init__(self, engine: TensorRTEngine, network: Network, lanes: int) -> None:
         bundle = engine.bundle
         self.lanes, self.channels, self.look_ahead = lanes, bundle.channels, bundle.look_ahead
         self._engine = engine  # which must not end before its stream does
-        self._fed = 0
-        self._records = True
+        self._fed, self._undoable = 0, False
+        self._flow: TensorRTFlow | None = None
         self._work = Work(engine.device)
         self._release = weakref.finalize(self, self._work.close)
         self.cuda_stream = self._work.handle
         try:
             with self._work.use():
                 self._prepare(bundle, network)
-                for _ in self._directions:  # so that the first frame finds both recorded
-                    self._run(self._inputs.address)
+                for direction in self._directions:  # so that the first frame finds both recorded
+                    self._run(direction.step)
             self.reset()
         except BaseException:
             self._release()
@@ -164,35 +169,57 @@ class TensorRTStream:
         with self._work.use():
             self._features[:] = features
             self._flags[:] = flags
-            return self._run(self._inputs.address)
+            return self._run(self._direction.step)
 
-    def step_device(self, features: int, reset: npt.ArrayLike | None = None) -> StepScores | None:
-        """Feed features that are on the GPU already, as those of a flow that is measured there.
-
-        Args:
-            features: address in device memory of float32 (lanes, C), dense; a multiple of 256. What writes them is
-                enqueued on `cuda_stream`, or done. Better the same address every time: a new one costs a recording.
-            reset: as of `step`.
+    def step_device(self, reset: npt.ArrayLike | None = None) -> StepScores | None:
+        """Feed the features that lie at `features`, or that the open flow will have left there; see types.DeviceStream.
 
         Raises:
-            EngineError: the address or the flags do not fit; the GPU or TensorRT fails.
+            EngineError: the flags do not fit; the GPU or TensorRT fails.
         """
-        if not isinstance(features, int) or features <= 0 or features % ALIGNMENT:
-            raise EngineError(
-                f"expected features as an address in device memory, a multiple of {ALIGNMENT}, got {features!r}; "
-                "features on the host go to step"
-            )
         flags = check_reset(reset, self.lanes)
         with self._work.use():
             self._flags[:] = flags
-            return self._run(features)
+            return self._run(self._direction.step_device)
+
+    def take_back(self) -> None:
+        """Undo the last step; see types.DeviceStream."""
+        if not self._undoable:
+            raise EngineError("expected a step to take back, got none since the stream was opened, reset or taken back")
+        self._fed, self._undoable = self._fed - 1, False  # what it read has not been written to since
 
     def reset(self) -> None:
         """Forget everything, as if just opened."""
         with self._work.use():
             for state in self._states:
                 self._work.clear(state)
-            self._fed = 0
+            self._fed, self._undoable = 0, False
+
+    def why_no_flow(self) -> str | None:
+        """See types.DeviceStream."""
+        try:
+            plugin = find_plugin()
+            if plugin is None:
+                return "it is in the TensorRT plugin, which is not installed: see docs/jetson.md"
+            load(plugin)
+        except EngineError as error:
+            return str(error)
+        return None
+
+    def open_flow(self, shape: tuple[int, int]) -> TensorRTFlow:
+        """See types.DeviceStream."""
+        plugin = find_plugin()
+        if plugin is None:
+            raise EngineError(f"expected optical flow on the GPU, but {self.why_no_flow()}")
+        with self._work.use():
+            if self._flow is not None:
+                self._flow.close()
+            bundle, features, say = self._engine.bundle, self.features, self._engine.say
+            self._flow = TensorRTFlow(self._work, plugin, bundle, self.lanes, shape, features, say)
+            for direction in self._directions:
+                self._run(direction.step_device)
+            self.reset()
+        return self._flow
 
     def close(self) -> None:
         """Give back what it holds on the GPU. Calling it again is harmless."""
@@ -211,99 +238,65 @@ class TensorRTStream:
         state: dict[str, Shape] = {entry.name: (lanes, *entry.shape) for entry in bundle.state}
         following = {f"{name}_next": shape for name, shape in state.items()}
 
-        (input_places, self._input_end), (output_places, self._output_end) = packed(inputs), packed(outputs)
+        (input_places, input_end), (output_places, output_end) = packed(inputs), packed(outputs)
         state_places, state_end = packed(state)
-        self._inputs, self._outputs = work.block(self._input_end), work.block(self._output_end)
+        sent, received = work.block(input_end), work.block(output_end)
         self._states = work.block(state_end, pinned=False), work.block(state_end, pinned=False)
-        self._flags_at = input_places["reset"]
-        self._features = self._inputs.view(input_places["features"], inputs["features"])
-        self._flags = self._inputs.view(self._flags_at, inputs["reset"])
-        self._spot = self._outputs.view(output_places["spot"], outputs["spot"])
-        self._emotion = self._outputs.view(output_places["emotion"], outputs["emotion"])
+        flags_at = input_places["reset"]
+        self.features = sent.addresses(input_places)["features"]
+        self._features = sent.view(input_places["features"], inputs["features"])
+        self._flags = sent.view(flags_at, inputs["reset"])
+        self._spot = received.view(output_places["spot"], outputs["spot"])
+        self._emotion = received.view(output_places["emotion"], outputs["emotion"])
 
-        fixed = self._inputs.addresses(input_places) | self._outputs.addresses(output_places)
+        fixed = sent.addresses(input_places) | received.addresses(output_places)
         self._directions = []
         for read, written in (self._states, self._states[::-1]):
-            # A context each: none of its addresses changes from step to step, recorded or not.
+            # A context each: none of its addresses ever changes.
             context = network.context(inputs | state, outputs | following)
-            direction = _Direction(context, self._inputs.address)
-            work.on_close(direction.release)
+            work.on_close(context.release)
             written_to = {f"{name}_next": address for name, address in written.addresses(state_places).items()}
             context.set_addresses(fixed | read.addresses(state_places) | written_to)
-            self._directions.append(direction)
 
-    def _run(self, features: int) -> StepScores | None:
-        """Do a step with the features at that address."""
-        direction = self._directions[self._fed % 2]
-        if direction.features != features:
-            direction.move(features)
-        if direction.graph is None:
-            # The run before recording that TensorRT wants after every change; recording itself runs nothing.
-            self._enqueue(direction)
-            if self._records:
-                self._record(direction)
-        else:
-            try:
-                direction.graph.launch(self._work.handle)
-            except RuntimeError as error:
-                raise EngineError(f"expected the recorded step to run, but {error}; open another stream") from error
+            def repeated(first: int, context: Context = context) -> Repeated:
+                step = partial(_enqueue, work, context, sent, first, input_end, received, output_end)
+                return Repeated(work, step, self._engine.say)
+
+            self._directions.append(_Direction(repeated(0), repeated(flags_at)))
+
+    @property
+    def _direction(self) -> _Direction:
+        """From the state tensors that hold the state now to the other ones."""
+        return self._directions[self._fed % 2]
+
+    def _run(self, step: Repeated) -> StepScores | None:
+        step.run()
         self._work.wait()
-        self._fed += 1
+        self._fed, self._undoable = self._fed + 1, True
         if self._fed <= self.look_ahead:
             return None
         return StepScores(self._spot.copy(), self._emotion.copy())  # the next step overwrites them
 
-    def _enqueue(self, direction: _Direction) -> None:
-        """Enqueue a step: one copy up, the network, one copy down."""
-        first = 0 if direction.features == self._inputs.address else self._flags_at
-        self._work.upload(self._inputs, first, self._input_end)
-        direction.context.enqueue(self._work.handle)
-        self._work.download(self._outputs, self._output_end)
 
-    def _record(self, direction: _Direction) -> None:
-        """Record the step as a graph; where that cannot be, say so once and go on without."""
-        try:
-            from metst_edge._native import CudaGraph
-
-            graph = CudaGraph()
-            graph.begin(self._work.handle)
-            try:
-                self._enqueue(direction)
-            finally:
-                graph.end()
-        except (ImportError, RuntimeError, EngineError, self._engine.device.driver.Error) as error:
-            self._records = False
-            self._engine.say(f"the step cannot be recorded as a CUDA graph, frames will take longer: {error}")
-            return
-        direction.graph = graph
-
-
+@dataclass(frozen=True)
 class _Direction:
-    """The step from one set of state tensors to the other: a context, and its graph once it is recorded.
+    """The step from one set of state tensors to the other.
 
     Attributes:
-        features: the address where both read features.
+        step: with features from the host. step_device: with those that are on the device.
     """
 
-    def __init__(self, context: Context, features: int) -> None:
-        self.context, self.features = context, features
-        self.graph: Any = None
+    step: Repeated
+    step_device: Repeated
 
-    def move(self, features: int) -> None:
-        """Read features elsewhere; the graph is no longer true."""
-        self._drop_graph()
-        self.context.set_addresses({"features": features})
-        self.features = features
 
-    def release(self) -> None:
-        """Give both back."""
-        self._drop_graph()
-        self.context.release()
-
-    def _drop_graph(self) -> None:
-        if self.graph is not None:
-            self.graph.close()
-            self.graph = None
+def _enqueue(
+    work: Work, context: Context, inputs: Block, first: int, inputs_end: int, outputs: Block, outputs_end: int
+) -> None:
+    """Enqueue a step: one copy up, the network, one copy down."""
+    work.upload(inputs, first, inputs_end)
+    context.enqueue(work.handle)
+    work.download(outputs, outputs_end)
 
 
 class _Windows:
