@@ -69,7 +69,8 @@ class Analyzer:
         flow: where optical flow is measured: "cpu", "cuda", or "auto": "cuda" where the engine is "tensorrt" and the
             plugin's library is installed, else "cpu".
         on_stage: told how long every call of a stage took; see `OnStage`.
-        threads: that a frame's flow is spread over, at most; default: the processors this process may use, 4 at most.
+        threads: that a frame's flow is spread over on the CPU, at most; default: the processors this process may use,
+            4 at most.
 
     Attributes:
         flow: "cpu" or "cuda".
@@ -116,16 +117,17 @@ class Analyzer:
             settings["synergy"],
             settings["window_seconds"],
         )
-        self._finder = FaceFinder()
         self._on_stage = on_stage
-        self._scorer = _Scorer(self.bundle, self._finder, self._make_flow(flow), on_stage)
-        self.flow = self._scorer.flow.name
+        measured = self._make_flow(flow)
+        self.flow = measured.name
+        self._finder = FaceFinder()
+        self._scorer = _Scorer(self.bundle, self._finder, measured, on_stage)
         self.reset()
 
     def _make_flow(self, wanted: str) -> _HostFlow | _DeviceFlow:
         """Open the stream, and what feeds it."""
         stream = self.engine.open_stream(lanes=LANES)
-        why_not: str | None = f"engine {self.engine.name!r} takes features from the host only; use engine='tensorrt'"
+        why_not: str | None = f"engine {self.engine.name!r} takes features from the host only; use 'tensorrt'"
         if isinstance(stream, DeviceStream) and wanted != "cpu":
             why_not = stream.why_no_flow()
             if why_not is None:

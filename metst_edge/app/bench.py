@@ -42,6 +42,7 @@ CONDITIONS = (
     ("complete",),
     ("bundle", "manifest_sha256"),
     ("engine",),
+    ("flow",),
     ("machine", "processor"),
     ("machine", "power mode"),
     ("machine", "simd"),
@@ -175,6 +176,7 @@ class Bench:
             # The manifest holds the sha256 of every other file, and loading checked them: its own stands for all.
             "bundle": {"name": bundle.name, "manifest_sha256": sha256(bundle.file(MANIFEST))},
             "engine": _engine(analyzer.engine),
+            "flow": analyzer.flow,
             "machine": describe(),
             "threads": {"usable cores": usable_cores(), "for flow": analyzer.threads},
             "sensors": {"start": self._sensors_before, "end": sensors()},
@@ -314,7 +316,7 @@ def _print(console: Console, line: str) -> None:
 def _header(result: Mapping[str, Any]) -> Iterator[str]:
     machine, source = result["machine"], result["source"]
     digest = result["bundle"]["manifest_sha256"]
-    yield f"metst-edge {result['version']}, engine {result['engine']}"
+    yield f"metst-edge {result['version']}, engine {result['engine']}, flow on {result['flow']}"
     yield f"bundle {result['bundle']['name']}, sha256 of its manifest {digest[:16]}"
     threads = ", ".join(f"{count} {name}" for name, count in result["threads"].items())
     yield f"{machine['processor']}, {machine['cores']} cores; threads: {threads}; SIMD {machine['simd']}"
@@ -379,6 +381,8 @@ def notes(result: Mapping[str, Any]) -> Iterator[str]:
         yield "no face was found, so flow, network and decode had nothing to do: use a source with a face throughout"
     elif lost:
         yield f"the face was lost {lost} times; frames without one cost less: use a source with a face throughout"
+    if result["flow"] == "cuda":
+        yield "flow was measured on the GPU: its time is in network, which waits for it; flow is only the asking"
     if result["passes"] > 1:
         yield f"the source was played {result['passes']} times; each time windows and decoding begin anew"
 

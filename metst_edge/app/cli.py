@@ -52,8 +52,8 @@ what is timed, in milliseconds a call:
   capture     reading and decoding a frame; of a camera, waiting for the next one
   prepare     making it gray, and its thumbnail
   face        looking for the face: where a window starts, and ten times a second while there is none
-  flow        measuring one slot of the model's time grid, in both windows
-  network     scoring that slot
+  flow        measuring one slot of the model's time grid, in both windows; with --flow cuda only asking for it
+  network     scoring that slot; with --flow cuda waiting for its flow, too
   decode      finding the events that are final with that score
   end to end  of a file: from asking for a frame until the events that are final with it are there, so capture and all
               stages after it; of a camera: from having the frame, since waiting for it is no work. That events come
@@ -279,11 +279,18 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     _add_precision(parser)
     parser.add_argument(
+        "--flow",
+        default=argparse.SUPPRESS,
+        choices=("auto", "cpu", "cuda"),
+        help="where optical flow is measured (default: auto, which is cuda with --engine tensorrt and the plugin's "
+        "library, else cpu)",
+    )
+    parser.add_argument(
         "--threads",
         metavar="N",
         type=_threads,
         default=argparse.SUPPRESS,
-        help="spread a frame's flow over at most N threads (default: one per processor, 4 at most)",
+        help="spread a frame's flow on the CPU over at most N threads (default: one per processor, 4 at most)",
     )
 
 
@@ -302,7 +309,8 @@ def _threads(text: str) -> int:
 def _open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) -> Analyzer:
     from metst_edge.analyzer import Analyzer
 
-    given = {name: getattr(options, name) for name in ("model", "engine", "precision", "threads") if name in options}
+    names = ("model", "engine", "precision", "flow", "threads")
+    given = {name: getattr(options, name) for name in names if name in options}
     return Analyzer(**given, on_stage=on_stage)
 
 

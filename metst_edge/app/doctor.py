@@ -73,7 +73,7 @@ QUESTIONS = {
     "path = find_plugin()\n"
     "if path is not None:\n"
     "    library = ctypes.CDLL(str(path))\n"
-    "    for name in ('getCreators', 'setLoggerFinder'):\n"
+    "    for name in ('getCreators', 'setLoggerFinder', 'metst_roi_flow_version'):\n"
     "        getattr(library, name)",
 }
 """What a child process runs; it fills `answer`."""
@@ -122,6 +122,12 @@ class Report:
     engines: Mapping[str, str]
     blocked: str | None
 
+    @property
+    def flow(self) -> str:
+        """Where optical flow is measured unless told otherwise: "cuda" or "cpu"."""
+        plugin = any(finding.name == "plugin" and finding.state == "ok" for finding in self.findings)
+        return "cuda" if plugin and self.engines.get("tensorrt") == "" else "cpu"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return {
@@ -130,7 +136,7 @@ class Report:
             "runs": self.blocked is None,
             "blocked": self.blocked,
             "engines": {name: {"runs": not why, "why": why or None} for name, why in self.engines.items()},
-            "flow": "cpu",
+            "flow": self.flow,
             "findings": [asdict(finding) for finding in self.findings],
         }
 
@@ -162,7 +168,8 @@ def show(report: Report, file: TextIO) -> None:
         print(f"metst-edge cannot run here: {report.blocked}", file=file)
         return
     runs = [name for name, why in report.engines.items() if not why]
-    print(f"This machine runs --engine {', '.join(runs)}, and optical flow on the CPU.", file=file)
+    flow = "GPU" if report.flow == "cuda" else "CPU"
+    print(f"This machine runs --engine {', '.join(runs)}, and optical flow on the {flow}.", file=file)
     for name, why in report.engines.items():
         if why:
             print(f"Not --engine {name}: {why}.", file=file)
@@ -504,7 +511,7 @@ def _plugin(here: _Here) -> Finding:
         return Finding("plugin", "wrong", str(refused), f"unset {PLUGIN_VARIABLE}", {"path": None})
     details = {"path": None if path is None else str(path)}
     if path is None:
-        text = "not installed; the scan is built of standard operators, which is slower"
+        text = "not installed; the scan is built of standard operators and flow is measured on the CPU: both are slower"
         return Finding("plugin", here.unless_useless("missing"), text, build, details)
     error = here.answer("plugin").get("error")
     if error is not None:

@@ -86,7 +86,7 @@ class FakeAnalyzer:
     """Takes a set time for a frame, and finds nothing."""
 
     bundle = Bundle.find("demo")
-    threads = 7
+    threads, flow = 7, "cpu"
 
     class engine:
         name, precision = "fake", "fp32"
@@ -206,6 +206,15 @@ def test_a_deadline_is_missed_by_what_takes_longer(monkeypatch):
     for rate, misses in (25.0, 2), (None, 3), (1.0, 0):
         deadline = run.result(FakeAnalyzer(), rate)["deadline"]
         assert deadline == {"rate": rate or FakeAnalyzer.bundle.fps, "misses": misses, "share": misses / 4}
+
+
+def test_flow_on_the_gpu_is_said_and_is_no_run_to_compare_with(monkeypatch):
+    run, base = play(monkeypatch, [FakeSource(frames(4))], 4)
+    assert base["flow"] == "cpu" and not [note for note in bench.notes(base) if "GPU" in note]
+    monkeypatch.setattr(FakeAnalyzer, "flow", "cuda")
+    result = run.result(FakeAnalyzer())
+    assert [note for note in bench.notes(result) if note.startswith("flow was measured on the GPU: its time is in net")]
+    assert bench.compare(result, base)["differences"] == {"flow": ["cpu", "cuda"]}
 
 
 def test_half_precision_is_another_engine(monkeypatch):

@@ -67,7 +67,9 @@ def test_bad_usage_is_status_2(capsys, arguments):
     assert line.startswith("metst-edge") and ": error: " in line
 
 
-@pytest.mark.parametrize("option", [("threads", 3), ("engine", "tensorrt"), ("precision", "fp16"), ("model", "mine")])
+@pytest.mark.parametrize(
+    "option", [("threads", 3), ("engine", "tensorrt"), ("precision", "fp16"), ("flow", "cuda"), ("model", "mine")]
+)
 @pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])
 def test_options_of_the_analyzer_reach_it_from_before_and_after_the_verb(capsys, monkeypatch, arguments, option):
     asked = []

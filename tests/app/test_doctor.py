@@ -109,6 +109,7 @@ def test_a_jetson_that_has_everything_runs_everything(look, monkeypatch, tmp_pat
     report, found = look(JETPACK, LIBRARIES, GPU)
     assert {finding.name for finding in report.findings if finding.state != "ok"} <= {"metst-edge", "cache"}
     assert report.blocked is None and report.engines["native"] == report.engines["onnxruntime"] == ""
+    assert report.flow == "cuda" and "and optical flow on the GPU." in shown(report)
     assert found["gpu"].text == (
         "Orin, compute capability 8.7, 16 multiprocessors; driver 540.4.0 runs CUDA up to 12.6"
     )
@@ -122,6 +123,12 @@ def test_a_jetson_that_has_everything_runs_everything(look, monkeypatch, tmp_pat
     # A slower mode may be meant: it is said, and not called wrong.
     assert found["power"].text == "mode 25W (1); 1 of 1 cores below their highest clock"
     assert "sudo nvpmodel -m 2   (MAXN_SUPER)" in found["power"].fix and "sudo jetson_clocks" in found["power"].fix
+
+
+def shown(report):
+    text = io.StringIO()
+    doctor.show(report, text)
+    return text.getvalue()
 
 
 def test_what_a_jetson_lacks_comes_from_jetpack(look):
@@ -200,9 +207,9 @@ def test_a_pc_without_a_gpu_lacks_nothing(look):
     assert report.blocked is None and report.engines["tensorrt"] == "no usable GPU, TensorRT, pycuda"
     unneeded = "gpu", "cuda", "tensorrt", "plugin", "pycuda", "cache", "jetpack", "power", "temperature", "gstreamer"
     assert states(found, *unneeded) == {"unneeded"}
-    text = io.StringIO()
-    doctor.show(report, text)
-    assert "-        pycuda" in text.getvalue() and "install pycuda" not in text.getvalue()
+    text = shown(report)
+    assert "-        pycuda" in text and "install pycuda" not in text
+    assert report.flow == "cpu" and "and optical flow on the CPU." in text
 
 
 @pytest.mark.parametrize(
@@ -381,6 +388,8 @@ def test_a_plugin_that_is_not_one_is_wrong(look, tmp_path, monkeypatch):
     _, found = look({}, LIBRARIES, {**GPU, "plugin": doctor.ask_child("plugin")})
     assert found["plugin"].state == "wrong" and "cannot be loaded: OSError" in found["plugin"].text
     assert "cmake --install" in found["plugin"].fix
+    report, _ = look(JETPACK, LIBRARIES, {**GPU, "plugin": {"error": "AttributeError: no metst_roi_flow_version"}})
+    assert report.engines["tensorrt"] == "" and report.flow == "cpu"
 
 
 def test_the_json_has_the_same_keys_on_every_machine(look):
