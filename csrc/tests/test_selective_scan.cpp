@@ -105,17 +105,6 @@ void reference(const SelectiveScanArgs& a, std::vector<double>& y, std::vector<d
     }
 }
 
-// Largest difference over the largest magnitude; infinity when a value is not a number.
-double relative_error(const float* actual, const std::vector<double>& expected) {
-    double difference = 0.0, scale = 0.0;
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-        if (!std::isfinite(actual[i])) return std::numeric_limits<double>::infinity();
-        difference = std::fmax(difference, std::fabs(actual[i] - expected[i]));
-        scale = std::fmax(scale, std::fabs(expected[i]));
-    }
-    return scale > 0.0 ? difference / scale : difference;
-}
-
 void expect_matches_reference(Problem& p, const NamedPath& path, const char* what) {
     std::vector<double> y, h;
     reference(p.args, y, h);

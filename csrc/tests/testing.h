@@ -1,12 +1,15 @@
-// What the C++ tests share: a check that counts, arrays between inaccessible pages, the paths of this CPU.
+// What the C++ tests share: a check that counts, arrays between inaccessible pages, an error's size, the
+// paths of this CPU.
 #pragma once
 
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
+#include <limits>
 #include <vector>
 
 #include "metst/cpu_features.h"
@@ -53,6 +56,19 @@ private:
     float* data_;
     std::size_t size_;
 };
+
+// Largest difference over the largest magnitude; infinity when a value is not a number.
+template <class T>
+double relative_error(const T* actual, const std::vector<double>& expected) {
+    double difference = 0.0, scale = 0.0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+        const double value = static_cast<double>(actual[i]);
+        if (!std::isfinite(value)) return std::numeric_limits<double>::infinity();
+        difference = std::fmax(difference, std::fabs(value - expected[i]));
+        scale = std::fmax(scale, std::fabs(expected[i]));
+    }
+    return scale > 0.0 ? difference / scale : difference;
+}
 
 struct NamedPath {
     const char* name;
