@@ -386,7 +386,9 @@ private:
     }
 
     static void solve_vector(const IterateArgs& a, const V* g, float* dx, float* dy) {
-        const V determinant = V::fnma(g[1], g[1], V::fma(g[0], g[2], V::set(a.regularisation)));
+        // Never less than what was added, but for rounding: gradients of one direction leave nothing else of it.
+        const V regularisation = V::set(a.regularisation);
+        const V determinant = V::max(V::fnma(g[1], g[1], V::fma(g[0], g[2], regularisation)), regularisation);
         const V inverse = V::div(V::set(1.0f), determinant);
         V::store(dx, V::mul(V::fnma(g[1], g[3], V::mul(g[0], g[4])), inverse));
         V::store(dy, V::mul(V::fnma(g[1], g[4], V::mul(g[2], g[3])), inverse));

@@ -474,7 +474,8 @@ __device__ void improve_tile(const Batch& b, const Lane& lane, const LevelSetup&
         float g[kPlanes];
 #pragma unroll
         for (int c = 0; c < kPlanes; ++c) g[c] = memory[c][row][column];
-        const float inverse = 1.0f / fmaf(-g[1], g[1], fmaf(g[0], g[2], b.regularisation));
+        // Never less than what was added, but for rounding: gradients of one direction leave nothing else of it.
+        const float inverse = 1.0f / fmaxf(fmaf(-g[1], g[1], fmaf(g[0], g[2], b.regularisation)), b.regularisation);
         const float dx = fmaf(-g[1], g[3], g[0] * g[4]) * inverse;
         const float dy = fmaf(-g[1], g[4], g[2] * g[3]) * inverse;
         if (i + 1 < kIterations) {

@@ -410,6 +410,27 @@ void a_captured_frame_is_the_same() {
 }
 #endif
 
+// Stripes have no motion along themselves; rounding must not divide by what is left of it.
+void stripes_give_finite_flow() {
+    Picture anchor(320, 320, 0.0, 0.0, 1), frame = anchor;
+    for (std::size_t i = 0; i < anchor.pixels.size(); ++i) {
+        const double along = static_cast<double>(i % 320 + i / 320) / std::sqrt(2.0);
+        const auto stripe = [&](double shift) {
+            return static_cast<std::uint8_t>(127.5 + 127.5 * std::sin((along - shift) * std::acos(-1.0) / 4.0));
+        };
+        anchor.pixels[i] = stripe(0.0);
+        frame.pixels[i] = stripe(0.7);
+    }
+    RoiFlowLayout layout;
+    layout.patches[layout.patch_count++] = {0, 100, 0, 100};
+    layout.regions[layout.region_count++] = {0, {0, 100, 0, 100}, 0.3};
+    Bench bench(anchor, 1, 1);
+    bench.start(0, anchor, {0, 320, 0, 320}, layout);
+    bench.measure(frame);
+    for (float x : interleaved(bench.batch->flow(0, 0))) EXPECT(std::isfinite(x), "flow of stripes");
+    for (float x : bench.features_of(0)) EXPECT(std::isfinite(x) && x != 0.0f, "features of stripes: %g", x);
+}
+
 // A face that stays where it was gives exactly zero, whatever its box is resized from.
 void an_anchor_has_not_moved() {
     const RoiFlowLayout layout = face_layout(false);
@@ -498,6 +519,7 @@ int main() {
                              {100, 103, 20, 37}, {120, 184, 3, 68}});
     an_anchor_has_not_moved();
     lanes_do_as_they_are_asked();
+    stripes_give_finite_flow();
     lanes_are_the_cpu_s(false, kQuick ? 4 : 8);
     lanes_are_the_cpu_s(true, kQuick ? 4 : 8);
     dense_flow_is_the_cpu_s({{0, 130, 0, 160}});

@@ -158,6 +158,19 @@ def test_flat_and_random_pictures_are_finite():
             assert np.isfinite(Farneback(a).to(b)).all()
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("period", [5, 6, 8, 11, 16])
+@pytest.mark.parametrize("angle", [45, -45, 30, 17])
+def test_stripes_are_finite(path, period, angle):
+    """They have no motion along themselves: what is divided by is all rounding, and was zero in some pictures."""
+    y, x = np.mgrid[:100, :100]
+    across = x * np.cos(np.radians(angle)) + y * np.sin(np.radians(angle))
+    anchor, frame = (
+        (127.5 + 127.5 * np.sin(2 * np.pi * (across - shift) / period)).astype(np.uint8) for shift in (0, 0.7)
+    )
+    assert np.isfinite(_native.Farneback(anchor, *DEFAULTS, path).to(frame)).all()
+
+
 def test_strange_layouts_of_memory(face):
     anchor, frame = face[:80, :90], bent(face, 1.0)[:80, :90]
     expected = Farneback(np.ascontiguousarray(anchor)).to(np.ascontiguousarray(frame))
