@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,12 @@ from metst_edge.capture.retime import Hole, Retimer, Slot
 from metst_edge.decode import Interval, OnlineDecoder, decode
 from metst_edge.engine import Engine, Stream, load_engine
 from metst_edge.engine.lanes import LANES, FrameScore, Lanes
-from metst_edge.engine.types import DeviceFlow, DeviceStream
+from metst_edge.engine.types import DeviceEngine, DeviceFlow, DeviceStream
 from metst_edge.errors import EngineError, MetstError, SourceError
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, FaceFinder
 from metst_edge.flow import RoiFlow, correlation, default_threads, measure, thumbnail
+from metst_edge.flow.cuda import REQUEST
 from metst_edge.report import Report, Scores
 
 _LOG = logging.getLogger(__name__)
@@ -117,25 +118,29 @@ class Analyzer:
             settings["synergy"],
             settings["window_seconds"],
         )
+        try:
+            lanes = self._open_lanes(flow, on_stage)
+            self._finder = FaceFinder()
+        except BaseException:
+            self.engine.close()
+            raise
+        self.flow = lanes.flow
         self._on_stage = on_stage
-        measured = self._make_flow(flow)
-        self.flow = measured.name
-        self._finder = FaceFinder()
-        self._scorer = _Scorer(self.bundle, self._finder, measured, on_stage)
+        self._scorer = _Scorer(self.bundle, self._finder, lanes, on_stage)
         self.reset()
 
-    def _make_flow(self, wanted: str) -> _HostFlow | _DeviceFlow:
-        """Open the stream, and what feeds it."""
-        stream = self.engine.open_stream(lanes=LANES)
-        why_not: str | None = f"engine {self.engine.name!r} takes features from the host only; use 'tensorrt'"
-        if isinstance(stream, DeviceStream) and wanted != "cpu":
-            why_not = stream.why_no_flow()
+    def _open_lanes(self, flow: str, on_stage: OnStage | None) -> _HostLanes | _DeviceLanes:
+        """Open a stream, with flow where it is wanted."""
+        engine = self.engine
+        why_not: str | None = f"engine {engine.name!r} takes features from the host only; use 'tensorrt'"
+        if isinstance(engine, DeviceEngine) and flow != "cpu":
+            why_not = engine.why_no_flow()
             if why_not is None:
-                return _DeviceFlow(self.bundle, stream, self._on_stage)
+                return _DeviceLanes(self.bundle, engine.open_stream(lanes=LANES), on_stage)
             _LOG.info("optical flow is measured on the CPU: %s", why_not)
-        if wanted == "cuda":
+        if flow == "cuda":
             raise EngineError(f"expected to measure optical flow on the GPU, but {why_not}")
-        return _HostFlow(self.bundle, stream, self._on_stage, self.threads)
+        return _HostLanes(self.bundle, engine.open_stream(lanes=LANES), on_stage, self.threads)
 
     def __enter__(self) -> Analyzer:
         return self
@@ -344,77 +349,8 @@ class _Picture:
         self.thumbnail = thumbnail(self.gray)
 
 
-class _LaneFlow:
-    """The features of one lane's window: flow from its anchor, each frame measured once and in order."""
-
-    def __init__(self, anchor: _Picture, face: Face, bundle: Bundle) -> None:
-        self._anchor = anchor.index
-        self.flow = RoiFlow(anchor.gray, face.box, face.crop_landmarks, bundle.roi_set, bundle.compat)
-        self._last = (anchor.index, np.zeros(bundle.channels, np.float32))
-        self._before = self._last
-
-    def at(self, picture: _Picture) -> npt.NDArray[np.float32] | None:
-        """Return float32 (C,), the features of ``picture``: zero up to the anchor, None if it is to be measured."""
-        for index, features in (self._last, self._before):
-            if picture.index == index:
-                return features
-        return np.zeros_like(self._last[1]) if picture.index < self._anchor else None
-
-    def measured(self, picture: _Picture, features: npt.NDArray[np.float32]) -> None:
-        """Take what was measured on the next picture."""
-        self._before, self._last = self._last, (picture.index, features)
-
-
-class _HostFlow:
-    """Flow on the CPU, and the network that it feeds: any engine's.
-
-    Attributes:
-        lanes: of the network.
-    """
-
-    name = "cpu"
-
-    def __init__(self, bundle: Bundle, stream: Stream, on_stage: OnStage | None, threads: int) -> None:
-        self._bundle, self._on_stage, self._threads = bundle, on_stage, threads
-        self.lanes = Lanes(stream, bundle.k)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all windows."""
-        self.lanes.reset()
-        self._flows: list[_LaneFlow | None] = [None] * LANES
-
-    def start(self, lane: int, anchor: _Picture, face: Face) -> None:
-        """Begin a lane's window."""
-        self._flows[lane] = _LaneFlow(anchor, face, self._bundle)
-
-    def push(self, before: _Picture, after: _Picture, weight: float) -> list[FrameScore] | None:
-        """Score the moment between two pictures, ``weight`` of the way; None, and nothing done, if a face is lost."""
-        starting = self.lanes.starting
-        flows = {lane: flow for lane, flow in enumerate(self._flows) if flow is not None and lane != starting}
-        features = np.zeros((LANES, self._bundle.channels), np.float32)
-        with _timed("flow", self._on_stage):
-            first = self._measure(flows, before)
-            last = first if after is before else self._measure(flows, after)
-            for lane in flows:
-                features[lane] = first[lane] + weight * (last[lane] - first[lane])
-        if any(flow.flow.likeness < LOST_BELOW for flow in flows.values()):
-            return None
-        with _timed("network", self._on_stage):
-            return self.lanes.push(features)
-
-    def _measure(self, flows: dict[int, _LaneFlow], picture: _Picture) -> dict[int, npt.NDArray[np.float32]]:
-        """Return the features of a picture per lane; those not yet known are measured in one call."""
-        unknown = [flow for flow in flows.values() if flow.at(picture) is None]
-        if unknown:
-            measured = measure([flow.flow for flow in unknown], picture.gray, self._threads)
-            for flow, new in zip(unknown, measured, strict=True):
-                flow.measured(picture, new)
-        return {lane: features for lane, flow in flows.items() if (features := flow.at(picture)) is not None}
-
-
-class _LaneTrack:
-    """Which pictures' features the device has of one lane's window; all up to the anchor's are zero."""
+class _Window:
+    """What is known of one lane's window: which pictures were measured last in it; all up to the anchor are zero."""
 
     def __init__(self, anchor: _Picture) -> None:
         self._anchor = self._last = self._before = anchor.index
@@ -424,7 +360,7 @@ class _LaneTrack:
         return picture.index <= self._anchor or picture.index in (self._before, self._last)
 
     def measured(self, picture: _Picture) -> None:
-        """Take note that the next picture is being measured."""
+        """Take note of the next picture that is measured."""
         self._before, self._last = self._last, picture.index
 
     def shares(self, before: _Picture, after: _Picture, weight: float) -> tuple[float, float]:
@@ -438,54 +374,111 @@ class _LaneTrack:
         return of_before, of_last
 
 
-class _DeviceFlow:
-    """Flow on the device that the network runs on: features never visit the host.
+class _HostWindow(_Window):
+    """A window with its flow, and the features of its last two pictures: float32 (C,) each."""
+
+    def __init__(self, anchor: _Picture, face: Face, bundle: Bundle) -> None:
+        super().__init__(anchor)
+        self.flow = RoiFlow(anchor.gray, face.box, face.crop_landmarks, bundle.roi_set, bundle.compat)
+        self.before = self.last = np.zeros(bundle.channels, np.float32)
+
+
+def _unknown(windows: Mapping[int, _Window], before: _Picture, after: _Picture) -> list[tuple[_Picture, list[int]]]:
+    """Return which pictures are to be measured, in order, and in which lanes; take note that they are."""
+    unknown = []
+    for picture in (before, after):
+        lanes = [lane for lane, window in windows.items() if not window.knows(picture)]
+        for lane in lanes:
+            windows[lane].measured(picture)
+        if lanes:
+            unknown.append((picture, lanes))
+    return unknown
+
+
+class _HostLanes:
+    """From pictures to scores, with flow on the CPU and any engine.
 
     Attributes:
-        lanes: of the network.
+        network: its lanes.
     """
 
-    name = "cuda"
+    flow = "cpu"
+
+    def __init__(self, bundle: Bundle, stream: Stream, on_stage: OnStage | None, threads: int) -> None:
+        self._bundle, self._on_stage, self._threads = bundle, on_stage, threads
+        self.network = Lanes(stream, bundle.k)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all windows."""
+        self.network.reset()
+        self._windows: dict[int, _HostWindow] = {}
+
+    def start(self, lane: int, anchor: _Picture, face: Face) -> None:
+        """Begin a lane's window."""
+        self._windows[lane] = _HostWindow(anchor, face, self._bundle)
+
+    def push(self, before: _Picture, after: _Picture, weight: float) -> list[FrameScore] | None:
+        """Score the moment between two pictures, ``weight`` of the way; None, and nothing done, if a face is lost."""
+        starting = self.network.starting
+        windows = {lane: window for lane, window in self._windows.items() if lane != starting}
+        features = np.zeros((LANES, self._bundle.channels), np.float32)
+        with _timed("flow", self._on_stage):
+            for picture, lanes in _unknown(windows, before, after):
+                flows = [windows[lane].flow for lane in lanes]
+                for lane, new in zip(lanes, measure(flows, picture.gray, self._threads), strict=True):
+                    windows[lane].before, windows[lane].last = windows[lane].last, new
+            for lane, window in windows.items():
+                of_before, of_last = window.shares(before, after, weight)
+                features[lane] = of_before * window.before + of_last * window.last
+        if any(window.flow.likeness < LOST_BELOW for window in windows.values()):
+            return None
+        with _timed("network", self._on_stage):
+            return self.network.push(features)
+
+
+class _DeviceLanes:
+    """From pictures to scores, with flow on the device that the network runs on: features never visit the host.
+
+    Attributes:
+        network: its lanes.
+    """
+
+    flow = "cuda"
 
     def __init__(self, bundle: Bundle, stream: DeviceStream, on_stage: OnStage | None) -> None:
         self._stream, self._on_stage = stream, on_stage
-        self.lanes = Lanes(stream, bundle.k)
+        self.network = Lanes(stream, bundle.k)
         self._flow: DeviceFlow | None = None  # for frames of one size, once they are seen
         self.reset()
 
     def reset(self) -> None:
         """Forget all windows."""
-        self.lanes.reset()
-        self._tracks: list[_LaneTrack | None] = [None] * LANES
+        self.network.reset()
+        self._windows: dict[int, _Window] = {}
         self._shown: _Picture | None = None
 
     def start(self, lane: int, anchor: _Picture, face: Face) -> None:
         """Begin a lane's window."""
         height, width = anchor.gray.shape
         if self._flow is None or self._flow.shape != (height, width):
-            # Which resets the stream; frames change their size between runs only.
+            # Which closes the one before and resets the stream: frames change their size between runs only.
+            self._flow = None
             self._flow = self._stream.open_flow((height, width))
         self._show(self._flow, anchor)
         self._flow.start(lane, face.box, face.crop_landmarks)
-        self._tracks[lane] = _LaneTrack(anchor)
+        self._windows[lane] = _Window(anchor)
 
     def push(self, before: _Picture, after: _Picture, weight: float) -> list[FrameScore] | None:
         """Score the moment between two pictures, ``weight`` of the way; None, and nothing done, if a face is lost."""
-        flow = self._flow
+        flow, starting = self._flow, self.network.starting
         assert flow is not None, "no window has been started"
-        starting = self.lanes.starting
-        tracks = {lane: track for lane, track in enumerate(self._tracks) if track is not None and lane != starting}
-        requests = np.zeros((LANES, 3), np.float32)
+        windows = {lane: window for lane, window in self._windows.items() if lane != starting}
+        requests = np.zeros((LANES, REQUEST), np.float32)
         with _timed("flow", self._on_stage):
-            unknown = []
-            for picture in (before, after):
-                lanes = [lane for lane, track in tracks.items() if not track.knows(picture)]
-                for lane in lanes:
-                    tracks[lane].measured(picture)
-                if lanes:
-                    unknown.append((picture, lanes))
-            for lane, track in tracks.items():
-                requests[lane, 1:] = track.shares(before, after, weight)
+            unknown = _unknown(windows, before, after)
+            for lane, window in windows.items():
+                requests[lane, 1:] = window.shares(before, after, weight)
             for picture, lanes in unknown:
                 self._show(flow, picture)
                 requests[:, 0] = 0
@@ -494,9 +487,9 @@ class _DeviceFlow:
             if not unknown:
                 flow.blend(requests)
         with _timed("network", self._on_stage):
-            scores = self.lanes.push(None)
-        if (flow.likeness[list(tracks)] < LOST_BELOW).any():  # known now: waiting for it before would cost more
-            self.lanes.take_back(scores)
+            scores = self.network.push(None)
+        if (flow.likeness[list(windows)] < LOST_BELOW).any():  # known now: waiting for it before would cost more
+            self.network.take_back(scores)
             return None
         return scores
 
@@ -514,10 +507,10 @@ class _Scorer:
     """
 
     def __init__(
-        self, bundle: Bundle, finder: FaceFinder, flow: _HostFlow | _DeviceFlow, on_stage: OnStage | None
+        self, bundle: Bundle, finder: FaceFinder, lanes: _HostLanes | _DeviceLanes, on_stage: OnStage | None
     ) -> None:
         self._finder = finder
-        self.flow = flow
+        self._lanes = lanes
         self._on_stage = on_stage
         self._retimer = Retimer(bundle.fps)
         self.reset()
@@ -533,7 +526,7 @@ class _Scorer:
         self._running = False
         self._next_search = -np.inf
         self._retimer.flush()
-        self.flow.reset()
+        self._lanes.reset()
         self._waiting: deque[_Picture] = deque()  # the source frames of slots whose scores are still under way
 
     def push(self, image: Image, timestamp: float, index: int) -> list[_Item]:
@@ -576,7 +569,7 @@ class _Scorer:
 
     def _end(self) -> list[_Item]:
         """End the run, if there is one: return its scores still under way."""
-        items = self._scored(self.flow.lanes.flush())
+        items = self._scored(self._lanes.network.flush())
         if self._running:
             items.append(_RunEnd())
         self._stop()
@@ -625,15 +618,15 @@ class _Scorer:
         def numbered(index: int) -> _Picture:
             return picture if index == picture.index else previous
 
-        starting = self.flow.lanes.starting
+        starting = self._lanes.network.starting
         if starting is not None:
             anchor = numbered(slot.anchor)
             face = face or self._find(anchor)
             if face is None:
                 return None
-            self.flow.start(starting, anchor, face)
+            self._lanes.start(starting, anchor, face)
         before = numbered(slot.before)
-        scores = self.flow.push(before, numbered(slot.after) if slot.interpolated else before, slot.weight)
+        scores = self._lanes.push(before, numbered(slot.after) if slot.interpolated else before, slot.weight)
         if scores is None:
             return None
         self._waiting.append(numbered(slot.anchor))

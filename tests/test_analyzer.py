@@ -190,12 +190,12 @@ def test_the_caller_may_draw_on_a_frame_after_pushing_it(analyzer, video):
 def test_a_slower_source_is_interpolated_between_its_frames(analyzer, video):
     """At half the rate, every second slot lies midway between two frames and has the mean of their features."""
     fed = []
-    push = analyzer._scorer.flow.lanes.push
-    analyzer._scorer.flow.lanes.push = lambda features: fed.append(features[0].copy()) or push(features)
+    push = analyzer._scorer._lanes.network.push
+    analyzer._scorer._lanes.network.push = lambda features: fed.append(features[0].copy()) or push(features)
     try:
         scores_of(analyzer, video[:15], [i / 15 for i in range(15)])
     finally:
-        del analyzer._scorer.flow.lanes.push
+        del analyzer._scorer._lanes.network.push
     assert len(fed) == 29
     for i in range(1, 27, 2):
         np.testing.assert_allclose(fed[i], (fed[i - 1] + fed[i + 1]) / 2, atol=1e-5)
@@ -258,14 +258,14 @@ def test_ctrl_c_keeps_what_was_found(analyzer, test_data):
 
 def test_scores_that_are_no_numbers_are_an_error_not_an_event(analyzer, video):
     analyzer.reset()
-    push = analyzer._scorer.flow.lanes.push
+    push = analyzer._scorer._lanes.network.push
     bad = FrameScore(0, float("nan"), np.zeros(5, np.float32))
-    analyzer._scorer.flow.lanes.push = lambda features: [bad]
+    analyzer._scorer._lanes.network.push = lambda features: [bad]
     try:
         with pytest.raises(EngineError, match="expected finite scores"):
             analyzer.push(video[0], 0.0)
     finally:
-        analyzer._scorer.flow.lanes.push = push
+        analyzer._scorer._lanes.network.push = push
         analyzer.reset()
 
 

@@ -983,13 +983,18 @@ std::int64_t area(const Rect& rect) {
     return rect.empty() ? 0 : std::int64_t{rect.height()} * rect.width();
 }
 
+thread_local cudaError_t last_error = cudaSuccess;
+
 RoiFlowStatus status_of(cudaError_t error) {
     if (error == cudaSuccess) return RoiFlowStatus::kOk;
+    last_error = error;
     cudaGetLastError();  // it is not to be reported once more by the next call that looks
     return error == cudaErrorMemoryAllocation ? RoiFlowStatus::kOutOfMemory : RoiFlowStatus::kCudaError;
 }
 
 }  // namespace
+
+const char* last_cuda_error() noexcept { return cudaGetErrorString(last_error); }
 
 struct RoiFlowBatch::Memory {
     Batch batch{};
@@ -1096,10 +1101,11 @@ RoiFlowStatus RoiFlowBatch::create(int height, int width, int lanes, int regions
     error = cudaMalloc(&memory->device, bytes);
     if (error == cudaSuccess) {
         lay_out();
-        error = cudaMemset(memory->device, 0, bytes);  // no lane is active
+        error = cudaMemsetAsync(memory->device, 0, bytes, cudaStreamPerThread);  // no lane is active
     }
-    // The streams that will be given need not wait for the default one.
-    if (error == cudaSuccess) error = cudaDeviceSynchronize();
+    // For whatever stream is given later. All of the device must not be waited for: that would end other threads'
+    // captures.
+    if (error == cudaSuccess) error = cudaStreamSynchronize(cudaStreamPerThread);
     if (error != cudaSuccess) return status_of(error);
     out->reset(new RoiFlowBatch(std::move(memory)));
     return RoiFlowStatus::kOk;
@@ -1160,6 +1166,9 @@ RoiFlowStatus RoiFlowBatch::start(int lane, const Rect& box, const RoiFlowLayout
     setup.ints_at = setup.tiles_at + static_cast<int>(tables.tiles.size() * sizeof(Tile));
     setup.floats_at = setup.ints_at + static_cast<int>(tables.ints.size() * sizeof(int));
 
+    // What was sent last may still be being read.
+    cudaError_t error = cudaStreamSynchronize(stream);
+    if (error != cudaSuccess) return status_of(error);
     m.outgoing.resize(tables.bytes());
     const auto pack = [&](int to, const void* from, std::size_t bytes) {
         if (bytes > 0) std::memcpy(m.outgoing.data() + to, from, bytes);
@@ -1168,9 +1177,8 @@ RoiFlowStatus RoiFlowBatch::start(int lane, const Rect& box, const RoiFlowLayout
     pack(setup.tiles_at, tables.tiles.data(), tables.tiles.size() * sizeof(Tile));
     pack(setup.ints_at, tables.ints.data(), tables.ints.size() * sizeof(int));
     pack(setup.floats_at, tables.floats.data(), tables.floats.size() * sizeof(float));
-    // Memory that is not pinned has been read when the call returns.
-    const cudaError_t error = cudaMemcpyAsync(b.setups + static_cast<std::size_t>(lane) * b.setup_bytes,
-                                              m.outgoing.data(), m.outgoing.size(), cudaMemcpyHostToDevice, stream);
+    error = cudaMemcpyAsync(b.setups + static_cast<std::size_t>(lane) * b.setup_bytes, m.outgoing.data(),
+                            m.outgoing.size(), cudaMemcpyHostToDevice, stream);
     if (error != cudaSuccess) return status_of(error);
     m.setups[static_cast<std::size_t>(lane)] = setup;
     METST_LAUNCH(place, dim3(1), dim3(kSpreadThreads), 0, stream, b, lane, box);

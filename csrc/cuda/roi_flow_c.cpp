@@ -1,5 +1,6 @@
-// metst::cuda::RoiFlowBatch (roi_flow_cuda.h) as C functions, for metst_edge/flow/cuda.py, which calls them
-// by ctypes. The plugin's library has them. A status is 0 or another RoiFlowStatus. Compiles with a C++ compiler too, for the emulation of the tests.
+// metst::cuda::RoiFlowBatch (roi_flow_cuda.h) as C functions, for metst_edge/flow/cuda.py, which calls them by ctypes. The
+// plugin's library has them. A status is 0 or another RoiFlowStatus. Compiles with a C++ compiler too, for the emulation
+// of the tests.
 #include <cstdint>
 #include <memory>
 
@@ -27,7 +28,7 @@ METST_API int metst_roi_flow_version() { return 1; }
 
 METST_API int metst_roi_flow_launches() { return RoiFlowBatch::kLaunches; }
 
-// What a status means, to follow "but".
+// What a status that this thread has just got means, to follow "but".
 METST_API const char* metst_roi_flow_text(int status) {
     switch (static_cast<RoiFlowStatus>(status)) {
         case RoiFlowStatus::kOk: return "nothing is wrong";
@@ -37,7 +38,7 @@ METST_API const char* metst_roi_flow_text(int status) {
         case RoiFlowStatus::kBadLayout: return "the regions do not lie on the crop";
         case RoiFlowStatus::kTooLarge: return "the regions have more pixels than two crops";
         case RoiFlowStatus::kOutOfMemory: return "its memory is short";
-        case RoiFlowStatus::kCudaError: return "a CUDA call fails";
+        case RoiFlowStatus::kCudaError: return metst::cuda::last_cuda_error();
     }
     return "unknown";
 }

@@ -384,3 +384,8 @@ cudaError_t cudaMemcpyToSymbol(T& symbol, const void* from, std::size_t bytes) {
     return cudaSuccess;
 }
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+constexpr cudaStream_t cudaStreamPerThread = nullptr;
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline const char* cudaGetErrorString(cudaError_t error) {
+    return error == cudaErrorInvalidConfiguration ? "invalid configuration" : error == cudaSuccess ? "no error" : "error";
+}

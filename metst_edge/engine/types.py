@@ -1,4 +1,4 @@
-"""What every engine is and gives: two protocols and two frozen results. No engine is known here."""
+"""What every engine is and gives: protocols, also of those on a device, and two frozen results. Knows no engine."""
 
 from __future__ import annotations
 
@@ -116,14 +116,11 @@ class DeviceFlow(Protocol):
 class DeviceStream(Stream, Protocol):
     """A stream on a device that may measure flow there too."""
 
-    def why_no_flow(self) -> str | None:
-        """Return why flow cannot be measured on the device and what to do, or None where it can."""
-
     def open_flow(self, shape: tuple[int, int]) -> DeviceFlow:
         """Return the flow in front of this stream for frames of (H, W). It closes the one before and resets the stream.
 
         Raises:
-            EngineError: as `why_no_flow`; or the device's memory is short.
+            EngineError: as `DeviceEngine.why_no_flow`; or the device's memory is short.
         """
 
     def step_device(self, reset: npt.ArrayLike | None = None) -> StepScores | None:
@@ -165,6 +162,17 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back what it and its streams hold outside this process's memory; they are not to be used after it."""
+
+
+@runtime_checkable
+class DeviceEngine(Engine, Protocol):
+    """An engine on a device that may measure flow there too."""
+
+    def why_no_flow(self) -> str | None:
+        """Return why flow cannot be measured on the device and what to do, or None where it can."""
+
+    def open_stream(self, lanes: int = 2) -> DeviceStream:
+        """See `Engine`."""
 
 
 def check_windows(features: object, channels: int) -> Array:

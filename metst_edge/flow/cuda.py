@@ -85,7 +85,7 @@ class CudaRoiFlow:
     ) -> None:
         self._library, self._roi_set, self._compat = library, roi_set, compat
         self._handle = ctypes.c_void_p()
-        numbers = (*shape, lanes, len(ROI_SETS[roi_set]))
+        numbers = (int(shape[0]), int(shape[1]), lanes, len(ROI_SETS[roi_set]))
         pointers = map(ctypes.c_void_p, (addresses.frame, addresses.requests, addresses.features, addresses.likeness))
         self._check(library.metst_roi_flow_create(*numbers, *pointers, ctypes.byref(self._handle)))
 
@@ -101,22 +101,28 @@ class CudaRoiFlow:
         corners = (ctypes.c_int * 4)(box.top, box.bottom, box.left, box.right)
         places = _arguments(layout(self._roi_set, landmarks))
         status = self._library.metst_roi_flow_start(
-            self._handle, lane, corners, *places, int(self._compat), ctypes.c_void_p(stream)
+            self._batch, lane, corners, *places, int(self._compat), ctypes.c_void_p(stream)
         )
         self._check(status)
 
     def measure(self, stream: int | None) -> None:
         """Enqueue measuring ``frame`` in the lanes that ``requests`` names, and the features of all."""
-        self._check(self._library.metst_roi_flow_measure(self._handle, ctypes.c_void_p(stream)))
+        self._check(self._library.metst_roi_flow_measure(self._batch, ctypes.c_void_p(stream)))
 
     def blend(self, stream: int | None) -> None:
         """Enqueue the features of all lanes; nothing is measured."""
-        self._check(self._library.metst_roi_flow_blend(self._handle, ctypes.c_void_p(stream)))
+        self._check(self._library.metst_roi_flow_blend(self._batch, ctypes.c_void_p(stream)))
 
     def close(self) -> None:
         """Give its device memory back; nothing may be under way. Calling it again is harmless."""
         self._library.metst_roi_flow_destroy(self._handle)
         self._handle = ctypes.c_void_p()
+
+    @property
+    def _batch(self) -> ctypes.c_void_p:
+        if not self._handle:
+            raise EngineError("expected an open flow, got a closed one")
+        return self._handle
 
     def _check(self, status: int) -> None:
         if status:

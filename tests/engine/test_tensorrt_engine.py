@@ -257,7 +257,7 @@ def put(gpu, stream, features):
     gpu.streams[stream.cuda_stream].enqueue(write)
 
 
-def test_a_step_that_is_taken_back_was_never_made(tiny, tiny_on_cpu):
+def test_a_step_that_is_taken_back_was_never_made(tiny, tiny_on_cpu, gpu):
     stream, native = tiny.open_stream(), tiny_on_cpu["native"].open_stream()
     with pytest.raises(EngineError, match="expected a step to take back, got none"):
         stream.take_back()
@@ -270,6 +270,16 @@ def test_a_step_that_is_taken_back_was_never_made(tiny, tiny_on_cpu):
         assert_equal(stream.step(frame), native.step(frame))
     stream.reset()
     with pytest.raises(EngineError, match="expected a step to take back, got none"):
+        stream.take_back()
+    stream.step(frame)
+    gpu.failing = {"wait"}
+    with pytest.raises(EngineError, match="CUDA says: wait"):
+        stream.step(frame)
+    gpu.failing = set()
+    with pytest.raises(EngineError, match="expected a step to take back, got none"):
+        stream.take_back()  # it may have written where the one before it read
+    stream.close()
+    with pytest.raises(EngineError, match="got a closed one"):
         stream.take_back()
 
 

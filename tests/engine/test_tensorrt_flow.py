@@ -122,6 +122,21 @@ def test_frames_of_another_size_after_an_interruption_have_a_flow_of_their_own(g
     assert not gpu.left
 
 
+def test_a_size_that_does_not_fit_does_not_end_all_others(gpu, tiny_folder, clip):
+    gpu.give_flow()
+    with metst_edge.Analyzer(tiny_folder, engine="tensorrt") as analyzer:
+        analyzer.push(clip[0], 0.0)
+        analyzer.reset()
+        gpu.failing = {"flow"}
+        with pytest.raises(EngineError, match="its memory is short"):
+            analyzer.push(clip[0][:-2].copy(), 0.0)
+        gpu.failing = set()
+        analyzer.reset()
+        for i, frame in enumerate(clip[:5]):
+            analyzer.push(frame, i / 30)
+        analyzer.flush()
+
+
 def test_events_are_the_same_and_a_second_video_begins_afresh(gpu, whole_clip):
     gpu.give_flow()
     events = {}
@@ -147,6 +162,7 @@ def test_where_flow_is_measured_is_chosen_and_said(gpu, caplog):
     missing = "it is in the TensorRT plugin, which is not installed: see docs/jetson.md"
     with pytest.raises(EngineError, match=f"expected to measure optical flow on the GPU, but {missing}"):
         metst_edge.Analyzer(engine="tensorrt", flow="cuda")
+    assert not gpu.alive.get("engine"), "asked before an engine is built, which takes minutes"
     with metst_edge.Analyzer(engine="tensorrt") as analyzer:
         assert analyzer.flow == "cpu"
     assert f"optical flow is measured on the CPU: {missing}" in caplog.text
@@ -257,6 +273,12 @@ def test_frames_of_another_kind_and_closed_flows_are_refused(stream, clip, face)
             flow.show(bad)
     with pytest.raises(FrameError, match="got NoneType"):
         flow.show(None)
+    with pytest.raises(EngineError, match="expected a picture to start from, got none; call show first"):
+        flow.start(0, face.box, face.crop_landmarks)
+    for bad, got in [(ask()[0], r"\(3,\)"), (None, "NoneType")]:
+        for use in (flow.measure, flow.blend):
+            with pytest.raises(EngineError, match=rf"expected requests as float32 \(2, 3\), a row a lane, got {got}"):
+                use(bad)
     other = stream.open_flow(frame.shape)
     for use in (
         lambda: flow.show(frame),

@@ -26,16 +26,19 @@ enum class RoiFlowStatus : std::int32_t {
     kCudaError,    // a CUDA call or launch failed; cudaGetLastError() has been called
 };
 
+// What CUDA said of this thread's last failure.
+const char* last_cuda_error() noexcept;
+
 // The caller's device memory, at the same addresses as long as the batch lives.
 struct RoiFlowBuffers {
     const std::uint8_t* frame = nullptr;  // (height, width): the gray picture that start() and measure() read
     const float* requests = nullptr;      // (lanes, 3): RoiFlowRequest of each lane
     float* features = nullptr;            // (lanes, 2 regions): dx and dy per region, pixels of the crop
-    float* likeness = nullptr;            // (lanes): of the last crop measured with the anchor's, -1 to 1; 1 at start()
+    float* likeness = nullptr;            // (lanes): of the last crop measured with the anchor's, -1 to 1; 1 from start
 };
 
-// What is wanted of a lane. Its features are previous * those measured last but one + latest * those measured last, both
-// zero from start() on: the frame's with (1, 0, 1), any moment's between two frames, nothing with (0, 0, 0).
+// What is wanted of a lane. Its features are previous * those measured last but one + latest * those measured last,
+// both zero from start() on: the frame's with (1, 0, 1), any moment's between two frames, nothing with (0, 0, 0).
 struct RoiFlowRequest {
     float measure = 0.0f;  // not 0: measure the frame in this lane, first
     float previous = 0.0f;
@@ -73,7 +76,8 @@ public:
     RoiFlowBatch& operator=(const RoiFlowBatch&) = delete;
 
     // Makes the picture in `frame` the lane's anchor, with the crop at `box`. Once per window: prepares tables on the
-    // host, so it cannot be captured, but a captured measure() goes on with what was started last.
+    // host and waits for the stream, so it cannot be captured, but a captured measure() goes on with what was started
+    // last.
     RoiFlowStatus start(int lane, const Rect& box, const RoiFlowLayout& layout, CUstream_st* stream) noexcept;
 
     // Enqueues the measurement of the picture in `frame` in every started lane that `requests` names, and the features

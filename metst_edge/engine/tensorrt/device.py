@@ -7,6 +7,7 @@ TensorRT.
 
 from __future__ import annotations
 
+import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -88,7 +89,7 @@ class Work:
     Attributes:
         handle: the raw stream (cudaStream_t).
         busy: whether something may be under way that reads or writes pinned memory.
-        records: whether `Repeated` may record; it says so where it cannot.
+        unrecorded: why `Repeated` cannot record here, None as long as it can.
 
     Raises:
         EngineError: CUDA gives no stream.
@@ -99,7 +100,8 @@ class Work:
         self._lock = threading.RLock()
         self._held = ExitStack()
         self._open = True
-        self.busy, self.records = False, True
+        self.busy = False
+        self.unrecorded: str | None = None
         with device.active():
             self._stream = self._driver.Stream(_NON_BLOCKING)
             self._done = self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
@@ -201,13 +203,15 @@ class Work:
 class Repeated:
     """What is enqueued again and again: once as it is, from then on as the CUDA graph that is recorded of it.
 
+    Where it cannot be recorded, it is enqueued as it is; see `Work.unrecorded`.
+
     Args:
         work: whose stream it goes to; the graph is given back with it. enqueue: does it, the same every time; must not
-            refer to what closes the work. say: told once per work where it cannot be recorded.
+            refer to what closes the work.
     """
 
-    def __init__(self, work: Work, enqueue: Callable[[], None], say: Callable[[str], object]) -> None:
-        self._work, self._enqueue, self._say = work, enqueue, say
+    def __init__(self, work: Work, enqueue: Callable[[], None]) -> None:
+        self._work, self._enqueue = work, enqueue
         self._graph: Any = None
         work.on_close(self._drop)
 
@@ -220,7 +224,7 @@ class Repeated:
         if self._graph is None:
             # As it is, first: TensorRT wants a run before it is recorded; recording itself runs nothing.
             self._enqueue()
-            if self._work.records:
+            if self._work.unrecorded is None:
                 self._record()
             return
         self._work.busy = True
@@ -230,6 +234,8 @@ class Repeated:
             raise EngineError(f"expected the recorded step to run, but {error}; open another stream") from error
 
     def _record(self) -> None:
+        collects = gc.isenabled()
+        gc.disable()  # what is collected may free memory, which ends a recording in the same thread
         try:
             from metst_edge._native import CudaGraph
 
@@ -240,10 +246,12 @@ class Repeated:
             finally:
                 graph.end()
         except (ImportError, RuntimeError, EngineError, self._work.error) as error:
-            self._work.records = False
-            self._say(f"the step cannot be recorded as a CUDA graph, frames will take longer: {error}")
-            return
-        self._graph = graph
+            self._work.unrecorded = str(error)
+        else:
+            self._graph = graph
+        finally:
+            if collects:
+                gc.enable()
 
     def _drop(self) -> None:
         if self._graph is not None:

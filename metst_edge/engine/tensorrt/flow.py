@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.bundle import Bundle
-from metst_edge.engine.tensorrt.builder import Say
 from metst_edge.engine.tensorrt.device import Block, Repeated, Work, packed
 from metst_edge.engine.types import Array
 from metst_edge.errors import EngineError, FrameError
@@ -24,14 +23,14 @@ class TensorRTFlow:
 
     Args:
         work: the stream's. library: the plugin's file. bundle: whose regions are measured. lanes: how many.
-        shape: (H, W) of the frames. features: address of float32 (lanes, C), where they go. say: see `Repeated`.
+        shape: (H, W) of the frames. features: address of float32 (lanes, C), where they go.
 
     Raises:
         EngineError: the library has no flow; or the GPU's memory is short.
     """
 
     def __init__(
-        self, work: Work, library: Path, bundle: Bundle, lanes: int, shape: tuple[int, int], features: int, say: Say
+        self, work: Work, library: Path, bundle: Bundle, lanes: int, shape: tuple[int, int], features: int
     ) -> None:
         self.shape = shape
         self._work, self._open = work, True
@@ -53,16 +52,18 @@ class TensorRTFlow:
                 self._frame = frame.view(np.uint8)[:pixels].reshape(shape)
 
                 def repeated(kernels: Callable[[int], None], end: int) -> Repeated:
-                    return Repeated(work, partial(_enqueue, work, self._inputs, end, kernels, self._likeness), say)
+                    return Repeated(work, partial(_enqueue, work, self._inputs, end, kernels, self._likeness))
 
                 self._measure_shown = repeated(self._flow.measure, end)
                 self._measure_again = repeated(self._flow.measure, end_of_requests)
                 self._blend = repeated(self._flow.blend, end_of_requests)
                 # So that the first frame finds all of it recorded.
                 nothing = np.zeros((lanes, REQUEST), np.float32)
-                for self._new in (True, False):
-                    self.measure(nothing)
+                self._new = True
+                self.measure(nothing)
+                self.measure(nothing)
                 self.blend(nothing)
+                self._empty = True  # until a picture is shown
             except BaseException:
                 self._give_back()
                 raise
@@ -82,11 +83,13 @@ class TensorRTFlow:
         with self._use():
             self._let_go()
             self._frame[:] = frame
-            self._new = True
+            self._new, self._empty = True, False
 
     def start(self, lane: int, box: Box, landmarks: npt.NDArray[np.float32]) -> None:
         """See types.DeviceFlow."""
         with self._use():
+            if self._empty:
+                raise EngineError("expected a picture to start from, got none; call show first")
             if self._new:
                 self._work.upload(self._inputs, 0, self._end)
                 self._new = False
@@ -95,16 +98,14 @@ class TensorRTFlow:
     def measure(self, requests: Array) -> None:
         """See types.DeviceFlow."""
         with self._use():
-            self._let_go()
-            self._requests[:] = requests
+            self._ask(requests)
             (self._measure_shown if self._new else self._measure_again).run()
             self._new = False
 
     def blend(self, requests: Array) -> None:
         """See types.DeviceFlow."""
         with self._use():
-            self._let_go()
-            self._requests[:] = requests
+            self._ask(requests)
             self._blend.run()
 
     def close(self) -> None:
@@ -120,6 +121,13 @@ class TensorRTFlow:
             if not self._open:
                 raise EngineError("expected an open flow, got a closed one; call open_flow again")
             yield
+
+    def _ask(self, requests: Array) -> None:
+        if not isinstance(requests, np.ndarray) or requests.shape != self._requests.shape:
+            got = getattr(requests, "shape", type(requests).__name__)
+            raise EngineError(f"expected requests as float32 {self._requests.shape}, a row a lane, got {got}")
+        self._let_go()
+        self._requests[:] = requests
 
     def _give_back(self) -> None:
         try:

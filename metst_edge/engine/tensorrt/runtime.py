@@ -100,6 +100,17 @@ class TensorRTEngine:
             self._streams.add(stream)
         return stream
 
+    def why_no_flow(self) -> str | None:
+        """See types.DeviceEngine."""
+        try:
+            plugin = find_plugin()
+            if plugin is None:
+                return "it is in the TensorRT plugin, which is not installed: see docs/jetson.md"
+            load(plugin)
+        except EngineError as error:
+            return str(error)
+        return None
+
     def close(self) -> None:
         """Give back what this and its streams hold on the GPU. Calling it again is harmless."""
         with self._lock:
@@ -147,7 +158,7 @@ class TensorRTStream:
         bundle = engine.bundle
         self.lanes, self.channels, self.look_ahead = lanes, bundle.channels, bundle.look_ahead
         self._engine = engine  # which must not end before its stream does
-        self._fed, self._undoable = 0, False
+        self._fed, self._undoable, self._said = 0, False, False
         self._flow: TensorRTFlow | None = None
         self._work = Work(engine.device)
         self._release = weakref.finalize(self, self._work.close)
@@ -184,9 +195,10 @@ class TensorRTStream:
 
     def take_back(self) -> None:
         """Undo the last step; see types.DeviceStream."""
-        if not self._undoable:
-            raise EngineError("expected a step to take back, got none since the stream was opened, reset or taken back")
-        self._fed, self._undoable = self._fed - 1, False  # what it read has not been written to since
+        with self._work.use():
+            if not self._undoable:
+                raise EngineError("expected a step to take back, got none since the last reset, failure or taking back")
+            self._fed, self._undoable = self._fed - 1, False  # what it read has not been written to since
 
     def reset(self) -> None:
         """Forget everything, as if just opened."""
@@ -195,27 +207,15 @@ class TensorRTStream:
                 self._work.clear(state)
             self._fed, self._undoable = 0, False
 
-    def why_no_flow(self) -> str | None:
-        """See types.DeviceStream."""
-        try:
-            plugin = find_plugin()
-            if plugin is None:
-                return "it is in the TensorRT plugin, which is not installed: see docs/jetson.md"
-            load(plugin)
-        except EngineError as error:
-            return str(error)
-        return None
-
     def open_flow(self, shape: tuple[int, int]) -> TensorRTFlow:
         """See types.DeviceStream."""
         plugin = find_plugin()
         if plugin is None:
-            raise EngineError(f"expected optical flow on the GPU, but {self.why_no_flow()}")
+            raise EngineError(f"expected optical flow on the GPU, but {self._engine.why_no_flow()}")
         with self._work.use():
             if self._flow is not None:
                 self._flow.close()
-            bundle, features, say = self._engine.bundle, self.features, self._engine.say
-            self._flow = TensorRTFlow(self._work, plugin, bundle, self.lanes, shape, features, say)
+            self._flow = TensorRTFlow(self._work, plugin, self._engine.bundle, self.lanes, shape, self.features)
             for direction in self._directions:
                 self._run(direction.step_device)
             self.reset()
@@ -260,7 +260,7 @@ class TensorRTStream:
 
             def repeated(first: int, context: Context = context) -> Repeated:
                 step = partial(_enqueue, work, context, sent, first, input_end, received, output_end)
-                return Repeated(work, step, self._engine.say)
+                return Repeated(work, step)
 
             self._directions.append(_Direction(repeated(0), repeated(flags_at)))
 
@@ -270,8 +270,13 @@ class TensorRTStream:
         return self._directions[self._fed % 2]
 
     def _run(self, step: Repeated) -> StepScores | None:
+        self._undoable = False
         step.run()
         self._work.wait()
+        if self._work.unrecorded and not self._said:
+            self._said = True
+            why = self._work.unrecorded
+            self._engine.say(f"the step cannot be recorded as a CUDA graph, frames will take longer: {why}")
         self._fed, self._undoable = self._fed + 1, True
         if self._fed <= self.look_ahead:
             return None
