@@ -2,9 +2,11 @@
 // Compile the .cu file as C++ with METST_CUDA_ON_CPU defined; it launches through METST_LAUNCH and declares shared
 // memory through METST_SHARED (csrc/cuda/launch.h), and is otherwise plain CUDA.
 //
-// A launch returns when the grid is done. Blocks run one after another, in ascending order; the threads of a block are
-// fibers that switch at barriers and shuffles only. So a data race between two barriers goes unseen, but a barrier that
-// some thread misses ends the process with a message, and the sanitizers see every access to an array.
+// A launch returns when the grid is done. Blocks run one after another; the threads of a block are fibers that switch at
+// barriers and shuffles only. A warp runs as far as it comes without the others. Blocks, warps and lanes take turns in
+// ascending order, or, where METST_EMULATION_SEED is set, in an order that is drawn anew at every turn: what depends on
+// it is a race, and shows as another result. A barrier that some thread misses ends the process with a message, and the
+// sanitizers see every access to an array.
 //
 // Covered: 1-D to 3-D grids, shared memory (NaN when a block starts), __constant__, shuffles and sums over whole warps,
 // 16-bit floats, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant memory are
@@ -21,6 +23,9 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <numeric>
+#include <optional>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -81,6 +86,9 @@ struct Fiber {
 };
 
 inline std::vector<Fiber> fibers;
+inline std::vector<unsigned> warp_turns, lane_turns;  // who runs after whom
+inline unsigned finished;
+inline unsigned long progress;  // barriers that threads have come to, and threads that have finished
 inline std::vector<Warp> warps;
 inline Barrier block_barrier;
 inline unsigned threads, current, idle_switches;
@@ -99,6 +107,18 @@ struct SharedArray {
         static_shared.emplace_back(&array, sizeof(array));
     }
 };
+
+// Draws the order in which threads and blocks take turns; a test may change it.
+inline std::optional<std::mt19937> random_order = [] {
+    const char* const seed = std::getenv("METST_EMULATION_SEED");
+    return seed ? std::optional(std::mt19937(static_cast<unsigned>(std::atoi(seed)))) : std::nullopt;
+}();
+
+inline void draw_order(std::vector<unsigned>& order, unsigned count) {
+    order.resize(count);
+    std::iota(order.begin(), order.end(), 0u);
+    if (random_order) std::shuffle(order.begin(), order.end(), *random_order);
+}
 
 // ASan must be told which stack runs. Null as `fake_stack` says that the present fiber ends.
 inline void before_switch([[maybe_unused]] void** fake_stack, [[maybe_unused]] const void* bottom,
@@ -134,11 +154,11 @@ inline void yield() {
 
 inline void wait(Barrier& barrier) {
     const unsigned passed = barrier.passed;
-    ++barrier.arrived;
+    ++barrier.arrived, ++progress;
     barrier.pass_if_all_there();
     idle_switches = 0;
     while (barrier.passed == passed) {
-        if (++idle_switches > 2 * threads) {
+        if (++idle_switches > 4 * threads) {
             std::fprintf(stderr, "cuda_on_cpu: not every thread of block (%u, %u, %u) reaches a barrier or shuffle\n",
                          blockIdx.x, blockIdx.y, blockIdx.z);
             std::abort();
@@ -152,6 +172,7 @@ inline void fiber_main() {
     body();
     Fiber& fiber = fibers[current];
     fiber.finished = true;
+    ++finished, ++progress;
     idle_switches = 0;
     Barrier& of_warp = warps[current / kWarpSize].barrier;
     --of_warp.expected, --block_barrier.expected;  // threads that have returned are not waited for
@@ -184,6 +205,19 @@ inline void resume(Fiber& fiber) {
     after_switch(fake_stack, false);
 }
 
+// Runs a warp as far as it comes without the others.
+inline void run_warp(unsigned warp) {
+    const unsigned first = warp * kWarpSize, lanes = std::min(kWarpSize, threads - first);
+    for (unsigned long before = ~0ul; before != progress;) {
+        before = progress;
+        draw_order(lane_turns, lanes);
+        for (unsigned lane : lane_turns) {
+            current = first + lane;
+            if (!fibers[current].finished) resume(fibers[current]);
+        }
+    }
+}
+
 inline void run_block() {
     block_barrier = Barrier{};
     block_barrier.expected = threads;
@@ -195,14 +229,10 @@ inline void run_block() {
     }
     for (const auto& [memory, bytes] : static_shared) std::memset(memory, kUndefined, bytes);
     std::fill_n(reinterpret_cast<char*>(dynamic_shared.data()), dynamic_shared.size() * sizeof(float4), kUndefined);
-    idle_switches = 0;
-    for (bool any = true; any;) {
-        any = false;
-        for (current = 0; current < threads; ++current) {
-            if (fibers[current].finished) continue;
-            resume(fibers[current]);
-            any = true;
-        }
+    idle_switches = finished = 0;
+    while (finished < threads) {
+        draw_order(warp_turns, static_cast<unsigned>(warps.size()));
+        for (unsigned warp : warp_turns) run_warp(warp);
     }
 }
 
@@ -219,13 +249,11 @@ inline void launch(dim3 grid, dim3 block, std::size_t shared_bytes, const void*,
     dynamic_shared.resize((shared_bytes + sizeof(float4) - 1) / sizeof(float4));
     body = std::move(kernel);
     gridDim = grid, blockDim = block;
-    for (unsigned z = 0; z < grid.z; ++z) {
-        for (unsigned y = 0; y < grid.y; ++y) {
-            for (unsigned x = 0; x < grid.x; ++x) {
-                blockIdx = dim3(x, y, z);
-                run_block();
-            }
-        }
+    std::vector<unsigned> blocks;
+    draw_order(blocks, grid.x * grid.y * grid.z);
+    for (unsigned block_number : blocks) {
+        blockIdx = dim3(block_number % grid.x, block_number / grid.x % grid.y, block_number / grid.x / grid.y);
+        run_block();
     }
 }
 

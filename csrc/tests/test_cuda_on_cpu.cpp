@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <random>
 #include <vector>
 
 #include "cuda_on_cpu.h"
@@ -105,6 +107,33 @@ void a_missed_barrier_ends_the_process_and_a_returned_thread_does_not() {
     EXPECT(ends_the_process(one_lane_waits_for_the_block_and_the_others_for_it), "two barriers, each missed by some");
 }
 
+// Thread 0 writes for all, and block 0 for all others, with no barrier before the others read.
+__global__ void a_race(float* out, float* of_all_blocks) {
+    METST_SHARED(float, value, [1]);
+    if (threadIdx.x == 0) value[0] = 1.0f;
+    if (threadIdx.x == 0 && blockIdx.x == 0) *of_all_blocks = 1.0f;
+    out[2 * (blockIdx.x * blockDim.x + threadIdx.x)] = value[0];
+    out[2 * (blockIdx.x * blockDim.x + threadIdx.x) + 1] = *of_all_blocks;
+}
+
+void races_show_when_the_order_is_drawn() {
+    const auto before = cuda_on_cpu::random_order;
+    for (bool drawn : {false, true}) {
+        cuda_on_cpu::random_order = drawn ? std::optional(std::mt19937(1)) : std::nullopt;
+        int between_threads = 0, between_blocks = 0;
+        std::vector<float> out(2 * 8 * 64);
+        float of_all_blocks = 0.0f;
+        METST_LAUNCH(a_race, 8, 64, 0, nullptr, out.data(), &of_all_blocks);
+        for (std::size_t i = 0; i < out.size(); i += 2) {
+            between_threads += out[i] != 1.0f;
+            between_blocks += out[i + 1] != 1.0f;
+        }
+        EXPECT((between_threads > 0) == drawn && (between_blocks > 0) == drawn, "drawn %d: %d, %d", drawn,
+               between_threads, between_blocks);
+    }
+    cuda_on_cpu::random_order = before;
+}
+
 void a_launch_that_cuda_refuses_is_refused() {
     int count = 0;
     METST_LAUNCH(some_threads_leave_early, 1, 1025, 0, nullptr, &count);
@@ -151,6 +180,7 @@ int main() {
     shuffles_move_values_within_their_width();
     shared_memory_starts_as_nan_in_every_block();
     a_missed_barrier_ends_the_process_and_a_returned_thread_does_not();
+    races_show_when_the_order_is_drawn();
     a_launch_that_cuda_refuses_is_refused();
     sixteen_bit_floats_convert_and_round_to_nearest_even();
     std::printf("%d failures\n", failures);
