@@ -10,11 +10,11 @@ from typing import Any
 SCAN = ("SelectiveScan", "1", "metst")
 
 
-def fake_tensorrt(*, plugins: bool = True, override: bool = False, weak: bool = True, nothing: str = "") -> Any:
+def fake_tensorrt(*, plugins: bool = True, weak: bool = True, nothing: str = "") -> Any:
     """Make the module.
 
     Args:
-        plugins: networks take plugins (all but RTX). override: the parser has ENABLE_PLUGIN_OVERRIDE (10.15).
+        plugins: networks take plugins (all but RTX).
         weak: networks may be weakly typed (before 11).
         nothing: name of the call that logs an error and gives None, False or -1, or raises for a constructor.
 
@@ -142,6 +142,6 @@ def fake_tensorrt(*, plugins: bool = True, override: bool = False, weak: bool = 
     trt.MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
     trt.BuilderFlag = SimpleNamespace(TF32="TF32", **({"FP16": "FP16"} if weak else {}))
     trt.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
-    trt.OnnxParserFlag = SimpleNamespace(**({"ENABLE_PLUGIN_OVERRIDE": "override"} if override else {}))
+    trt.OnnxParserFlag = SimpleNamespace(ENABLE_PLUGIN_OVERRIDE="override")  # from 10.15 on; never to be set
     trt.get_plugin_registry = Registry
     return trt

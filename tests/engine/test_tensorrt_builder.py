@@ -214,6 +214,7 @@ def test_the_plugin_is_loaded_before_parsing_and_before_deserialising(use, plugi
 
     trt.calls.clear()
     trt.creators.clear()  # as in a new process
+    module._LOADED.clear()
     assert EngineBuilder(Bundle.load(tiny_folder), say=str).engine("step") == "engine of plan 0"
     order = names(trt)
     assert "parse" not in order
@@ -227,24 +228,38 @@ def test_a_plugin_is_loaded_once_in_a_process(use, plugin, tiny_folder):
     assert names(trt).count("load_library") == 1
 
 
-@pytest.mark.parametrize("override", [False, True])
-def test_with_a_plugin_the_function_is_stripped_or_overridden(use, plugin, tiny_folder, override):
-    trt = use(override=override)
+def test_a_plugin_that_has_changed_since_it_was_loaded_is_refused(use, plugin, tiny_folder):
+    """Its old code would be timed, and the engine kept as the new one's."""
+    use()
+    EngineBuilder(Bundle.load(tiny_folder), say=str)
+    plugin.write_bytes(b"a new version")
+    with pytest.raises(EngineError, match=r"plugin that this process has loaded from .*, got another one; start the"):
+        EngineBuilder(Bundle.load(tiny_folder), say=str)
+
+
+def test_a_plugin_that_the_application_has_loaded_is_used(use, plugin, tiny_folder):
+    trt = use(nothing="load_library")  # TensorRT refuses a second time
+    trt.creators.add(SCAN)
+    assert EngineBuilder(Bundle.load(tiny_folder), say=str).engine("step") == "engine of plan 0"
+
+
+def test_with_a_plugin_the_function_is_stripped(use, plugin, tiny_folder):
+    trt = use()
     trt.inputs = ["features"]
     EngineBuilder(Bundle.load(tiny_folder), say=str).plan("window")
     ((content, path),) = arguments(trt, "parse")
     assert path == str(tiny_folder / "window.onnx")
     model = onnx.load_from_string(content)
     assert "SelectiveScan" in {node.op_type for node in model.graph.node}
-    assert [function.name for function in model.functions] == (["SelectiveScan"] if override else [])
-    assert arguments(trt, "set_flag") == ([("override",)] if override else [])
+    assert not model.functions
+    assert "set_flag" not in names(trt)
 
 
 @pytest.mark.parametrize("options", [{"plugins": False}, {}])
 def test_without_a_plugin_the_function_is_kept(use, tiny_folder, options, request):
     if not options.get("plugins", True):
         request.getfixturevalue("plugin")  # there is one, but this TensorRT takes none
-    trt = use(override=True, **options)
+    trt = use(**options)
     trt.inputs = ["features"]
     EngineBuilder(Bundle.load(tiny_folder), say=str).plan("window")
     ((content, _),) = arguments(trt, "parse")
@@ -284,6 +299,7 @@ def test_another_plugin_is_measured_anew(use, plugin, tiny_folder):
     trt = use()
     for content in (b"\x7fELF one", b"\x7fELF two"):
         plugin.write_bytes(content)
+        module._LOADED.clear()  # as in a new process
         EngineBuilder(Bundle.load(tiny_folder), say=str).plan("step")
     assert arguments(trt, "create_timing_cache") == [(b"",), (b"",)]
 
@@ -382,10 +398,6 @@ def remove_the_plugin(patch, plugin, trt):
     patch.delenv("METST_EDGE_PLUGIN")
 
 
-def add_the_override(patch, plugin, trt):
-    trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE = "override"
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -393,7 +405,6 @@ def add_the_override(patch, plugin, trt):
         (change_the_version, "tensorrt 10.3.1 (tensorrt), got 10.3.0 (tensorrt)"),
         (change_the_gpu, "multiprocessors 8, got 16"),
         (remove_the_plugin, "plugin None, got "),
-        (add_the_override, "scan plugin, function overridden, got plugin, function stripped"),
     ],
 )
 def test_what_has_changed_is_told_and_the_engine_built_anew(use, plugin, tiny_folder, monkeypatch, change, told):
@@ -401,6 +412,7 @@ def test_what_has_changed_is_told_and_the_engine_built_anew(use, plugin, tiny_fo
     first = EngineBuilder(Bundle.load(tiny_folder), say=said.append).plan("step")
     said.clear()
     change(monkeypatch, plugin, trt)
+    module._LOADED.clear()  # as in a new process
     second = EngineBuilder(Bundle.load(tiny_folder), say=said.append).plan("step")
     assert second.built and second.key != first.key and second.path != first.path
     assert told in said[0] and "\n" not in said[0]

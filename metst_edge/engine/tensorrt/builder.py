@@ -19,6 +19,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from metst_edge.bundle import HALF_WEIGHTS, Bundle, sha256
 from metst_edge.engine.tensorrt.cache import EngineCache, key_of, user_folder
@@ -101,7 +102,8 @@ class EngineBuilder:
         self.gpu = find_gpu() if target is None else _target(self.tensorrt, target)
         self.plugin = find_plugin() if _takes_plugins(self.tensorrt) else None
         if self.plugin is not None:
-            _load_plugin(self.tensorrt, self.plugin)
+            self._plugin_sha256 = sha256(self.plugin)
+            _load_plugin(self.tensorrt, self.plugin, self._plugin_sha256)
         self._cache: EngineCache | None = None
         try:
             self._cache = EngineCache(user_folder() if folder is None else folder)
@@ -191,14 +193,14 @@ class EngineBuilder:
             "compute_capability": self.gpu.compute_capability,
             "multiprocessors": self.gpu.multiprocessors,
             "system": f"{platform.system()} {platform.machine()}",
-            "plugin": None if self.plugin is None else sha256(self.plugin),
+            "plugin": None if self.plugin is None else self._plugin_sha256,
         }
 
     def _scan(self) -> str:
         """What serves for the node metst::SelectiveScan."""
         if self.plugin is None:
             return "standard operators"
-        return "plugin, function overridden" if _can_override(self.tensorrt) else "plugin, function stripped"
+        return "plugin, function stripped"
 
     def _cached(self, graph: str, parts: dict[str, Any]) -> tuple[Plan | None, str | None]:
         """Return the engine from the cache, or None and why there is none, where there is more to say than that."""
@@ -265,10 +267,7 @@ class EngineBuilder:
         parser = trt.OnnxParser(network, self.logger)
         model = path.read_bytes()
         if self.plugin is not None:
-            if _can_override(trt):
-                parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
-            else:
-                model = without_function(model, PLUGIN_NAMESPACE, PLUGIN)
+            model = without_function(model, PLUGIN_NAMESPACE, PLUGIN)
         # The path is where external weights are looked for.
         if not parser.parse(model, str(path)):
             raise EngineError(
@@ -379,25 +378,32 @@ def _takes_plugins(trt: Any) -> bool:
     return hasattr(trt.INetworkDefinition, "add_plugin_v3")
 
 
-def _load_plugin(trt: Any, path: Path) -> None:
+_LOADED: WeakKeyDictionary[Any, tuple[Path, str]] = WeakKeyDictionary()
+"""The plugin's file and its sha256, for the TensorRT that this process has loaded it into; it stays there."""
+
+
+def _load_plugin(trt: Any, path: Path, digest: str) -> None:
+    loaded, of = _LOADED.get(trt, (path, digest))
+    if of != digest:
+        raise EngineError(
+            f"{path}: expected the plugin that this process has loaded from {loaded}, got another one; "
+            "start the process again to use it"
+        )
+    if trt in _LOADED:
+        return
     registry = trt.get_plugin_registry()
     if registry is None:
         raise EngineError("TensorRT gives no plugin registry")
-    name = (PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE)
-    if registry.get_creator(*name) is not None:
-        return  # by an earlier builder: a second time would be refused
     logger = _logger(trt)
     logger.errors.clear()
-    if registry.load_library(str(path)) is None or registry.get_creator(*name) is None:
+    registry.load_library(str(path))  # refused where the application has done it itself, which is as good
+    if registry.get_creator(PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE) is None:
         raise EngineError(
             f"expected a library with the plugin {PLUGIN_NAMESPACE}::{PLUGIN} {PLUGIN_VERSION}, but TensorRT "
             f"{trt.__version__} cannot load it from {path} ({why(logger)}); build it again for this TensorRT, or move "
             "it away to do without"
         )
-
-
-def _can_override(trt: Any) -> bool:
-    return hasattr(trt.OnnxParserFlag, "ENABLE_PLUGIN_OVERRIDE")
+    _LOADED[trt] = path, digest
 
 
 def _network_flags(trt: Any) -> int:

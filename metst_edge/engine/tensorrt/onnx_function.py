@@ -1,7 +1,11 @@
 """Take a local function out of an ONNX file, so that a plugin of its name serves in its place.
 
-Before 10.15 TensorRT's parser prefers a function that a model carries to a plugin. The wheel does not depend on the
-onnx package; all there is to do is to leave out one field of the file (protobuf's wire format: a tag, then a value).
+TensorRT's parser may prefer a function that a model carries to a plugin. From 10.15 on a flag turns that round,
+ENABLE_PLUGIN_OVERRIDE, but for every node of the model: plugins of the names of standard operators are looked for, too,
+and NVIDIA's own library has one, Split, whose creator the parser cannot read (it crashes; seen in TensorRT-RTX 1.7).
+
+The wheel does not depend on the onnx package; all there is to do is to leave out one field of the file (protobuf's wire
+format: a tag, then a value).
 """
 
 from __future__ import annotations
