@@ -11,16 +11,17 @@
 //     transposing butterfly: kLanes - 1 shuffles for kLanes steps, after which each lane owns whole steps, the ones
 //     whose u and z it still holds, and finishes them (skip, gate, rounding, store).
 //
-// Three ways. The sizes choose; between the first two the number of multiprocessors does:
-//   short    few channels (B D lanes / 32 <= 20 warps per multiprocessor): one launch, N spread over as many lanes as
-//            it has (16 or 32), 1 or 2 states each. Such a call is made of latencies: launch, one trip to memory, then
-//            21 instructions per step and warp.
-//   wide     many channels, or N > 64: one launch, 16 or 32 states per thread, sequential in time, every byte moved
-//            once.
-//   chunked  L >= 512 and fewer than 8192 threads if it were wide: time is cut into chunks. Pass 1 leaves each chunk's
-//            end state from a zero start and its sum of dt (the product of its decays is exp(A sum dt)), pass 2 carries
-//            the state over the chunks, pass 3 runs each chunk from its right start. It costs every exponential twice,
-//            which is why wide shapes stay sequential: they fill the device already.
+// Three ways, by the sizes and the number of multiprocessors:
+//   short    few channels (B D lanes / 32 <= 12 warps per multiprocessor, which is what fits at once): one launch, N
+//            spread over as many lanes as it has (16 or 32), 1 or 2 states each. Such a call is made of latencies:
+//            launch, one trip to memory, then 21 instructions per step and warp.
+//   whole    more channels, or N > 64: one launch, sequential in time, every byte moved once. 16 or 32 states per thread
+//            where that makes 6 warps per multiprocessor (wide), else 4 (medium): compiled for sm_90 an update of a
+//            state takes 10.4 instructions instead of 7.7, but there are four times as many warps.
+//   chunked  L >= 512, fewer than 8192 threads if it were wide, and less than a warp per scheduler if medium: time is
+//            cut into chunks. Pass 1 leaves each chunk's end state from a zero start and its sum of dt (the product of
+//            its decays is exp(A sum dt)), pass 2 carries the state over the chunks, pass 3 runs each chunk from its
+//            right start. It costs every exponential twice, so what fills the device already stays in one launch.
 //
 // Bounds on an H100 (132 multiprocessors, 1.755 GHz, 3.35 TB/s), counted, not measured. A step of a channel moves 16
 // bytes in float32 (u, delta, z, y; B and C are shared by the channels): at best 2.1e11 steps per second. It takes N
@@ -47,10 +48,13 @@ constexpr float kLog2E = 1.44269504088896341f;
 
 constexpr std::int64_t kMaxStates = 256;
 constexpr std::int64_t kChunkedLength = 512;    // shorter: two more launches cost more than they save
-constexpr std::int64_t kFewThreads = 8192;      // below, a wide launch leaves half of an H100's schedulers idle
+constexpr std::int64_t kFewThreads = 8192;      // of a wide launch; with more, no device gains by chunks
 constexpr std::int64_t kManyThreads = 65536;    // what chunking aims at: four warps per scheduler
 constexpr std::int64_t kShortestChunk = 64;
-constexpr int kShortWarpsPerMultiprocessor = 20;  // more, and fewer threads with more states each are faster
+// Warps per multiprocessor, counted, not measured.
+constexpr std::int64_t kShortWarps = 12;  // more do not fit at once
+constexpr std::int64_t kWideWarps = 6;    // in blocks of 8: fewer leave too many multiprocessors without one
+constexpr std::int64_t kWholeWarps = 4;   // of the medium layout: one per scheduler is as good as chunks
 
 struct Job {
     int length, channels, states;
@@ -338,6 +342,7 @@ __global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan
 
 // Pass 2: one thread per state walks the chunks. job.chunks counts them all.
 constexpr int kCarryThreads = 128;
+constexpr int kCarryBatch = 16;  // chunks
 
 __global__ void __launch_bounds__(kCarryThreads) carry_over_chunks(const Job job) {
     const std::size_t row = static_cast<std::size_t>(job.channels), states = static_cast<std::size_t>(job.states);
@@ -348,23 +353,38 @@ __global__ void __launch_bounds__(kCarryThreads) carry_over_chunks(const Job job
     const float rate = decay_rate(job.A[d * states + n]);
     float h = job.h0 ? job.h0[(b * row + d) * states + n] : 0.0f;
     job.carry[i] = h;
-#pragma unroll 4
-    for (int chunk = 1; chunk < job.chunks; ++chunk) {
-        const std::size_t at = static_cast<std::size_t>(chunk) * channels * states + i;
-        const float dt = job.sum_dt[static_cast<std::size_t>(chunk - 1) * channels + b * row + d];
-        h = fmaf(exp2f(dt * rate), h, job.carry[at]);
-        job.carry[at] = h;
+    // Loads of a batch are all under way before the first of them is needed.
+    for (int first = 1; first < job.chunks; first += kCarryBatch) {
+        float dt[kCarryBatch], end[kCarryBatch];
+#pragma unroll
+        for (int k = 0; k < kCarryBatch; ++k) {
+            dt[k] = end[k] = 0.0f;
+            if (first + k >= job.chunks) continue;
+            dt[k] = job.sum_dt[static_cast<std::size_t>(first + k - 1) * channels + b * row + d];
+            end[k] = job.carry[static_cast<std::size_t>(first + k) * channels * states + i];
+        }
+#pragma unroll
+        for (int k = 0; k < kCarryBatch; ++k) {
+            h = fmaf(exp2f(dt[k] * rate), h, end[k]);
+            if (first + k < job.chunks) job.carry[static_cast<std::size_t>(first + k) * channels * states + i] = h;
+        }
     }
 }
 
-// N <= 16, 64 or 256, with few channels and with many. Above 64 states one layout serves both.
+// N <= 16, 64 or 256, with few channels, more, and many. Above 64 states one layout serves all.
 using Short16 = Layout<16, 1, 4, 1, 32>;
 using Short64 = Layout<32, 2, 4, 1, 32>;
+using Medium16 = Layout<4, 4, 4, 4, 32>;
+using Medium64 = Layout<16, 4, 8, 1, 32>;
 using Wide16 = Layout<1, 16, 8, 4, 16>;
 using Wide64 = Layout<4, 16, 8, 2, 16>;
 using Wide256 = Layout<8, 32, 8, 1, 8>;
 
 std::int64_t short_lanes(std::int64_t states) { return states <= 16 ? Short16::kLanes : Short64::kLanes; }
+
+std::int64_t medium_lanes(std::int64_t states) {
+    return states <= 16 ? Medium16::kLanes : states <= 64 ? Medium64::kLanes : Wide256::kLanes;
+}
 
 std::int64_t wide_lanes(std::int64_t states) {
     return states <= 16 ? Wide16::kLanes : states <= 64 ? Wide64::kLanes : Wide256::kLanes;
@@ -417,35 +437,42 @@ Status launch(Job job, int chunks, cudaStream_t stream) {
     return launched();
 }
 
+// In how many warps a launch is, at so many lanes a channel.
+std::int64_t warps_of(const Job& job, int chunks, std::int64_t lanes) {
+    return std::int64_t{job.batch} * job.channels * chunks * lanes / kWarpSize;
+}
+
 template <Type kType, bool kEndsOnly>
-Status launch_wide(const Job& job, int chunks, cudaStream_t stream) {
-    if (job.states <= Wide16::kPadded) return launch<kType, Wide16, kEndsOnly>(job, chunks, stream);
-    if (job.states <= Wide64::kPadded) return launch<kType, Wide64, kEndsOnly>(job, chunks, stream);
-    return launch<kType, Wide256, kEndsOnly>(job, chunks, stream);
+Status launch_filled(const Job& job, int chunks, int multiprocessors, cudaStream_t stream) {
+    if (job.states > Wide64::kPadded) return launch<kType, Wide256, kEndsOnly>(job, chunks, stream);
+    const bool wide = warps_of(job, chunks, wide_lanes(job.states)) >= kWideWarps * multiprocessors;
+    if (job.states <= Wide16::kPadded) {
+        return wide ? launch<kType, Wide16, kEndsOnly>(job, chunks, stream)
+                    : launch<kType, Medium16, kEndsOnly>(job, chunks, stream);
+    }
+    return wide ? launch<kType, Wide64, kEndsOnly>(job, chunks, stream)
+                : launch<kType, Medium64, kEndsOnly>(job, chunks, stream);
 }
 
 template <Type kType>
-Status launch_chunked(Job job, int chunks, cudaStream_t stream) {
-    const Status ends = launch_wide<kType, true>(job, chunks - 1, stream);
+Status launch_chunked(Job job, int chunks, int multiprocessors, cudaStream_t stream) {
+    const Status ends = launch_filled<kType, true>(job, chunks - 1, multiprocessors, stream);
     if (ends != Status::kOk) return ends;
     job.chunks = chunks;
     const std::int64_t states = std::int64_t{job.batch} * job.states * job.channels;
     const auto blocks = static_cast<unsigned>((states + kCarryThreads - 1) / kCarryThreads);
     METST_LAUNCH(carry_over_chunks, dim3(blocks), dim3(kCarryThreads), 0, stream, job);
     const Status carried = launched();
-    return carried == Status::kOk ? launch_wide<kType, false>(job, chunks, stream) : carried;
+    return carried == Status::kOk ? launch_filled<kType, false>(job, chunks, multiprocessors, stream) : carried;
 }
 
 template <Type kType>
-Status launch_whole(const Job& job, cudaStream_t stream) {
-    int device = 0, multiprocessors = 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
-        return launched();
-    }
-    const std::int64_t warps = std::int64_t{job.batch} * job.channels * short_lanes(job.states) / kWarpSize;
-    if (job.states > Short64::kPadded || warps > std::int64_t{kShortWarpsPerMultiprocessor} * multiprocessors) {
-        return launch_wide<kType, false>(job, 1, stream);
+Status launch_whole(Job job, int multiprocessors, cudaStream_t stream) {
+    job.chunk_length = job.length;
+    job.carry = nullptr;
+    if (job.states > Short64::kPadded ||
+        warps_of(job, 1, short_lanes(job.states)) > kShortWarps * multiprocessors) {
+        return launch_filled<kType, false>(job, 1, multiprocessors, stream);
     }
     if (job.states <= Short16::kPadded) return launch<kType, Short16, false>(job, 1, stream);
     return launch<kType, Short64, false>(job, 1, stream);
@@ -453,7 +480,14 @@ Status launch_whole(const Job& job, cudaStream_t stream) {
 
 template <Type kType>
 Status run(const Job& job, int chunks, cudaStream_t stream) {
-    return chunks > 1 ? launch_chunked<kType>(job, chunks, stream) : launch_whole<kType>(job, stream);
+    int device = 0, multiprocessors = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
+        return launched();
+    }
+    const bool chunked = chunks > 1 && warps_of(job, 1, medium_lanes(job.states)) < kWholeWarps * multiprocessors;
+    return chunked ? launch_chunked<kType>(job, chunks, multiprocessors, stream)
+                   : launch_whole<kType>(job, multiprocessors, stream);
 }
 
 }  // namespace

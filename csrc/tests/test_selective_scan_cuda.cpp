@@ -267,10 +267,12 @@ void expect_matches_reference(const Problem& p, const char* what) {
            p.with.h0, p.with.softplus, y_error, h_error);
 }
 
-// The three ways of the kernel (selective_scan.cu), each at small sizes of its own.
-enum class Way { kShort, kWide, kChunked };
-constexpr Way kWays[] = {Way::kShort, Way::kWide, Way::kChunked};
-const char* name(Way way) { return way == Way::kShort ? "short" : way == Way::kWide ? "wide" : "chunked"; }
+// The ways of the kernel (selective_scan.cu), each at small sizes of its own.
+enum class Way { kShort, kMedium, kWide, kChunked };
+constexpr Way kWays[] = {Way::kShort, Way::kMedium, Way::kWide, Way::kChunked};
+const char* name(Way way) {
+    return way == Way::kShort ? "short" : way == Way::kMedium ? "medium" : way == Way::kWide ? "wide" : "chunked";
+}
 
 int multiprocessors() {
     int count = 0;
@@ -281,17 +283,20 @@ int multiprocessors() {
 Sizes sizes_for(Way way, std::int64_t states) {
     if (way == Way::kShort) return {2, 41, 9, states};
     if (way == Way::kChunked) return {2, 530, 5, states};
-    return {3, 21, 20 * multiprocessors() + 11, states};
+    if (way == Way::kMedium) return {3, 21, 9 * multiprocessors() + 6, states};
+    return {3, 21, (states <= 16 ? 90 : 30) * multiprocessors() + 11, states};
 }
 
-// Makes the wide way the choice for a few channels, by claiming a device without multiprocessors; a GPU needs many.
+// Makes a way the choice for a few channels, by claiming a device with as few multiprocessors; a GPU needs many.
 class DeviceFor {
 public:
 #ifdef METST_CUDA_ON_CPU
-    explicit DeviceFor(Way way) { cuda_on_cpu::multiprocessors = way == Way::kWide ? 0 : 132; }
+    explicit DeviceFor(Way way) : DeviceFor(way == Way::kWide ? 0 : way == Way::kMedium ? 1 : 132) {}
+    explicit DeviceFor(int multiprocessors) { cuda_on_cpu::multiprocessors = multiprocessors; }
     ~DeviceFor() { cuda_on_cpu::multiprocessors = 132; }
 #else
     explicit DeviceFor(Way) {}
+    explicit DeviceFor(int) {}
 #endif
     DeviceFor(const DeviceFor&) = delete;
     DeviceFor& operator=(const DeviceFor&) = delete;
@@ -330,8 +335,10 @@ void sizes_around_every_lane_round_and_tile_match() {
                                 kTypes[seed / 2 % 3], kTypes[seed / 5 % 3], seed);
                 expect_matches_reference(p, "grid");
                 if (length > 65 || states > 64) continue;
-                const DeviceFor device(Way::kWide);
-                expect_matches_reference(p, "grid, wide");
+                for (Way way : {Way::kMedium, Way::kWide}) {
+                    const DeviceFor device(way);
+                    expect_matches_reference(p, name(way));
+                }
             }
         }
     }
@@ -341,6 +348,12 @@ void sizes_around_every_lane_round_and_tile_match() {
             const Problem p({1 + seed % 2, length, 1 + seed % 7, states}, options(seed), kTypes[seed % 3],
                             kTypes[seed / 3 % 3], seed);
             expect_matches_reference(p, "chunks");
+        }
+        // Devices that the chunks fill, or that are full without them.
+        for (int multiprocessors : {2, 1, 0}) {
+            const DeviceFor device(multiprocessors);
+            expect_matches_reference(Problem({2, 1300, 5, states}, kEverything, Type::kFloat32, Type::kFloat32, ++seed),
+                                     multiprocessors ? "few multiprocessors" : "no chunks");
         }
     }
 }
