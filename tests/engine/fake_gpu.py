@@ -310,7 +310,7 @@ class FakeGpu:
             num_inputs = property(lambda self: len(session(self.path).get_inputs()))
 
             def get_input(self, i):
-                return session(self.path).get_inputs()[i]
+                return SimpleNamespace(name=session(self.path).get_inputs()[i].name)
 
         class Builder(trt.Builder):
             def create_network(self, flags):

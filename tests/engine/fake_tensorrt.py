@@ -19,11 +19,12 @@ def fake_tensorrt(*, plugins: bool = True, weak: bool = True, nothing: str = "")
         nothing: name of the call that logs an error and gives None, False or -1, or raises for a constructor.
 
     Returns:
-        The module; `calls` is a list of (name, arguments), `creators` what the plugin registry knows.
+        The module; `calls` is a list of (name, arguments), `creators` what the plugin registry knows, `tensors` a
+        network's inputs.
     """
     trt = ModuleType("tensorrt")
     trt.__version__ = "10.3.0"
-    trt.calls, trt.creators, trt.refused = [], set(), set()
+    trt.calls, trt.creators, trt.refused, trt.tensors = [], set(), set(), {}
     trt.library = {SCAN}  # what a plugin library brings
 
     def call(name, result, *arguments, failed=None):
@@ -53,7 +54,9 @@ def fake_tensorrt(*, plugins: bool = True, weak: bool = True, nothing: str = "")
         num_inputs = property(lambda self: len(trt.inputs))
 
         def get_input(self, i):
-            return SimpleNamespace(name=trt.inputs[i])
+            tensor = SimpleNamespace(name=trt.inputs[i], shape=None)
+            trt.tensors[tensor.name] = tensor
+            return tensor
 
     if plugins:
         Network.add_plugin_v3 = lambda self: None

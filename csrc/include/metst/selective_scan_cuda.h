@@ -3,7 +3,8 @@
 //
 // State and arithmetic are float32 whatever the type of the inputs. A decay below 2^-126 counts as zero. A decay near 1
 // is a float32, so it is wrong by up to 2^-23: with equal steps that drifts a slowly fading state by up to L 2^-23 of
-// itself (within a chunk only, where a long sequence is cut into chunks); with steps that vary the errors cancel.
+// itself (within a chunk only, where a long sequence is cut into chunks); with steps that vary the errors cancel, unless
+// those of the GPU's own exponential share a sign, which has not been measured.
 #pragma once
 
 #include <cstddef>

@@ -173,7 +173,7 @@ class EngineBuilder:
             **self._machine(),
             "profile": {name: _sizes(shapes) for name, shapes in self.profile(graph).items()},
             "scan": self._scan(),
-            "flags": ["strongly typed", "no TF32"],
+            "flags": ["strongly typed", "no TF32", "fixed sizes are static"],
             "workspace_mib": self.workspace_mib,
         }
 
@@ -294,12 +294,15 @@ class EngineBuilder:
 
     def _add_profile(self, builder: Any, config: Any, network: Any, graph: str) -> None:
         shapes = self.profile(graph)
-        inputs = [network.get_input(i).name for i in range(network.num_inputs)]
-        if sorted(inputs) != sorted(shapes):
+        inputs = {tensor.name: tensor for tensor in map(network.get_input, range(network.num_inputs))}
+        if set(inputs) != set(shapes):
             raise EngineError(
                 f"{self.bundle.path}: expected {self._graphs[graph].name} with inputs {', '.join(sorted(shapes))}, "
                 f"got {', '.join(sorted(inputs))}; export the bundle again"
             )
+        for name, (smallest, _, largest) in shapes.items():
+            if smallest == largest:
+                inputs[name].shape = smallest  # nothing is left to be worked out at run time
         profile = self._given(builder.create_optimization_profile(), "optimisation profile")
         try:
             for name, (smallest, usual, largest) in shapes.items():
