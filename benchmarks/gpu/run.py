@@ -2,9 +2,12 @@
 
 Usage: python benchmarks/gpu/run.py [--quick] [--only PART ...] [--mamba DIR] [--build DIR] [--out]
 
-Needs an NVIDIA GPU, nvcc (CUDA 12 or 13), CMake, a torch with CUDA, and this package, but not its dependencies: pip
-install --no-deps . (and --no-build-isolation on a machine without a network that has scikit-build-core and pybind11).
-TensorRT and a network are not needed. Parts:
+Needs an NVIDIA GPU, nvcc (CUDA 12 or 13), CMake with make or ninja, a torch with CUDA, numpy, rich, and this package
+installed in place, for which scikit-build-core and pybind11 must be there and a network need not:
+
+    pip install --no-deps --no-build-isolation -e .
+
+(Installed otherwise, the checkout that this script lies in would hide it, and has no compiled module.) Parts:
 
 errors  the scan in float32, float16 and bfloat16 against float64 on the CPU
 scan    its time, for (B, L, D) from (2, 1, 128) to (64, 8192, 2048), N = 64 and 16, against mamba_ssm's CUDA kernel;
@@ -40,6 +43,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 PARTS = ("errors", "scan", "step", "flow", "tests")
+INSTALL = "pip install --no-deps --no-build-isolation -e ."
+"""In place: what finds such an installation is asked before sys.path, whose first folder is this checkout."""
 
 
 def why_not() -> str | None:
@@ -52,14 +57,14 @@ def why_not() -> str | None:
     if not torch.cuda.is_available():
         built = "without CUDA" if torch.version.cuda is None else f"with CUDA {torch.version.cuda}"
         return f"{needs} an NVIDIA GPU that torch can use, found none (torch {torch.__version__}, built {built})"
-    from benchmarks.gpu.library import find_nvcc
-
-    if find_nvcc() is None:
-        return f"{needs} nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc"
     try:
-        import benchmarks.results  # noqa: F401
+        import benchmarks.results
+        from benchmarks.gpu import library  # the package's compiled module too
     except ImportError as error:
-        return f"{needs} the package metst-edge installed ({error}): pip install --no-deps ."
+        what = str(error).partition("\n")[0]
+        return f"{needs} numpy, rich and the package metst-edge installed in place ({what}): {INSTALL}"
+    if library.find_nvcc() is None:
+        return f"{needs} nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc"
     return None
 
 
