@@ -193,6 +193,21 @@ def test_every_end_of_a_cpp_test_is_told_apart(script, expected):
         assert row["last line"] == "ERROR SUMMARY: 1 error"
 
 
+def test_a_printed_table_shows_whole_numbers_and_any_text(capsys):
+    largest = Shape(64, 8192, 2048, 64)
+    row = made_up(largest, 12640.1, 23456.7, torch.bfloat16)
+    results.show("Title [/b]", [row], "gpu-scan", False)
+    printed = capsys.readouterr().out
+    assert "…" not in printed and "e+0" not in printed and "Title [/b]" in printed
+    for value in row.values():
+        assert (f"{value:.0f}" if isinstance(value, float) and value > 1e4 else str(value)[:3]) in printed
+    assert "23456700" in printed and "mamba_ssm us" in printed
+    line = "ld: cannot find -lcudart [/usr/lib] [red] \\[x] " + 400 * "y"
+    results.show("Title", [{"test": "one", "last line": line}], "gpu-tests", False)
+    printed = capsys.readouterr().out
+    assert "cannot find -lcudart [/usr/lib] [red] \\[x]" in printed and printed.count("y") >= 400
+
+
 def test_results_carry_the_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     rows = [made_up(Shape(2, 1, 128, 64), 0.004, None)]
