@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -206,6 +208,108 @@ def test_a_printed_table_shows_whole_numbers_and_any_text(capsys):
     results.show("Title", [{"test": "one", "last line": line}], "gpu-tests", False)
     printed = capsys.readouterr().out
     assert "cannot find -lcudart [/usr/lib] [red] \\[x]" in printed and printed.count("y") >= 400
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_stopped_tool_leaves_no_program_running(tmp_path):
+    """compute-sanitizer starts the test in a process of its own, which would keep the GPU."""
+    child = tmp_path / "pid"
+    row = cpp_tests.outcome("test", "memcheck", ["bash", "-c", f"sleep 60 & echo $! > {child}; wait"], seconds=0.5)
+    assert row["outcome"] == "stopped after 0.5 s" and row["s"] < 10
+    assert not alive(int(child.read_text()))
+
+
+def test_an_interrupted_run_stops_its_programs(machine, monkeypatch):
+    pid = machine / "pid"
+    program = next(machine.rglob("test_selective_scan_gpu"))
+    program.write_text(f"#!/bin/sh\necho $$ > {pid}.part\nmv {pid}.part {pid}\nexec sleep 60\n")
+
+    class Pool(cpp_tests.ThreadPoolExecutor):
+        def map(self, *arguments):
+            super().map(*arguments)
+            while not pid.exists():
+                time.sleep(0.01)
+            raise SystemExit(143)  # as the handler of SIGTERM does in the main thread
+
+    monkeypatch.setattr(cpp_tests, "ThreadPoolExecutor", Pool)
+    start = time.perf_counter()
+    with pytest.raises(SystemExit):
+        cpp_tests.run(machine / "tests", "echo", "90", sanitize=False)
+    assert time.perf_counter() - start < 30 and not alive(int(pid.read_text()))
+
+
+def test_a_device_that_the_sanitizer_refuses_is_no_failure():
+    script = "echo '========= Error: Device not supported. Please refer to the documentation'; exit 255"
+    refused = cpp_tests.outcome("test", "memcheck", ["bash", "-c", script])
+    assert refused["outcome"] == "not run: the tool refuses the device"
+    (line,) = cpp_tests.judge([refused])
+    assert line.startswith("not run: compute-sanitizer clean, 1 of 1 runs: Error: Device not supported")
+    # Of the test itself, without a tool, the words prove nothing.
+    assert cpp_tests.outcome("test", "-", ["bash", "-c", script])["outcome"] == "failed: status 255"
+    passed = {**refused, "under": "racecheck", "outcome": "passed"}
+    lines = cpp_tests.judge([refused, passed])
+    assert lines[0].startswith("not run") and lines[1] == "met: compute-sanitizer clean: all 1 runs passed"
+
+
+@pytest.mark.parametrize(
+    ("there", "generator"), [({"make", "ninja"}, False), ({"ninja"}, True), ({"gmake", "ninja"}, False), (set(), False)]
+)
+def test_ninja_builds_where_there_is_no_make(monkeypatch, tmp_path, there, generator):
+    commands = []
+    monkeypatch.setattr(cpp_tests, "build", commands.append)
+    monkeypatch.setattr(cpp_tests.shutil, "which", lambda name: f"/bin/{name}" if name in there else None)
+    assert cpp_tests.configure(tmp_path, "nvcc", "90") == []
+    assert ("-G Ninja" in " ".join(commands[0])) is generator
+
+
+def test_the_headers_of_tensorrt_are_where_the_environment_says(monkeypatch, tmp_path):
+    commands = []
+
+    def no_headers(command):
+        commands.append(command)
+        if "-DMETST_TENSORRT=ON" in command:
+            raise RuntimeError("METST_TENSORRT=ON needs NvInfer.h of TensorRT 10.0 or newer")
+
+    for name in ("TENSORRT_ROOT", "TENSORRT_INCLUDE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cpp_tests, "build", commands.append)
+    cpp_tests.configure(tmp_path, "nvcc", "90")
+    assert not any("DTENSORRT" in word for word in commands[0])
+    monkeypatch.setenv("TENSORRT_INCLUDE_DIR", "/headers")
+    assert cpp_tests.configure(tmp_path, "nvcc", "90") == []
+    assert {"-DTENSORRT_INCLUDE_DIR=/headers", "-DMETST_TENSORRT=ON"} <= set(commands[1])
+    monkeypatch.setattr(cpp_tests, "build", no_headers)
+    (note,) = cpp_tests.configure(tmp_path, "nvcc", "90")
+    assert note.startswith("not run: the plugin's enqueue") and note.endswith("(/headers)")
+    assert "-DMETST_TENSORRT=OFF" in commands[-1]
+
+
+@pytest.mark.parametrize(("generator", "program"), [("Ninja", "ninja"), ("Unix Makefiles", "make")])
+def test_targets_are_read_from_every_generator(tmp_path, generator, program):
+    if not (shutil.which("cmake") and shutil.which(program)):
+        pytest.skip(f"no cmake or no {program}")
+    (tmp_path / "below").mkdir()
+    head = "cmake_minimum_required(VERSION 3.20)\nproject(some NONE)\n"
+    (tmp_path / "CMakeLists.txt").write_text(head + "add_custom_target(alpha)\nadd_subdirectory(below)\n")
+    (tmp_path / "below/CMakeLists.txt").write_text("add_custom_target(test_beta)\n")
+    library.build(["cmake", "-S", str(tmp_path), "-B", str(tmp_path / "build"), "-G", generator])
+    found = cpp_tests.targets(tmp_path / "build")
+    assert {"alpha", "test_beta"} <= found and "test_gamma" not in found
+
+
+def test_every_test_of_the_gpu_that_ctest_has_is_run_with_its_arguments():
+    listed = (library.ROOT / "csrc/tests/CMakeLists.txt").read_text()
+    assert "add_test(NAME cuda_graph_gpu COMMAND test_cuda_graph gpu)" in listed
+    assert "add_test(NAME plugin_cuda COMMAND test_plugin $<TARGET_FILE:metst_edge_plugin> ${contract})" in listed
+    given = {test.name: (*test.needs, *test.arguments) for test in cpp_tests.TESTS}
+    assert given["test_cuda_graph"] == ("gpu",)
+    assert given["test_plugin"] == ("metst_edge_plugin", str(cpp_tests.CONTRACT)) and cpp_tests.CONTRACT.is_file()
 
 
 def test_results_carry_the_gpu(tmp_path, monkeypatch):
