@@ -107,7 +107,7 @@ class Run:
         self.options, self.folder, self.nvcc, self.architecture = options, folder, nvcc, f"{major}{minor}"
         self.about = gpu(nvcc)
         path = folder / "libmetst_gpu_bench.so"
-        library.build(library.nvcc_command(nvcc, self.architecture, path))
+        library.build_once(library.nvcc_command(nvcc, self.architecture, path), path)
         self.library = library.Library(path)
         self.rates = timing.measure_rates(self.library)
         self.about["measured rates"] = (

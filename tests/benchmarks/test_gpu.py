@@ -312,6 +312,49 @@ def test_every_test_of_the_gpu_that_ctest_has_is_run_with_its_arguments():
     assert given["test_plugin"] == ("metst_edge_plugin", str(cpp_tests.CONTRACT)) and cpp_tests.CONTRACT.is_file()
 
 
+def test_a_library_is_built_again_only_when_something_of_it_changes(monkeypatch, tmp_path):
+    source, header = tmp_path / "kernel.cu", tmp_path / "include/deep/kernel.h"
+    header.parent.mkdir(parents=True)
+    source.write_text("source")
+    header.write_text("header")
+    monkeypatch.setattr(library, "WRAPPERS", (source,))
+    monkeypatch.setattr(library, "KERNELS", ())
+    monkeypatch.setattr(library, "INCLUDES", (tmp_path / "include",))
+    built = []
+    path = tmp_path / "library.so"
+
+    def build(command):
+        built.append(command)
+        path.write_text("library")
+
+    monkeypatch.setattr(library, "build", build)
+    for expected, change in (
+        (1, lambda: None),
+        (1, lambda: os.utime(source)),  # a fresh copy of the same checkout
+        (2, lambda: source.write_text("another source")),
+        (3, lambda: header.write_text("another header")),
+        (4, path.unlink),
+    ):
+        change()
+        library.build_once(["nvcc"], path)
+        assert len(built) == expected
+    library.build_once(["nvcc", "-O3"], path)
+    assert len(built) == 5
+
+    def broken(command):
+        path.write_text("half of it")
+        raise RuntimeError("stopped")
+
+    header.write_text("a third")
+    monkeypatch.setattr(library, "build", broken)
+    with pytest.raises(RuntimeError, match="stopped"):
+        library.build_once(["nvcc", "-O3"], path)
+    header.write_text("another header")  # as it was built before, but the library is not that one
+    monkeypatch.setattr(library, "build", build)
+    library.build_once(["nvcc", "-O3"], path)
+    assert len(built) == 6 and path.read_text() == "library"
+
+
 def test_results_carry_the_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     rows = [made_up(Shape(2, 1, 128, 64), 0.004, None)]
