@@ -167,9 +167,10 @@ def test_step_and_flow_are_held_against_what_was_asked_for(emulated):
     small = step.Step(build("metst64", dim=16, depth=2, d_state=8).eval(), emulated, 2)
     small()
     row = step.row_of("metst64", 2, small, 1e-6, [0.30, 0.33, 0.36], 1.0, RATES)
-    assert row["captured ms"] == 0.33 and row["launches"] == small.launches > 20
+    assert row["captured, warm ms"] == 0.33 and row["launches at least"] == small.launches > 20
     lines = step.judge([row])
     assert lines[0].startswith("MISSED by 10 %: a captured step of metst64, 2 lanes") and "at best" in lines[1]
+    assert f"at least {small.launches} launches, warm" in lines[0]
 
     row = {"ROIs": 18, "lanes": 2, "still ms": 0.2, "moving ms": 0.6, "largest diff px": 0.03}
     lines = flow.judge([row, {**row, "lanes": 64, "still ms": 9.0, "moving ms": 9.0}])
@@ -355,6 +356,18 @@ def test_a_library_is_built_again_only_when_something_of_it_changes(monkeypatch,
     assert len(built) == 6 and path.read_text() == "library"
 
 
+def test_work_is_timed_after_a_fifth_of_a_second_of_it(monkeypatch):
+    """Short calls are enqueued behind one another, long ones are not made more often than they must."""
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(timing, "ROUNDS", (1, 1))
+    for each, least, most in ((1e-3, 100, 400), (0.3, 2, 6)):
+        calls, waits, start = [], [], time.perf_counter()
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda waits=waits: waits.append(time.perf_counter()))
+        timing.time_events([lambda calls=calls, each=each: calls.append(time.sleep(each))], seconds=0.5)
+        warm = waits[-2] - start  # the last is behind what was timed
+        assert warm >= 0.2 and least <= len(calls) <= most and len(waits) <= 12
+
+
 def test_results_carry_the_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     rows = [made_up(Shape(2, 1, 128, 64), 0.004, None)]
@@ -506,7 +519,7 @@ def machine(emulated, monkeypatch, tmp_path):
     for module in (timing, step, flow):
         monkeypatch.setattr(module, "capture", Graph)
     monkeypatch.setattr(timing, "ROUNDS", (1, 1))
-    monkeypatch.setattr(timing, "WARM_UP", 1)
+    monkeypatch.setattr(timing, "WARM_UP", (1, 0.0))
     monkeypatch.setattr(timing, "EXPONENTIAL_ROUNDS", 4)
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
     monkeypatch.setattr(library, "find_nvcc", lambda: "echo")
