@@ -630,6 +630,20 @@ def test_a_scan_that_is_stopped_keeps_what_was_timed(machine, monkeypatch, capsy
     assert len(json.loads(next(folder.glob("*-gpu-scan.json")).read_text())["rows"]) == 2
 
 
+def test_a_peer_that_fails_costs_its_figure_and_leaves_a_note(machine, emulated):
+    class Broken:
+        def bind(self, x):
+            raise ValueError("expected another type\nand a trace")
+
+    notes = []
+    row = scan.time_kernels(Shape(2, 1, 16, 16), FLOAT32, emulated, RATES, Broken(), notes)
+    assert row["ours us"] > 0 and row["mamba_ssm us"] == row["x mamba_ssm"] == "-"
+    (note,) = notes
+    assert note.startswith("mamba_ssm, Shape(batch=2") and note.endswith("float32: ValueError: expected another type")
+    # Without torch's compiler, its column stays as it was.
+    assert set(scan.time_torch(Shape(2, 1, 16, 16), emulated, False, notes)) == {"torch eager us"} and len(notes) == 1
+
+
 def test_a_part_that_fails_does_not_stop_the_others(machine, monkeypatch, capsys):
     def broken(*_):
         raise RuntimeError("expected nothing of this")
