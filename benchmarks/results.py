@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from metst_edge.app.machine import describe, processor
 
 PACKAGES = ("metst-edge", "numpy", "opencv-contrib-python", "mediapipe", "onnx", "onnxruntime", "torch", "mambapy")
 FOLDER = Path(__file__).parent / "results"
+WIDTH = (140, 260)
+"""Of what is printed to a file or a pipe, characters: at least, and at most where a table needs more."""
 
 
 def machine() -> dict[str, str]:
@@ -70,30 +73,55 @@ def show(
         profile: a report of a profiler, written down as it is under its own heading.
         more: what else of the machine decides the times, such as its GPU.
     """
-    header = list(rows[0])
-    table = Table(*header, title=f"{title}, {processor()}")
+    # Cells are text, not rich's markup, and are folded where there is no room: half a number is none.
+    headings = (Column(Text(heading), overflow="fold") for heading in rows[0])
+    table = Table(*headings, title=Text(f"{title}, {processor()}"))
     for row in rows:
-        table.add_row(*map(_text, row.values()))
-    console = Console(width=None if Console().is_terminal else 140)
+        table.add_row(*(Text(text(value)) for value in row.values()))
+    console = Console()
+    if not console.is_terminal:
+        least, most = WIDTH
+        natural = console.measure(table, options=console.options.update(width=most)).maximum
+        console = Console(width=max(least, natural))
     console.print(table)
     for note in notes:
         console.print(f"- {note}", highlight=False, markup=False)
-    if not save:
-        return
-    date, about = datetime.date.today().isoformat(), machine() | dict(more or {})
+    if save:
+        write(title, rows, name, notes, profile, more)
+
+
+def write(
+    title: str,
+    rows: list[dict[str, Any]],
+    name: str,
+    notes: Sequence[str] = (),
+    profile: str = "",
+    more: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Write DATE-NAME.json and .md, over those that are there; arguments as of `show`.
+
+    Args:
+        folder: made where it is missing; benchmarks/results by default.
+    """
+    folder, date = folder or FOLDER, datetime.date.today().isoformat()
+    about, header = machine() | dict(more or {}), list(rows[0])
     lines = [f"# {title}, {date}", "", *(f"- {key}: {value}" for key, value in about.items()), ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(map(_text, row.values())) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(text, row.values())) + " |" for row in rows]
     if notes:
         lines += ["", *(f"- {note}" for note in notes)]
     if profile:
         # Indented, it is shown as it is: a report may hold fences of its own.
         lines += ["", "## Profile", "", *(f"    {line}".rstrip() for line in profile.strip("\n").splitlines())]
-    FOLDER.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     content = {"title": title, "date": date, "machine": about, "rows": rows, "notes": list(notes), "profile": profile}
-    (FOLDER / f"{date}-{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    (FOLDER / f"{date}-{name}.md").write_text("\n".join(lines) + "\n")
+    (folder / f"{date}-{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (folder / f"{date}-{name}.md").write_text("\n".join(lines) + "\n")
 
 
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def text(value: object) -> str:
+    """Return a cell of a table: four digits of a number, all before the point of a large one."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"

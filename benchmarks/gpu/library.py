@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import subprocess
@@ -74,6 +75,26 @@ def build(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}".strip())
+
+
+def build_once(command: Sequence[str], library: Path) -> None:
+    """Build a library of ``_sources`` unless the same command has built it from the same sources and headers.
+
+    What they hold is compared, not how old they are: a copy of the checkout has files of any age.
+
+    Raises:
+        RuntimeError: with what the compiler printed.
+    """
+    built_of = hashlib.sha256("\n".join(command).encode())
+    headers = sorted(path for folder in INCLUDES for path in folder.rglob("*.h"))
+    for path in (*WRAPPERS, *KERNELS, *headers):
+        built_of.update(hashlib.sha256(path.read_bytes()).digest())
+    beside = library.with_suffix(".sha256")
+    if library.exists() and beside.exists() and beside.read_text() == built_of.hexdigest():
+        return
+    beside.unlink(missing_ok=True)  # stopped half-way, what is left must not pass for a library
+    build(command)
+    beside.write_text(built_of.hexdigest())
 
 
 class Library:

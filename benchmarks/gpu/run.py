@@ -1,10 +1,13 @@
 """The CUDA kernels on this machine's GPU: built, checked and timed, in one go.
 
-Usage: python benchmarks/gpu/run.py [--quick] [--only PART ...] [--mamba DIR] [--build DIR] [--out]
+Usage: python benchmarks/gpu/run.py [--quick] [--only PART ...] [--mamba DIR] [--build DIR] [--out [FOLDER]]
 
-Needs an NVIDIA GPU, nvcc (CUDA 12 or 13), CMake, a torch with CUDA, and this package, but not its dependencies: pip
-install --no-deps . (and --no-build-isolation on a machine without a network that has scikit-build-core and pybind11).
-TensorRT and a network are not needed. Parts:
+Needs an NVIDIA GPU, nvcc (CUDA 12 or 13), CMake with make or ninja, a torch with CUDA, numpy, rich, and this package
+installed in place, for which scikit-build-core and pybind11 must be there and a network need not:
+
+    pip install --no-deps --no-build-isolation -e .
+
+(Installed otherwise, the checkout that this script lies in would hide it, and has no compiled module.) Parts:
 
 errors  the scan in float32, float16 and bfloat16 against float64 on the CPU
 scan    its time, for (B, L, D) from (2, 1, 128) to (64, 8192, 2048), N = 64 and 16, against mamba_ssm's CUDA kernel;
@@ -15,20 +18,37 @@ step    a whole step of ME-TST, two lanes, captured in one CUDA graph: our scan,
 flow    the regions' optical flow for 1, 2, 16 and 64 lanes, captured
 tests   the C++ tests on the GPU, and under compute-sanitizer where that is there
 
-Times are medians between events on the stream, after a warm-up. Inputs rotate among so many sets that they have left
-the L2 cache before they come round again (1024 sets at most). Calls short enough to need several sets are timed inside
-one captured graph of many, so that the gaps between launches from the host do not hide the kernel (torch's loops only
-for L <= 64, B <= 4); ours are timed twice, before and after the peers, and the difference is the noise. mamba_ssm is
-used where it is installed, or compiled from its unpacked source distribution (--mamba DIR, which takes minutes). A part
-that fails does not stop the others; the exit status is 1 then.
+Times are medians between events on the stream, after 0.2 s of the same work. The scan's inputs rotate among so many
+sets (4096 at most) that three times the L2 cache is used before they come round again; a step and the flow are replayed
+again and again and find what they use in the caches: they are warm. Calls short enough to need several sets are timed
+inside one captured graph of many, so that the gaps between launches from the host do not hide the kernel (torch's loops
+only for L <= 64, B <= 4, and with 4 sets of inputs, which favours them); ours are timed twice, before and after
+mamba_ssm, the difference is the noise, and the mean of both is what is compared. A part that fails does not stop the
+others; the exit status is 1 then.
 
---out writes benchmarks/results/DATE-gpu-PART.json and .md, each as soon as the part is done. --quick: four shapes, N =
-64, float32, no compiled peer, no compute-sanitizer.
+mamba_ssm is used where it is installed, or its forward kernel is compiled (minutes) from its source distribution,
+unpacked in the folder that --mamba names. For a machine without a network, on another that has one and a torch:
+
+    MAMBA_SKIP_CUDA_BUILD=TRUE pip download --no-deps --no-binary :all: --no-build-isolation mamba-ssm
+    tar xf mamba_ssm-*.tar.gz
+
+The plugin's enqueue, one of the C++ tests, needs TensorRT's headers, not TensorRT: installed, or where the environment
+variable TENSORRT_ROOT (an unpacked TensorRT) or TENSORRT_INCLUDE_DIR (the folder of NvInfer.h) says, such as the folder
+include/tensorrt in the PyPI wheel kernel-lens, unpacked.
+
+--out writes DATE-gpu-PART.json and .md in FOLDER (benchmarks/results), each as soon as the part is done; the scan's
+after every shape, ours and mamba_ssm for all shapes before torch. --quick: four shapes, N = 64, float32, no compiled
+peer, no compute-sanitizer. On a machine that is lent for minutes, one process per part, so that none costs the others:
+
+    for part in errors flow step tests scan; do
+        timeout -k 10 580 python benchmarks/gpu/run.py --only $part --build /tmp/built --out /tmp/results
+    done
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +60,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 PARTS = ("errors", "scan", "step", "flow", "tests")
+INSTALL = "pip install --no-deps --no-build-isolation -e ."
+"""In place: what finds such an installation is asked before sys.path, whose first folder is this checkout."""
 
 
 def why_not() -> str | None:
@@ -52,14 +74,14 @@ def why_not() -> str | None:
     if not torch.cuda.is_available():
         built = "without CUDA" if torch.version.cuda is None else f"with CUDA {torch.version.cuda}"
         return f"{needs} an NVIDIA GPU that torch can use, found none (torch {torch.__version__}, built {built})"
-    from benchmarks.gpu.library import find_nvcc
-
-    if find_nvcc() is None:
-        return f"{needs} nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc"
     try:
         import benchmarks.results  # noqa: F401
+        from benchmarks.gpu import library  # the package's compiled module too
     except ImportError as error:
-        return f"{needs} the package metst-edge installed ({error}): pip install --no-deps ."
+        what = str(error).partition("\n")[0]
+        return f"{needs} numpy, rich and the package metst-edge installed in place ({what}): {INSTALL}"
+    if library.find_nvcc() is None:
+        return f"{needs} nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc"
     return None
 
 
@@ -102,7 +124,7 @@ class Run:
         self.options, self.folder, self.nvcc, self.architecture = options, folder, nvcc, f"{major}{minor}"
         self.about = gpu(nvcc)
         path = folder / "libmetst_gpu_bench.so"
-        library.build(library.nvcc_command(nvcc, self.architecture, path))
+        library.build_once(library.nvcc_command(nvcc, self.architecture, path), path)
         self.library = library.Library(path)
         self.rates = timing.measure_rates(self.library)
         self.about["measured rates"] = (
@@ -115,7 +137,16 @@ class Run:
         """Print a part's table and write it down where asked."""
         from benchmarks.results import show
 
-        show(f"{title}, {self.about['gpu']}", rows, f"gpu-{part}", self.options.out, notes, more=self.about)
+        show(f"{title}, {self.about['gpu']}", rows, f"gpu-{part}", False, notes)
+        self.write(title, rows, part, notes)
+
+    def write(self, title: str, rows: list[dict[str, Any]], part: str, notes: list[str]) -> None:
+        """Write a part's rows down where asked, over what it wrote before."""
+        from benchmarks.results import write
+
+        if self.options.out is not None:
+            folder = Path(self.options.out) if self.options.out else None
+            write(f"{title}, {self.about['gpu']}", rows, f"gpu-{part}", notes, more=self.about, folder=folder)
 
     def errors(self) -> None:
         """Check the scan."""
@@ -134,9 +165,13 @@ class Run:
         except (ImportError, RuntimeError) as error:  # torch's builder raises RuntimeError
             mamba = None
             notes.append(f"mamba_ssm is not there: {scan.in_one_line(error)}")
-        compiled = not self.options.quick
-        rows, left_out = scan.run(self.library, self.rates, mamba, self.options.quick, compiled)
-        self.show("One SelectiveScan layer", rows, "scan", [*scan.judge(rows, self.rates), *notes, *left_out])
+        title = "One SelectiveScan layer"
+
+        def save(rows: list[dict[str, Any]], others: list[str]) -> None:
+            self.write(title, rows, "scan", [*scan.judge(rows, self.rates), *notes, *others, scan.UNFINISHED])
+
+        rows, others = scan.run(self.library, self.rates, mamba, self.options.quick, save)
+        self.show(title, rows, "scan", [*scan.judge(rows, self.rates), *notes, *others])
 
     def step(self) -> None:
         """Check and time a step."""
@@ -167,8 +202,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few shapes, the fast peers only")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--mamba", type=Path, metavar="DIR", help="an unpacked source distribution of mamba_ssm")
-    parser.add_argument("--build", type=Path, metavar="DIR", help="keep what is compiled there")
-    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-gpu-PART.json and .md")
+    parser.add_argument("--build", type=Path, metavar="DIR", help="keep what is compiled there, and use it again")
+    parser.add_argument(
+        "--out",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="write DATE-gpu-PART.json and .md there, benchmarks/results of this checkout where none is named",
+    )
     options = parser.parse_args(arguments)
     missing = why_not()
     if missing is not None:
@@ -192,4 +233,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # of timeout: as an interruption, which stops the tests too
     sys.exit(main())

@@ -14,7 +14,7 @@ from torch.nn import functional
 from benchmarks.gpu.library import Library, Scan, Tensors
 from benchmarks.gpu.timing import Call, Rates, median_ms, time_events, time_graph
 from benchmarks.reference import reference, relative_error
-from benchmarks.results import verdict
+from benchmarks.results import text, verdict
 
 NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 ROUNDING = {torch.float32: 0.0, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
@@ -24,12 +24,32 @@ SHORT = (64, 4)
 """L and B up to which a call is short: bound by launch and latency."""
 LONG = 1024
 TIMES_MAMBA_SHORT, TIMES_MAMBA_LONG, OF_COPY_RATE = 2.0, 1.0, 70.0
-SETS = 1024
-"""Sets of inputs at most."""
+SETS = 4096
+"""Sets of inputs at most: three times an L2 of 50 MB for the smallest shape in 16 bits."""
 GRAPH_CALLS = 64
 """Captured calls at least."""
 EAGER_CALLS = 4
-"""Captured calls of a peer that takes a launch or more per step."""
+"""Captured calls, and sets of inputs, of a peer that takes a launch or more per step."""
+UNFINISHED = "unfinished: shapes, or torch's times, are missing"
+
+NO_BACKWARD = """
+#include <ATen/ATen.h>
+#include <cuda_runtime_api.h>
+
+#include "selective_scan.h"
+
+template <class Input, class Weight>
+void selective_scan_bwd_cuda(SSMParamsBwd&, cudaStream_t) {
+    TORCH_CHECK(false, "selective_scan_bwd_cuda: compiled for the forward pass only");
+}
+#define METST_STUB(Input)                                                           \\
+    template void selective_scan_bwd_cuda<Input, float>(SSMParamsBwd&, cudaStream_t); \\
+    template void selective_scan_bwd_cuda<Input, c10::complex<float>>(SSMParamsBwd&, cudaStream_t);
+METST_STUB(float)
+METST_STUB(at::Half)
+METST_STUB(at::BFloat16)
+"""
+"""What mamba_ssm's binding refers to and is not called: its backward kernels take most of the time to compile."""
 
 Row = dict[str, Any]
 
@@ -216,10 +236,14 @@ class Mamba:
         from torch.utils import cpp_extension
 
         sources = folder / "csrc" / "selective_scan"
-        files = sorted(map(str, (*sources.glob("selective_scan.cpp"), *sources.glob("selective_scan_?wd_*.cu"))))
+        files = sorted(map(str, (*sources.glob("selective_scan.cpp"), *sources.glob("selective_scan_fwd_*.cu"))))
         if not files:
             raise ImportError(f"{sources}: expected selective_scan.cpp and .cu files; unpack mamba_ssm's sdist there")
         build.mkdir(parents=True, exist_ok=True)
+        stubs = build / "no_backward.cpp"
+        if not stubs.exists():  # else it would be compiled again
+            stubs.write_text(NO_BACKWARD)
+        files.append(str(stubs))
         # What its own setup.py asks for: without these, 16-bit types do not compile, and its exponentials are slow.
         kinds = ("HALF", "BFLOAT16", "BFLOAT162")
         types = [f"-U__CUDA_NO_{kind}_{what}__" for kind in kinds for what in ("OPERATORS", "CONVERSIONS")]
@@ -270,77 +294,94 @@ def in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def time_shape(
-    shape: Shape,
-    dtype: torch.dtype,
+def input_sets(shape: Shape, width: int, cache: int) -> int:
+    """Return how many sets of inputs, in turns, have left a cache of so many bytes before they come round again."""
+    return max(1, min(SETS, -(-3 * cache // shape.bytes_moved(width))))
+
+
+def time_calls(calls: Sequence[Call], captured: int) -> float:
+    """Return the median milliseconds of a call; ``captured`` of them at a time in a graph, or one by one for 0."""
+    return median_ms(time_graph(calls, captured) if captured else time_events(calls))
+
+
+def time_peer(
+    name: str,
+    calls: Callable[[], Sequence[Call]],
+    captured: int,
     library: Library,
-    rates: Rates,
-    mamba: Mamba | None,
-    compiled: bool,
+    x: Tensors,
+    where: str,
     notes: list[str],
+) -> float | None:
+    """Time a peer as `time_calls` does, after a comparison on its first inputs; None and a note where it fails."""
+    try:
+        made = calls()
+        check_peer(name, made[0], library, x)
+        return time_calls(made, captured)
+    except Exception as error:  # of a peer: it costs its figure, not the run
+        notes.append(f"{name}, {where}: {in_one_line(error)}")
+        return None
+    finally:
+        torch.cuda.empty_cache()
+
+
+def time_kernels(
+    shape: Shape, dtype: torch.dtype, library: Library, rates: Rates, mamba: Mamba | None, notes: list[str]
 ) -> Row:
-    """Time one shape in one type: our kernel, then each peer, then ours again."""
-    width = dtype.itemsize
-    one = shape.bytes_moved(width)
-    properties = torch.cuda.get_device_properties(0)
-    count = max(1, min(SETS, -(-3 * properties.L2_cache_size // one)))
+    """Time one shape in one type: our kernel, mamba_ssm's, then ours again."""
+    cache = torch.cuda.get_device_properties(0).L2_cache_size
+    count = input_sets(shape, dtype.itemsize, cache)
     x = [layer(shape, dtype, library.device, seed) for seed in range(count)]
-
-    def time(calls: Sequence[Call], captured: int) -> float:
-        return median_ms(time_graph(calls, captured) if captured else time_events(calls))
-
-    def attempt(name: str, calls: Callable[[], Sequence[Call]], captured: int) -> float | None:
-        try:
-            made = calls()
-            zero = {**x[0], "h0": torch.zeros_like(x[0]["h0"])} if name == "mamba_ssm" else x[0]
-            check_peer(name, made[0], library, zero)
-            return time(made, captured)
-        except Exception as error:  # of a peer: it costs its figure, not the run
-            notes.append(f"{name}, {shape}, {NAMES[dtype]}: {in_one_line(error)}")
-            return None
-        finally:
-            torch.cuda.empty_cache()
-
-    # Calls that take no longer than enqueueing them; what torch does step by step only where the steps are few.
-    kernels = max(GRAPH_CALLS, count) if shape.short or count > 1 else 0
-    loops = EAGER_CALLS if shape.short else 0
+    # Calls that take no longer than enqueueing them.
+    captured = max(GRAPH_CALLS, count) if shape.short or count > 1 else 0
     ours = [Scan(library, inputs) for inputs in x]
-    ms = time(ours, kernels)
-    few = x[:EAGER_CALLS]
-    theirs = attempt("mamba_ssm", lambda: [mamba.bind(inputs) for inputs in x], kernels) if mamba else None
-    peers: dict[str, float | None] = {"torch compiled": None, "torch eager": None}
-    # The reference in torch does in float32 what it does in any type.
-    if dtype == torch.float32:
-        if compiled:
-            torch.compiler.reset()
-            step = torch.compile(one_step, dynamic=False)
-            peers["torch compiled"] = attempt(
-                "torch compiled", lambda: [lambda i=i: by_steps(step, i) for i in few], loops
-            )
-        peers["torch eager"] = attempt("torch eager", lambda: [lambda i=i: by_steps(one_step, i) for i in few], loops)
-    return row_of(shape, dtype, ms, time(ours, kernels), theirs, peers, rates, count)
+    ms, theirs = time_calls(ours, captured), None
+    if mamba:
+        zero = {**x[0], "h0": torch.zeros_like(x[0]["h0"])}
+        where = f"{shape}, {NAMES[dtype]}"
+        bind = mamba.bind
+        theirs = time_peer("mamba_ssm", lambda: [bind(inputs) for inputs in x], captured, library, zero, where, notes)
+    return row_of(shape, dtype, ms, time_calls(ours, captured), theirs, rates, count)
+
+
+def time_torch(shape: Shape, library: Library, compiled: bool, notes: list[str]) -> Row:
+    """Time torch, in float32, in which it computes any type; return its columns."""
+    cache = torch.cuda.get_device_properties(0).L2_cache_size
+    count = min(EAGER_CALLS, input_sets(shape, torch.float32.itemsize, cache))
+    x = [layer(shape, torch.float32, library.device, seed) for seed in range(count)]
+    captured = EAGER_CALLS if shape.short else 0  # one by one where the steps are many
+    steps: dict[str, Callable[..., Any]] = {"torch eager": one_step}
+    if compiled:
+        torch.compiler.reset()
+        steps = {"torch compiled": torch.compile(one_step, dynamic=False), **steps}
+    row: Row = {}
+    for name, step in steps.items():
+        ms = time_peer(
+            name,
+            lambda step=step: [lambda i=i: by_steps(step, i) for i in x],
+            captured,
+            library,
+            x[0],
+            f"{shape}, float32",
+            notes,
+        )
+        row[f"{name} us"] = _us(ms)
+    return row
 
 
 def row_of(
-    shape: Shape,
-    dtype: torch.dtype,
-    ms: float,
-    again: float,
-    mamba: float | None,
-    peers: dict[str, float | None],
-    rates: Rates,
-    sets: int,
+    shape: Shape, dtype: torch.dtype, ms: float, again: float, mamba: float | None, rates: Rates, sets: int
 ) -> Row:
-    """Return a row of the table from medians in milliseconds; what was not timed is None."""
+    """Return a row of the table from medians in milliseconds, None where not timed; torch's columns come later."""
     floor, what = shape.floor(dtype.itemsize, rates)
-    best = min(ms, again)
+    mean = (ms + again) / 2  # what is compared with one figure; the lesser of two would be luckier
     row: Row = {"B": shape.batch, "L": shape.length, "D": shape.channels, "N": shape.states, "type": NAMES[dtype]}
     row |= {"timed": "graph" if shape.short or sets > 1 else "events", "input sets": sets}
     row |= {"ours us": 1e3 * ms, "again us": 1e3 * again, "mamba_ssm us": _us(mamba)}
-    row |= {f"{name} us": _us(value) for name, value in peers.items()}
-    row |= {"x mamba_ssm": "-" if mamba is None else mamba / best, "floor us": 1e6 * floor, "floor set by": what}
-    row |= {"of floor %": 1e5 * floor / best}
-    row |= {"of copy rate %": 1e5 * shape.bytes_moved(dtype.itemsize) / rates.copy / best}
+    row |= {"torch compiled us": "-", "torch eager us": "-"}
+    row |= {"x mamba_ssm": "-" if mamba is None else mamba / mean, "floor us": 1e6 * floor, "floor set by": what}
+    row |= {"of floor %": 1e5 * floor / mean}
+    row |= {"of copy rate %": 1e5 * shape.bytes_moved(dtype.itemsize) / rates.copy / mean}
     return row
 
 
@@ -349,11 +390,30 @@ def _us(ms: float | None) -> float | str:
 
 
 def run(
-    library: Library, rates: Rates, mamba: Mamba | None, quick: bool, compiled: bool
+    library: Library,
+    rates: Rates,
+    mamba: Mamba | None,
+    quick: bool,
+    save: Callable[[list[Row], list[str]], None],
 ) -> tuple[list[Row], list[str]]:
-    """Time every shape in every type that fits in memory; return the rows and what had to be left out."""
+    """Time every shape in every type that fits in memory: first the kernels, then torch, without its compiler if quick.
+
+    Args:
+        save: given the rows and notes so far after every row, so that they outlive a run that is stopped.
+
+    Returns:
+        The rows, and what had to be left out.
+    """
     rows: list[Row] = []
-    notes: list[str] = []
+    notes = [f"torch's captured loops (L <= {SHORT[0]}, B <= {SHORT[1]}) rotate {EAGER_CALLS} sets of inputs, which "
+             "may stay in the L2 cache; that favours them"]  # fmt: skip
+    by_torch: list[tuple[Row, Shape]] = []
+
+    def done(row: Row) -> None:
+        torch.cuda.empty_cache()
+        print("  " + ", ".join(f"{name} {text(value)}" for name, value in row.items()), file=sys.stderr, flush=True)
+        save(rows, notes)
+
     for shape in shapes(quick):
         for dtype in list(NAMES)[: 1 if quick else None]:
             free = torch.cuda.mem_get_info()[0]
@@ -362,9 +422,14 @@ def run(
                 notes.append(f"{shape}, {NAMES[dtype]}: left out, {free / 2**30:.0f} GiB of the GPU's memory are free")
                 continue
             with torch.no_grad():
-                rows.append(time_shape(shape, dtype, library, rates, mamba, compiled, notes))
-            torch.cuda.empty_cache()
-            print(f"  {shape} {NAMES[dtype]}: {rows[-1]['ours us']:.4g} us", file=sys.stderr, flush=True)
+                rows.append(time_kernels(shape, dtype, library, rates, mamba, notes))
+            if dtype == torch.float32:
+                by_torch.append((rows[-1], shape))
+            done(rows[-1])
+    for row, shape in by_torch:
+        with torch.no_grad():
+            row.update(time_torch(shape, library, not quick, notes))
+        done(row)
     return rows, notes
 
 

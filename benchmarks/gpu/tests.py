@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,9 @@ SKIPPED = 77
 FOUND = 99
 """What compute-sanitizer ends with when it found something; no test does."""
 TOOLS = ("memcheck", "racecheck")
+REFUSED = re.compile(r"device (is )?not supported|unsupported device", re.IGNORECASE)
+"""What compute-sanitizer says of a GPU that it cannot watch; how it ends then proves nothing."""
+NOT_RUN = "not run"
 SECONDS = 240
 """For one test, with a tool or without."""
 
@@ -29,15 +35,22 @@ class Test:
     """A C++ test of csrc/tests that runs on the GPU.
 
     Attributes:
-        name: of the program, and of its target in CMake. needs: targets it loads, and files it is given, as arguments.
+        name: of the program, and of its target in CMake. needs: targets of libraries that it is given, as arguments.
+        arguments: that follow.
     """
 
     name: str
     needs: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
-TESTS = (Test("test_selective_scan_gpu"), Test("test_roi_flow_gpu"), Test("test_plugin", ("metst_edge_plugin",)))
 CONTRACT = ROOT / "csrc/tensorrt/selective_scan.json"
+TESTS = (
+    Test("test_selective_scan_gpu"),
+    Test("test_roi_flow_gpu"),
+    Test("test_cuda_graph", arguments=("gpu",)),
+    Test("test_plugin", ("metst_edge_plugin",), (str(CONTRACT),)),
+)
 
 
 def targets(folder: Path) -> set[str]:
@@ -51,13 +64,19 @@ def configure(folder: Path, nvcc: str, architecture: str) -> list[str]:
     """Configure a build of the tests, the plugin's where there are TensorRT headers; return what will not be run."""
     command = ["cmake", "-S", str(ROOT), "-B", str(folder), "-DMETST_CUDA=ON", f"-DCMAKE_CUDA_COMPILER={nvcc}"]
     command += [f"-DCMAKE_CUDA_ARCHITECTURES={architecture}"]
+    if not (shutil.which("make") or shutil.which("gmake")) and shutil.which("ninja"):
+        command += ["-G", "Ninja"]
+    # Named on the command line, because CMake keeps what it found once and reads only one of them by itself.
+    headers = {name: os.environ[name] for name in ("TENSORRT_ROOT", "TENSORRT_INCLUDE_DIR") if os.environ.get(name)}
+    command += [f"-D{name}={value}" for name, value in headers.items()]
     try:
         build([*command, "-DMETST_TENSORRT=ON"])
     except RuntimeError as error:
         if "NvInfer.h" not in str(error):
             raise
         build([*command, "-DMETST_TENSORRT=OFF"])
-        return ["not run: the plugin's enqueue through its C++ driver; there are no TensorRT headers (TENSORRT_ROOT)"]
+        where = " and ".join(headers.values()) or "TENSORRT_ROOT and TENSORRT_INCLUDE_DIR are not set"
+        return [f"not run: the plugin's enqueue through its C++ driver; no TensorRT headers were found ({where})"]
     return []
 
 
@@ -77,14 +96,19 @@ def run(folder: Path, nvcc: str, architecture: str, sanitize: bool) -> tuple[lis
         notes.append("not run: compute-sanitizer, " + ("it is not there" if sanitize else "left out on request"))
     jobs = []
     for test in tests:
-        program = [str(next(folder.rglob(test.name)))]
-        if test.needs:
-            program += [*(str(next(folder.rglob(f"lib{name}.so"))) for name in test.needs), str(CONTRACT)]
+        program = [str(next(folder.rglob(name))) for name in (test.name, *(f"lib{name}.so" for name in test.needs))]
+        program += test.arguments
         jobs.append((test.name, "-", program))
         for tool in TOOLS if sanitizer else ():
             jobs.append((test.name, tool, [sanitizer, "--tool", tool, "--error-exitcode", str(FOUND), *program]))
+    running: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor() as pool:  # at the same time: under the tools they take minutes, mostly of the host's
-        return list(pool.map(lambda job: outcome(*job), jobs)), notes
+        try:
+            return list(pool.map(lambda job: outcome(*job, running=running), jobs)), notes
+        except BaseException:  # interrupted: what has a session of its own does not hear of it
+            for program in list(running):
+                stop(program)
+            raise
 
 
 def find_sanitizer(nvcc: str) -> str | None:
@@ -92,18 +116,44 @@ def find_sanitizer(nvcc: str) -> str | None:
     return shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path=str(Path(nvcc).resolve().parent))
 
 
-def outcome(name: str, tool: str, command: Sequence[str], seconds: float = SECONDS) -> Row:
-    """Run a test; say how it ended, in how many seconds, and what its last line was."""
+def stop(program: subprocess.Popen[str]) -> None:
+    """Kill a program that leads a session, and what it has started: the test that a tool runs, which holds the GPU."""
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+
+
+def outcome(
+    name: str,
+    tool: str,
+    command: Sequence[str],
+    seconds: float = SECONDS,
+    running: list[subprocess.Popen[str]] | None = None,
+) -> Row:
+    """Run a test; say how it ended, in how many seconds, and what its last line was.
+
+    Args:
+        running: gets the program while it runs.
+    """
     start = time.perf_counter()
+    program = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    running = [] if running is None else running
+    running.append(program)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        state, last = f"stopped after {seconds:g} s", ""
-    else:
+        printed, _ = program.communicate(timeout=seconds)
         named = {0: "passed", SKIPPED: "skipped", FOUND: "errors found" if tool != "-" else "failed: status 99"}
-        state = named.get(done.returncode, f"failed: status {done.returncode}")
-        lines = [line.strip("= ") for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        last = lines[-1] if lines else ""
+        state = named.get(program.returncode, f"failed: status {program.returncode}")
+    except subprocess.TimeoutExpired:
+        stop(program)
+        printed, _ = program.communicate()
+        state = f"stopped after {seconds:g} s"
+    running.remove(program)
+    lines = [line.strip("= ") for line in printed.splitlines() if line.strip("= ")]
+    refused = next((line for line in lines if REFUSED.search(line)), None) if tool != "-" else None
+    last = refused or (lines[-1] if lines else "")
+    if refused:
+        state = f"{NOT_RUN}: the tool refuses the device"
     return {"test": name, "under": tool, "outcome": state, "s": time.perf_counter() - start, "last line": last}
 
 
@@ -114,6 +164,10 @@ def judge(rows: Sequence[Row]) -> list[str]:
         ("C++ tests on the GPU", [row for row in rows if row["under"] == "-"]),
         ("compute-sanitizer clean", [row for row in rows if row["under"] != "-"]),
     ):
+        refused = [row for row in some if row["outcome"].startswith(NOT_RUN)]
+        if refused:
+            lines.append(f"{NOT_RUN}: {kind}, {len(refused)} of {len(some)} runs: {refused[0]['last line']}")
+        some = [row for row in some if row not in refused]
         if not some:
             continue
         bad = [f"{row['test']} {row['under']}: {row['outcome']}" for row in some if row["outcome"] != "passed"]

@@ -11,7 +11,10 @@ import torch
 
 from benchmarks.gpu.library import Library
 
-WARM_UP = 3
+WARM_UP = (3, 0.2)
+"""Calls and seconds of work, at least, before anything is timed: clocks rise, caches fill."""
+AHEAD = 64
+"""Calls enqueued before the host waits, at most, in the warm-up."""
 ROUNDS = (5, 200)
 """Timed rounds, at least and at most."""
 EXPONENTIAL_ROUNDS = 4096
@@ -47,15 +50,19 @@ def time_events(calls: Sequence[Call], seconds: float = 0.5, before: Call | None
         Milliseconds of each call. The host enqueues ahead of the device, except where that is what takes the time.
     """
     prepare = before or (lambda: None)
-    start = time.perf_counter()
-    for i in range(WARM_UP):
-        prepare()
-        calls[i % len(calls)]()
+    start = begun = time.perf_counter()
+    done, at_once, each = 0, 1, 0.0
+    while (done < WARM_UP[0] or begun - start < WARM_UP[1]) and begun - start <= seconds:
+        for _ in range(at_once):  # more and more, so that the device does not wait for the host between short calls
+            prepare()
+            calls[done % len(calls)]()
+            done += 1
         torch.cuda.synchronize()
-        if time.perf_counter() - start > seconds:
-            break
+        now = time.perf_counter()
+        each, begun = (now - begun) / at_once, now
+        at_once = 1 if each > WARM_UP[1] else min(2 * at_once, AHEAD)
     # One at a time where a call takes long, else several, so that the host is ahead of the device.
-    at_once = 1 if time.perf_counter() - start > seconds else ROUNDS[0]
+    at_once = 1 if each * ROUNDS[0] > seconds else ROUNDS[0]
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < ROUNDS[0] or (len(times) < ROUNDS[1] and time.perf_counter() < end):
@@ -75,7 +82,7 @@ def capture(calls: Sequence[Call], count: int) -> torch.cuda.CUDAGraph:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):  # the capture's own: libraries make their handles and workspaces here
-        for i in range(max(WARM_UP, min(count, len(calls)))):
+        for i in range(max(WARM_UP[0], min(count, len(calls)))):
             calls[i % len(calls)]()
     stream.synchronize()
     graph = torch.cuda.CUDAGraph()

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,13 +54,19 @@ def test_without_nvcc_one_line_says_so(monkeypatch, capsys):
     )
 
 
-def test_without_the_package_one_line_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(library, "find_nvcc", lambda: "/somewhere/nvcc")
-    monkeypatch.setitem(sys.modules, "benchmarks.results", None)
-    assert run.main([]) == 1
-    printed = capsys.readouterr().out
-    assert printed.count("\n") == 1 and "the package metst-edge installed" in printed
+def test_without_the_compiled_module_one_line_says_how_to_get_it():
+    """As after a plain pip install: the checkout comes first and has the package without what is compiled."""
+    script = library.ROOT / "benchmarks/gpu/run.py"
+    code = f"""
+import runpy, sys, torch
+torch.cuda.is_available = lambda: True
+sys.meta_path = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_editable")]
+runpy.run_path({str(script)!r}, run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (1, 1, "")
+    assert "_native" in done.stdout
+    assert done.stdout.endswith(": pip install --no-deps --no-build-isolation -e .\n")
 
 
 def test_the_script_runs_from_anywhere(tmp_path):
@@ -101,9 +109,19 @@ def test_what_is_timed_spans_what_was_asked_for():
     assert any(shape.short for shape in every) and any(shape.length >= scan.LONG for shape in every)
 
 
+def test_inputs_have_left_the_cache_before_they_come_round_again():
+    """Three times over, whatever the shape and type; 50 MB is an H100's L2."""
+    cache = 50 << 20
+    for shape in scan.shapes(quick=False):
+        for width in (2, 4):
+            sets = scan.input_sets(shape, width, cache)
+            assert sets * shape.bytes_moved(width) >= 3 * cache
+            assert sets == 1 or (sets - 1) * shape.bytes_moved(width) < 3 * cache
+
+
 def made_up(shape, ms, mamba, dtype=FLOAT32):
-    peers = {"torch compiled": 3.0, "torch eager": None}
-    return scan.row_of(shape, dtype, ms, 1.1 * ms, mamba, peers, RATES, 4)
+    """A row of a kernel that took a tenth less and a tenth more."""
+    return scan.row_of(shape, dtype, 0.9 * ms, 1.1 * ms, mamba, RATES, 4)
 
 
 def test_the_verdicts_are_about_the_worst_shape_and_say_by_how_much():
@@ -135,7 +153,8 @@ def test_a_missed_copy_rate_names_the_exponentials_where_they_forbid_it():
 def test_a_peer_that_is_not_there_leaves_a_dash_and_a_sentence():
     rows = [made_up(Shape(2, 1, 128, 64), 0.004, None)]
     assert rows[0]["mamba_ssm us"] == rows[0]["x mamba_ssm"] == rows[0]["torch eager us"] == "-"
-    assert rows[0]["ours us"] == pytest.approx(4) and rows[0]["timed"] == "graph"
+    assert rows[0]["ours us"] == pytest.approx(3.6) and rows[0]["timed"] == "graph"
+    assert rows[0]["again us"] == pytest.approx(4.4)
     lines = scan.judge(rows, RATES)
     assert len(lines) == 2 and all(line.startswith("not measured: the scan against mamba_ssm's") for line in lines)
 
@@ -159,9 +178,10 @@ def test_step_and_flow_are_held_against_what_was_asked_for(emulated):
     small = step.Step(build("metst64", dim=16, depth=2, d_state=8).eval(), emulated, 2)
     small()
     row = step.row_of("metst64", 2, small, 1e-6, [0.30, 0.33, 0.36], 1.0, RATES)
-    assert row["captured ms"] == 0.33 and row["launches"] == small.launches > 20
+    assert row["captured, warm ms"] == 0.33 and row["launches at least"] == small.launches > 20
     lines = step.judge([row])
     assert lines[0].startswith("MISSED by 10 %: a captured step of metst64, 2 lanes") and "at best" in lines[1]
+    assert f"at least {small.launches} launches, warm" in lines[0]
 
     row = {"ROIs": 18, "lanes": 2, "still ms": 0.2, "moving ms": 0.6, "largest diff px": 0.03}
     lines = flow.judge([row, {**row, "lanes": 64, "still ms": 9.0, "moving ms": 9.0}])
@@ -187,6 +207,185 @@ def test_every_end_of_a_cpp_test_is_told_apart(script, expected):
         assert row["last line"] == "ERROR SUMMARY: 1 error"
 
 
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_stopped_tool_leaves_no_program_running(tmp_path):
+    """compute-sanitizer starts the test in a process of its own, which would keep the GPU."""
+    child = tmp_path / "pid"
+    row = cpp_tests.outcome("test", "memcheck", ["bash", "-c", f"sleep 60 & echo $! > {child}; wait"], seconds=0.5)
+    assert row["outcome"] == "stopped after 0.5 s" and row["s"] < 10
+    assert not alive(int(child.read_text()))
+
+
+def test_an_interrupted_run_stops_its_programs(machine, monkeypatch):
+    pid = machine / "pid"
+    program = next(machine.rglob("test_selective_scan_gpu"))
+    program.write_text(f"#!/bin/sh\necho $$ > {pid}.part\nmv {pid}.part {pid}\nexec sleep 60\n")
+
+    class Pool(cpp_tests.ThreadPoolExecutor):
+        def map(self, *arguments):
+            super().map(*arguments)
+            while not pid.exists():
+                time.sleep(0.01)
+            raise SystemExit(143)  # as the handler of SIGTERM does in the main thread
+
+    monkeypatch.setattr(cpp_tests, "ThreadPoolExecutor", Pool)
+    start = time.perf_counter()
+    with pytest.raises(SystemExit):
+        cpp_tests.run(machine / "tests", "echo", "90", sanitize=False)
+    assert time.perf_counter() - start < 30 and not alive(int(pid.read_text()))
+
+
+def test_a_device_that_the_sanitizer_refuses_is_no_failure():
+    script = "echo '========= Error: Device not supported. Please refer to the documentation'; exit 255"
+    refused = cpp_tests.outcome("test", "memcheck", ["bash", "-c", script])
+    assert refused["outcome"] == "not run: the tool refuses the device"
+    (line,) = cpp_tests.judge([refused])
+    assert line.startswith("not run: compute-sanitizer clean, 1 of 1 runs: Error: Device not supported")
+    # Of the test itself, without a tool, the words prove nothing.
+    assert cpp_tests.outcome("test", "-", ["bash", "-c", script])["outcome"] == "failed: status 255"
+    passed = {**refused, "under": "racecheck", "outcome": "passed"}
+    lines = cpp_tests.judge([refused, passed])
+    assert lines[0].startswith("not run") and lines[1] == "met: compute-sanitizer clean: all 1 runs passed"
+
+
+@pytest.mark.parametrize(
+    ("there", "generator"), [({"make", "ninja"}, False), ({"ninja"}, True), ({"gmake", "ninja"}, False), (set(), False)]
+)
+def test_ninja_builds_where_there_is_no_make(monkeypatch, tmp_path, there, generator):
+    commands = []
+    monkeypatch.setattr(cpp_tests, "build", commands.append)
+    monkeypatch.setattr(cpp_tests.shutil, "which", lambda name: f"/bin/{name}" if name in there else None)
+    assert cpp_tests.configure(tmp_path, "nvcc", "90") == []
+    assert ("-G Ninja" in " ".join(commands[0])) is generator
+
+
+def test_the_headers_of_tensorrt_are_where_the_environment_says(monkeypatch, tmp_path):
+    commands = []
+
+    def no_headers(command):
+        commands.append(command)
+        if "-DMETST_TENSORRT=ON" in command:
+            raise RuntimeError("METST_TENSORRT=ON needs NvInfer.h of TensorRT 10.0 or newer")
+
+    for name in ("TENSORRT_ROOT", "TENSORRT_INCLUDE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cpp_tests, "build", commands.append)
+    cpp_tests.configure(tmp_path, "nvcc", "90")
+    assert not any("DTENSORRT" in word for word in commands[0])
+    monkeypatch.setenv("TENSORRT_INCLUDE_DIR", "/headers")
+    assert cpp_tests.configure(tmp_path, "nvcc", "90") == []
+    assert {"-DTENSORRT_INCLUDE_DIR=/headers", "-DMETST_TENSORRT=ON"} <= set(commands[1])
+    monkeypatch.setattr(cpp_tests, "build", no_headers)
+    (note,) = cpp_tests.configure(tmp_path, "nvcc", "90")
+    assert note.startswith("not run: the plugin's enqueue") and note.endswith("(/headers)")
+    assert "-DMETST_TENSORRT=OFF" in commands[-1]
+
+
+@pytest.mark.parametrize(("generator", "program"), [("Ninja", "ninja"), ("Unix Makefiles", "make")])
+def test_targets_are_read_from_every_generator(tmp_path, generator, program):
+    if not (shutil.which("cmake") and shutil.which(program)):
+        pytest.skip(f"no cmake or no {program}")
+    (tmp_path / "below").mkdir()
+    head = "cmake_minimum_required(VERSION 3.20)\nproject(some NONE)\n"
+    (tmp_path / "CMakeLists.txt").write_text(head + "add_custom_target(alpha)\nadd_subdirectory(below)\n")
+    (tmp_path / "below/CMakeLists.txt").write_text("add_custom_target(test_beta)\n")
+    library.build(["cmake", "-S", str(tmp_path), "-B", str(tmp_path / "build"), "-G", generator])
+    found = cpp_tests.targets(tmp_path / "build")
+    assert {"alpha", "test_beta"} <= found and "test_gamma" not in found
+
+
+def test_every_test_of_the_gpu_that_ctest_has_is_run_with_its_arguments():
+    listed = (library.ROOT / "csrc/tests/CMakeLists.txt").read_text()
+    assert "add_test(NAME cuda_graph_gpu COMMAND test_cuda_graph gpu)" in listed
+    assert "add_test(NAME plugin_cuda COMMAND test_plugin $<TARGET_FILE:metst_edge_plugin> ${contract})" in listed
+    given = {test.name: (*test.needs, *test.arguments) for test in cpp_tests.TESTS}
+    assert given["test_cuda_graph"] == ("gpu",)
+    assert given["test_plugin"] == ("metst_edge_plugin", str(cpp_tests.CONTRACT)) and cpp_tests.CONTRACT.is_file()
+
+
+def test_a_library_is_built_again_only_when_something_of_it_changes(monkeypatch, tmp_path):
+    source, header = tmp_path / "kernel.cu", tmp_path / "include/deep/kernel.h"
+    header.parent.mkdir(parents=True)
+    source.write_text("source")
+    header.write_text("header")
+    monkeypatch.setattr(library, "WRAPPERS", (source,))
+    monkeypatch.setattr(library, "KERNELS", ())
+    monkeypatch.setattr(library, "INCLUDES", (tmp_path / "include",))
+    built = []
+    path = tmp_path / "library.so"
+
+    def build(command):
+        built.append(command)
+        path.write_text("library")
+
+    monkeypatch.setattr(library, "build", build)
+    for expected, change in (
+        (1, lambda: None),
+        (1, lambda: os.utime(source)),  # a fresh copy of the same checkout
+        (2, lambda: source.write_text("another source")),
+        (3, lambda: header.write_text("another header")),
+        (4, path.unlink),
+    ):
+        change()
+        library.build_once(["nvcc"], path)
+        assert len(built) == expected
+    library.build_once(["nvcc", "-O3"], path)
+    assert len(built) == 5
+
+    def broken(command):
+        path.write_text("half of it")
+        raise RuntimeError("stopped")
+
+    header.write_text("a third")
+    monkeypatch.setattr(library, "build", broken)
+    with pytest.raises(RuntimeError, match="stopped"):
+        library.build_once(["nvcc", "-O3"], path)
+    header.write_text("another header")  # as it was built before, but the library is not that one
+    monkeypatch.setattr(library, "build", build)
+    library.build_once(["nvcc", "-O3"], path)
+    assert len(built) == 6 and path.read_text() == "library"
+
+
+def test_mamba_is_compiled_without_its_backward_kernels(monkeypatch, tmp_path):
+    from torch.utils import cpp_extension
+
+    sources = tmp_path / "csrc/selective_scan"
+    sources.mkdir(parents=True)
+    for name in ("selective_scan.cpp", "selective_scan_fwd_fp32.cu", "selective_scan_bwd_fp32_real.cu"):
+        (sources / name).touch()
+    asked = {}
+
+    def load(**options):
+        asked.update(options)
+        return SimpleNamespace(fwd=None)
+
+    monkeypatch.setattr(cpp_extension, "load", load)
+    scan.Mamba(tmp_path, tmp_path / "build")
+    names = [Path(name).name for name in asked["sources"]]
+    assert names == ["selective_scan.cpp", "selective_scan_fwd_fp32.cu", "no_backward.cpp"]
+    # One for each type of u, delta, B, C, with real and complex A.
+    written = Path(asked["sources"][-1]).read_text()
+    assert all(f"METST_STUB({kind})" in written for kind in ("float", "at::Half", "at::BFloat16"))
+
+
+def test_work_is_timed_after_a_fifth_of_a_second_of_it(monkeypatch):
+    """Short calls are enqueued behind one another, long ones are not made more often than they must."""
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(timing, "ROUNDS", (1, 1))
+    for each, least, most in ((1e-3, 100, 400), (0.3, 2, 6)):
+        calls, waits, start = [], [], time.perf_counter()
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda waits=waits: waits.append(time.perf_counter()))
+        timing.time_events([lambda calls=calls, each=each: calls.append(time.sleep(each))], seconds=0.5)
+        warm = waits[-2] - start  # the last is behind what was timed
+        assert warm >= 0.2 and least <= len(calls) <= most and len(waits) <= 12
+
+
 def test_results_carry_the_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     rows = [made_up(Shape(2, 1, 128, 64), 0.004, None)]
@@ -194,6 +393,21 @@ def test_results_carry_the_gpu(tmp_path, monkeypatch):
     kept = json.loads(next(tmp_path.glob("????-??-??-gpu-scan.json")).read_text())
     assert kept["machine"]["gpu"] == "NVIDIA H100" and "processor" in kept["machine"]
     assert "- gpu: NVIDIA H100\n" in next(tmp_path.glob("????-??-??-gpu-scan.md")).read_text()
+
+
+def test_a_printed_table_shows_whole_numbers_and_any_text(capsys):
+    largest = Shape(64, 8192, 2048, 64)
+    row = made_up(largest, 12640.1, 23456.7, torch.bfloat16)
+    results.show("Title [/b]", [row], "gpu-scan", False)
+    printed = capsys.readouterr().out
+    assert "…" not in printed and "e+0" not in printed and "Title [/b]" in printed
+    for value in row.values():
+        assert (f"{value:.0f}" if isinstance(value, float) and value > 1e4 else str(value)[:3]) in printed
+    assert "23456700" in printed and "mamba_ssm us" in printed
+    line = "ld: cannot find -lcudart [/usr/lib] [red] \\[x] " + 400 * "y"
+    results.show("Title", [{"test": "one", "last line": line}], "gpu-tests", False)
+    printed = capsys.readouterr().out
+    assert "cannot find -lcudart [/usr/lib] [red] \\[x]" in printed and printed.count("y") >= 400
 
 
 def test_the_scan_s_error_is_measured_against_float64(emulated):
@@ -338,7 +552,7 @@ def machine(emulated, monkeypatch, tmp_path):
     for module in (timing, step, flow):
         monkeypatch.setattr(module, "capture", Graph)
     monkeypatch.setattr(timing, "ROUNDS", (1, 1))
-    monkeypatch.setattr(timing, "WARM_UP", 1)
+    monkeypatch.setattr(timing, "WARM_UP", (1, 0.0))
     monkeypatch.setattr(timing, "EXPONENTIAL_ROUNDS", 4)
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
     monkeypatch.setattr(library, "find_nvcc", lambda: "echo")
@@ -374,6 +588,7 @@ def test_a_whole_run_writes_every_part(machine):
         assert content["machine"]["gpu"] == "Emulation" and "exponentials/s" in content["machine"]["measured rates"]
         assert content["title"].endswith(", Emulation") and content["rows"]
     notes = kept["scan"]["notes"]
+    assert scan.UNFINISHED not in notes and any("that favours them" in note for note in notes)
     assert any(note.startswith("mamba_ssm is not there: ModuleNotFoundError") for note in notes)
     assert sum("left out, 0 GiB" in note for note in notes) == 2 * 3  # the largest shape, N and types
     assert len(kept["scan"]["rows"]) == 3 * 2 * 3
@@ -383,6 +598,50 @@ def test_a_whole_run_writes_every_part(machine):
     assert kept["step"]["rows"][0]["largest diff"] < step.AGREEMENT
     assert kept["flow"]["rows"][0]["largest diff px"] < 1e-2
     assert kept["tests"]["rows"][0]["outcome"] == "passed" and "not run: the plugin" in kept["tests"]["notes"]
+
+
+def test_a_scan_that_is_stopped_keeps_what_was_timed(machine, monkeypatch, capsys):
+    """Ours and mamba_ssm's for all shapes come before torch, which takes longest."""
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    folder = machine / "elsewhere/results"
+    words = ["--build", str(machine), "--out", str(folder), "--only", "scan"]
+    monkeypatch.setattr(scan, "time_torch", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run.main(words)
+    kept = json.loads(next(folder.glob("*-gpu-scan.json")).read_text())
+    assert len(kept["rows"]) == 3 * 2 * 3 and all(row["torch eager us"] == "-" for row in kept["rows"])
+    assert kept["notes"][-1] == scan.UNFINISHED and any("left out, 0 GiB" in note for note in kept["notes"])
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == len(kept["rows"]) and all("of floor %" in line and "ours us" in line for line in told)
+
+    kernels, count = scan.time_kernels, 0
+
+    def twice(*arguments):
+        nonlocal count
+        count += 1
+        return kernels(*arguments) if count <= 2 else stopped()
+
+    monkeypatch.setattr(scan, "time_kernels", twice)
+    with pytest.raises(KeyboardInterrupt):
+        run.main(words)
+    assert len(json.loads(next(folder.glob("*-gpu-scan.json")).read_text())["rows"]) == 2
+
+
+def test_a_peer_that_fails_costs_its_figure_and_leaves_a_note(machine, emulated):
+    class Broken:
+        def bind(self, x):
+            raise ValueError("expected another type\nand a trace")
+
+    notes = []
+    row = scan.time_kernels(Shape(2, 1, 16, 16), FLOAT32, emulated, RATES, Broken(), notes)
+    assert row["ours us"] > 0 and row["mamba_ssm us"] == row["x mamba_ssm"] == "-"
+    (note,) = notes
+    assert note.startswith("mamba_ssm, Shape(batch=2") and note.endswith("float32: ValueError: expected another type")
+    # Without torch's compiler, its column stays as it was.
+    assert set(scan.time_torch(Shape(2, 1, 16, 16), emulated, False, notes)) == {"torch eager us"} and len(notes) == 1
 
 
 def test_a_part_that_fails_does_not_stop_the_others(machine, monkeypatch, capsys):
