@@ -116,10 +116,12 @@ CHECKED = (
     Shape(3, 33, 77, 100),
     Shape(1, 600, 128, 64),
     Shape(2, 2048, 64, 16),
-    Shape(2, 50, 3000, 64),
-    Shape(2, 40, 6000, 16),
+    Shape(2, 50, 2000, 64),
+    Shape(2, 50, 5000, 64),
+    Shape(2, 40, 4000, 16),
+    Shape(2, 40, 16000, 16),
 )
-"""Short, chunked and wide sequences (selective_scan.cu), and sizes that fit nothing."""
+"""Short, chunked, medium and wide sequences (selective_scan.cu, on 132 multiprocessors), and sizes that fit nothing."""
 
 
 def shapes(quick: bool) -> list[Shape]:
