@@ -207,11 +207,17 @@ def test_every_end_of_a_cpp_test_is_told_apart(script, expected):
         assert row["last line"] == "ERROR SUMMARY: 1 error"
 
 
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+def ends(pid):
+    """Wait for a killed process to end, which takes a moment after its pipes are closed."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_a_stopped_tool_leaves_no_program_running(tmp_path):
@@ -219,7 +225,7 @@ def test_a_stopped_tool_leaves_no_program_running(tmp_path):
     child = tmp_path / "pid"
     row = cpp_tests.outcome("test", "memcheck", ["bash", "-c", f"sleep 60 & echo $! > {child}; wait"], seconds=0.5)
     assert row["outcome"] == "stopped after 0.5 s" and row["s"] < 10
-    assert not alive(int(child.read_text()))
+    assert ends(int(child.read_text()))
 
 
 def test_an_interrupted_run_stops_its_programs(machine, monkeypatch):
@@ -238,7 +244,7 @@ def test_an_interrupted_run_stops_its_programs(machine, monkeypatch):
     start = time.perf_counter()
     with pytest.raises(SystemExit):
         cpp_tests.run(machine / "tests", "echo", "90", sanitize=False)
-    assert time.perf_counter() - start < 30 and not alive(int(pid.read_text()))
+    assert time.perf_counter() - start < 30 and ends(int(pid.read_text()))
 
 
 def test_a_device_that_the_sanitizer_refuses_is_no_failure():

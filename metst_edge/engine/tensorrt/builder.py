@@ -6,6 +6,7 @@ module has is looked at, never its version. All networks are strongly typed: pre
 
 from __future__ import annotations
 
+import _thread
 import logging
 import platform
 import threading
@@ -226,34 +227,39 @@ class EngineBuilder:
         monitor = _monitor(self.tensorrt, self._progress)
         built: list[bytes] = []
         failed: list[BaseException] = []
-        begun, done = threading.Event(), threading.Event()
+        ended: list[bool] = []
+        # Bare locks and a bare thread: Ctrl-C may leave those of threading half-way, with an error of their own.
+        go, over = threading.Lock(), threading.Lock()
+        go.acquire()
+        over.acquire()
 
         def work() -> None:
-            begun.wait()
+            go.acquire()
             try:
-                built.append(self._build(graph, monitor))
+                if not monitor.cancelled:
+                    built.append(self._build(graph, monitor))
             except BaseException as error:
                 # Its frames hold TensorRT's objects, which crash where they live until the interpreter ends.
                 traceback.clear_frames(error.__traceback__)
                 failed.append(error)
             finally:
-                done.set()
+                ended.append(True)
+                over.release()
 
-        thread = threading.Thread(target=work, name=f"build {graph}", daemon=True)
-        thread.start()  # interrupted here, it waits for ever, which as a daemon it may
+        _thread.start_new_thread(work, ())  # interrupted here, it waits for ever, which the interpreter does not mind
         try:
-            begun.set()
-            # Not by join: interrupted, it takes the thread for ended (CPython before 3.13).
-            done.wait()
+            go.release()
+            over.acquire()
         except BaseException:
             monitor.cancelled = True
-            self._say("stopping the build; TensorRT is heard of only after the step it is at")
-            while not done.is_set():
+            with suppress(KeyboardInterrupt):
+                self._say("stopping the build; TensorRT is heard of only after the step it is at")
+            with suppress(RuntimeError):  # where it has been released already, and not been taken yet
+                go.release()
+            while not ended:
                 with suppress(KeyboardInterrupt):  # of who is impatient: TensorRT must end before the interpreter does
-                    done.wait()
+                    over.acquire(timeout=0.1)
             raise
-        finally:
-            thread.join()
         if monitor.error is not None:
             raise monitor.error
         if failed:
