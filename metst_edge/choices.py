@@ -1,0 +1,13 @@
+"""What a user chooses among, by name: in the API and on the command line. Imports nothing, so that help comes at once."""
+
+ENGINES = ("native", "onnxruntime", "tensorrt")
+"""What runs the network; "auto" picks one."""
+
+FLOWS = ("auto", "cpu", "cuda")
+"""Where optical flow is measured."""
+
+PRECISIONS = ("fp32", "fp16")
+"""Of the network between float32 features and scores."""
+
+SYNERGIES = ("spotting_mainly", "recognition_mainly", "none")
+"""How spotting and recognition settle a disagreement (result-level synergy of ME-TST+, arXiv 2508.08082)."""
