@@ -1,0 +1,37 @@
+"""Events as rows of a CSV file; knows no report, so that other collections of events can be written too."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from typing import IO, Any
+
+from metst_edge.events import Event, Gap
+from metst_edge.labels import NEUTRAL
+
+COLUMNS = ("source", "type", "onset", "apex", "offset", "onset_frame", "apex_frame", "offset_frame", "emotion")
+"""Before score, reason and a probability for every emotion of the model."""
+
+
+def write(file: IO[str], source: str, events: Sequence[Event], labels: Sequence[str], header: bool) -> None:
+    """Write one row per event; a gap has its start and end where others have onset and offset.
+
+    Args:
+        file: opened with ``newline=""``.
+        source: the first column of every row.
+        events: in order of time.
+        labels: of the model, each but neutral a column of probabilities.
+        header: whether the names of the columns come first.
+    """
+    probabilities = [f"p_{label}" for label in labels if label != NEUTRAL]
+    writer = csv.DictWriter(file, [*COLUMNS, "score", "reason", *probabilities])
+    if header:
+        writer.writeheader()
+    for event in events:
+        row: dict[str, Any] = {"source": source, **event.to_dict()}
+        if isinstance(event, Gap):
+            row["onset"], row["offset"] = row.pop("start"), row.pop("end")
+        else:
+            row.update({f"p_{label}": p for label, p in row.pop("probabilities").items()})
+            del row["face"]
+        writer.writerow(row)
