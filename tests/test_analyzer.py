@@ -9,7 +9,8 @@ import pytest
 import metst_edge
 import metst_edge.analyzer
 from metst_edge import _native
-from metst_edge.app.demo import compare, demo_clip, demo_truth
+from metst_edge.app.demo import demo_clip, demo_truth
+from metst_edge.app.demo.outcome import compare
 from metst_edge.capture import Frame, Interruption
 from metst_edge.engine.lanes import FrameScore, stitch
 from metst_edge.errors import EngineError, FrameError, MetstError, ModelNotFoundError, SourceError, TimestampError

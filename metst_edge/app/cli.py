@@ -346,7 +346,9 @@ def describe(event: Event) -> str:
 
 def run_demo(options: argparse.Namespace) -> int:
     """Analyse the packaged clip and compare with its truth."""
-    from metst_edge.app.demo import compare, demo_clip, demo_truth, show
+    from metst_edge.app.demo import demo_clip, demo_truth
+    from metst_edge.app.demo.outcome import compare
+    from metst_edge.app.demo.table import show
 
     clip = demo_clip()
     with _open_analyzer(options) as analyzer, _progress("demo clip", quiet=options.json) as advance:

@@ -15,7 +15,8 @@ import pytest
 
 from metst_edge import _native
 from metst_edge.app import cli
-from metst_edge.app.demo import compare, demo_clip, demo_truth
+from metst_edge.app.demo import demo_clip, demo_truth
+from metst_edge.app.demo.outcome import compare
 from metst_edge.bundle import Bundle
 from metst_edge.errors import EngineError
 from metst_edge.events import MicroExpression
