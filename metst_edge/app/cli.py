@@ -443,7 +443,10 @@ def _plot_path(plot: str, file: str, number: int, files: int) -> Path:
 
 def run_bench(options: argparse.Namespace) -> int:
     """Measure; what was measured before a failure or Ctrl-C is shown and written all the same."""
-    from metst_edge.app.bench import Bench, compare, load, show
+    from metst_edge.app.bench.comparing import compare
+    from metst_edge.app.bench.measuring import Bench
+    from metst_edge.app.bench.results import load
+    from metst_edge.app.bench.tables import show
 
     # What is mistyped should not cost a measurement.
     base = load(options.compare) if options.compare else None

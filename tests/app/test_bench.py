@@ -11,9 +11,10 @@ import pytest
 
 import metst_edge
 import metst_edge.analyzer
-from metst_edge.app import bench, cli, machine
+from metst_edge.app import cli, machine
+from metst_edge.app.bench import comparing, measuring, results, tables
 from metst_edge.app.demo import demo_clip
-from metst_edge.bundle import Bundle
+from metst_edge.bundle import Bundle, sha256
 from metst_edge.capture import Frame, Interruption
 from metst_edge.capture.camera import Camera
 from metst_edge.decode import OnlineDecoder
@@ -113,8 +114,8 @@ def frames(count, first=0):
 def play(monkeypatch, sources, frames, warm_up=0, work=0.0):
     """Measure fake sources, opened one after the other; return the bench and its result."""
     opened = iter(sources)
-    monkeypatch.setattr(bench, "open_source", lambda uri: next(opened))
-    run, analyzer = bench.Bench("fake", frames, warm_up), FakeAnalyzer(work)
+    monkeypatch.setattr(measuring, "open_source", lambda uri: next(opened))
+    run, analyzer = measuring.Bench("fake", frames, warm_up), FakeAnalyzer(work)
     run.play(analyzer)
     return run, run.result(analyzer)
 
@@ -139,7 +140,7 @@ def test_every_stage_is_told_once_for_what_it_does(short):
         assert told == {"capture": 40, "prepare": 40, "face": 3, "flow": 40, "network": 40}
 
 
-@pytest.mark.parametrize("stage", bench.STAGES[:-1])
+@pytest.mark.parametrize("stage", results.STAGES[:-1])
 def test_what_takes_longer_is_told_of_its_own_stage(monkeypatch, stage):
     slowed = {
         "capture": (FakeSource, "__next__"),
@@ -176,11 +177,11 @@ def test_being_told_changes_nothing(short):
 
 def test_percentiles_are_numpys_and_the_slowest_counts():
     seconds = [*np.random.default_rng(1).exponential(0.01, 200), 7.0]
-    summary = bench.summary(seconds)
+    summary = results.summary(seconds)
     assert summary["n"] == 201 and summary["max"] == pytest.approx(7000.0)
     for percent in 50, 90, 95, 99:
         assert summary[f"p{percent}"] == pytest.approx(1e3 * np.percentile(seconds, percent))
-    assert bench.summary([]) == {"n": 0, "p50": None, "p90": None, "p95": None, "p99": None, "max": None}
+    assert results.summary([]) == {"n": 0, "p50": None, "p90": None, "p95": None, "p99": None, "max": None}
 
 
 def test_a_file_is_waited_for_end_to_end_and_a_camera_is_not(monkeypatch):
@@ -195,7 +196,7 @@ def test_a_file_is_waited_for_end_to_end_and_a_camera_is_not(monkeypatch):
 def test_the_warm_up_does_not_count(monkeypatch):
     run, result = play(monkeypatch, [FakeSource(frames(9))], 5, warm_up=4)
     assert result["warm_up"] == 4 and result["frames"] == len(run.times["capture"]) == 5
-    run = bench.Bench("fake", 2, 1)
+    run = measuring.Bench("fake", 2, 1)
     run.on_stage("flow", 1.0)
     assert run.times["flow"] == []
 
@@ -210,11 +211,13 @@ def test_a_deadline_is_missed_by_what_takes_longer(monkeypatch):
 
 def test_flow_on_the_gpu_is_said_and_is_no_run_to_compare_with(monkeypatch):
     run, base = play(monkeypatch, [FakeSource(frames(4))], 4)
-    assert base["flow"] == "cpu" and not [note for note in bench.notes(base) if "GPU" in note]
+    assert base["flow"] == "cpu" and not [note for note in tables.notes(base) if "GPU" in note]
     monkeypatch.setattr(FakeAnalyzer, "flow", "cuda")
     result = run.result(FakeAnalyzer())
-    assert [note for note in bench.notes(result) if note.startswith("flow was measured on the GPU: its time is in net")]
-    assert bench.compare(result, base)["differences"] == {"flow": ["cpu", "cuda"]}
+    assert [
+        note for note in tables.notes(result) if note.startswith("flow was measured on the GPU: its time is in net")
+    ]
+    assert comparing.compare(result, base)["differences"] == {"flow": ["cpu", "cuda"]}
 
 
 def test_half_precision_is_another_engine(monkeypatch):
@@ -227,7 +230,7 @@ def test_half_precision_is_another_engine(monkeypatch):
 def test_a_file_shorter_than_the_warm_up_is_played_again(monkeypatch):
     _, result = play(monkeypatch, [FakeSource(frames(4)) for _ in range(4)], 7, warm_up=6)
     assert result["passes"] == 4 and result["frames"] == 7 and result["complete"]
-    assert any("played 4 times" in note for note in bench.notes(result))
+    assert any("played 4 times" in note for note in tables.notes(result))
 
 
 def test_frames_a_camera_could_not_get_rid_of_are_drops(monkeypatch):
@@ -322,13 +325,13 @@ def test_the_json_holds_everything(measured):
     folder = Bundle.find("demo").folder
     assert result["benchmark"] == "metst-edge bench" and result["format"] == 1 and result["complete"] is True
     assert result["version"] == metst_edge.__version__ and result["engine"] == "native"
-    assert result["bundle"] == {"name": "demo", "manifest_sha256": bench.sha256(folder / "manifest.json")}
+    assert result["bundle"] == {"name": "demo", "manifest_sha256": sha256(folder / "manifest.json")}
     assert {"processor", "cores", "system", "python", "simd"} <= set(result["machine"])
     assert result["threads"] == {"usable cores": machine.usable_cores(), "for flow": default_threads()}
     assert (result["warm_up"], result["frames"], result["passes"]) == (5, 30, 1)
     assert result["source"]["width"] == result["source"]["height"] == 400 and not result["source"]["live"]
     stages = result["stages"]
-    assert list(stages) == list(bench.STAGES)
+    assert list(stages) == list(results.STAGES)
     assert {stage: values["n"] for stage, values in stages.items()} == {
         "capture": 30, "prepare": 30, "face": 2, "flow": 30, "network": 30, "decode": 30, "end to end": 30
     }  # fmt: skip
@@ -343,10 +346,10 @@ def test_the_json_holds_everything(measured):
 def test_people_see_header_table_and_a_row_to_paste(capsys, short):
     status, out, err = run(capsys, "--source", short, "--frames", 8, "--warm-up", 2, "--rate", 0.5)
     assert (status, err) == (0, "")
-    digest = bench.sha256(Bundle.find("demo").folder / "manifest.json")
+    digest = sha256(Bundle.find("demo").folder / "manifest.json")
     for words in (metst_edge.__version__, digest[:16], "engine native", machine.processor(), "0 of 8 frames", "MiB"):
         assert words in out
-    assert [stage for stage in bench.STAGES if f" {stage} " not in out] == []
+    assert [stage for stage in results.STAGES if f" {stage} " not in out] == []
     heading, rule, row = out.splitlines()[-3:]
     assert heading.count("|") == rule.count("|") == row.count("|") > 10
     assert "end to end p99 ms" in heading and set(rule) <= set("|- ")
@@ -355,7 +358,7 @@ def test_people_see_header_table_and_a_row_to_paste(capsys, short):
 def test_a_pipe_character_does_not_break_the_row(monkeypatch):
     _, result = play(monkeypatch, [FakeSource(frames(1))], 1)
     result["source"]["name"] = "a|b"
-    heading, _, row = bench.markdown(result)
+    heading, _, row = tables.markdown(result)
     assert row.replace("\\|", "").count("|") == heading.count("|")
 
 
@@ -385,11 +388,11 @@ def test_a_source_without_a_face_is_said(capsys, faceless):
 
 def test_a_run_is_set_beside_another(capsys, faceless, measured, tmp_path):
     new, base = json.loads(measured.read_text()), json.loads(measured.read_text())
-    assert bench.compare(new, base)["differences"] == {}
+    assert comparing.compare(new, base)["differences"] == {}
     base["stages"]["flow"].update(p50=new["stages"]["flow"]["p50"] / 2, p99=new["stages"]["flow"]["p99"] * 4)
-    base["stages"]["decode"] = bench.summary([])
+    base["stages"]["decode"] = results.summary([])
     del base["stages"]["prepare"]
-    ratios = bench.compare(new, base)["ratios"]
+    ratios = comparing.compare(new, base)["ratios"]
     assert ratios["flow"] == {"p50": pytest.approx(2.0), "p99": pytest.approx(0.25)}
     assert ratios["capture"] == {"p50": 1.0, "p99": 1.0}
     assert ratios["decode"] == ratios["prepare"] == {"p50": None, "p99": None}
@@ -442,7 +445,7 @@ def test_a_folder_that_is_not_there_costs_no_measurement(capsys, monkeypatch, tm
 )
 def test_what_was_measured_before_the_end_is_shown_and_written(capsys, monkeypatch, tmp_path, end, words):
     path = tmp_path / "out.json"
-    monkeypatch.setattr(bench, "open_source", lambda uri: FakeSource([*frames(6), end]))
+    monkeypatch.setattr(measuring, "open_source", lambda uri: FakeSource([*frames(6), end]))
     status, out, err = run(capsys, "--frames", 20, "--warm-up", 2, "--json", path)
     assert status == 1 and words in err and len(err.strip().splitlines()) == 1
     assert "incomplete: it ended after 4 of 20 frames" in out and "4 (incomplete)" in out
