@@ -424,7 +424,7 @@ def test_a_run_is_set_beside_another(capsys, faceless, measured, tmp_path):
     ],
 )
 def test_what_is_no_result_is_one_line_before_anything_is_measured(capsys, monkeypatch, tmp_path, content, words):
-    monkeypatch.setattr(cli, "_open_analyzer", lambda *arguments: pytest.fail("measured"))
+    monkeypatch.setattr("metst_edge.app.arguments.open_analyzer", lambda *arguments: pytest.fail("measured"))
     path = tmp_path / "base.json"
     if content is not None:
         path.write_text(content)
@@ -435,7 +435,7 @@ def test_what_is_no_result_is_one_line_before_anything_is_measured(capsys, monke
 
 
 def test_a_folder_that_is_not_there_costs_no_measurement(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "_open_analyzer", lambda *arguments: pytest.fail("measured"))
+    monkeypatch.setattr("metst_edge.app.arguments.open_analyzer", lambda *arguments: pytest.fail("measured"))
     status, _, err = run(capsys, "--json", tmp_path / "none" / "out.json")
     assert status == 1 and len(err.strip().splitlines()) == 1 and "out.json" in err
 

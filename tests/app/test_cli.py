@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -162,7 +163,7 @@ def test_results_of_yesterday_survive_a_mistyped_model(capsys, clip, tmp_path):
 @pytest.mark.parametrize("name", ["clip[draft].mov", "clip[/x].mov", "~clip.mov"])
 def test_odd_file_names_are_shown_as_they_are(capsys, clip, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    cli.Path(name).parent.mkdir(exist_ok=True)
+    Path(name).parent.mkdir(exist_ok=True)
     shutil.copy(clip, name)
     status, out, err = run(capsys, "analyze", name)
     assert status == 0 and err == ""
@@ -286,7 +287,7 @@ def test_the_demo_finds_what_is_there(capsys, tmp_path):
 
 
 def test_the_demos_clip_and_model_are_small():
-    folder = cli.Path(cli.__file__).parent / "demo_clip"
+    folder = Path(cli.__file__).parent / "demo_clip"
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 1_050_000
     assert sum(file.stat().st_size for file in Bundle.find("demo").folder.iterdir()) <= 10_000_000
 

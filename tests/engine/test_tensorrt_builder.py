@@ -20,6 +20,7 @@ import onnx
 import pytest
 
 from metst_edge.app import cli
+from metst_edge.app.verbs import build
 from metst_edge.bundle import Bundle
 from metst_edge.engine.tensorrt import builder as module
 from metst_edge.engine.tensorrt.builder import EngineBuilder, load_tensorrt
@@ -727,9 +728,9 @@ def test_bad_usage_of_build_is_status_2(options, capsys):
 
 def test_a_wait_of_some_length_is_told_line_by_line_where_there_is_no_terminal(monkeypatch):
     clock, said, drawn = SimpleNamespace(now=100.0), [], []
-    monkeypatch.setattr(cli.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(build.time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: False))
-    progress = cli._percent(lambda done, total: drawn.append((done, total)), said.append)
+    progress = build.percent(lambda done, total: drawn.append((done, total)), said.append)
     for share, clock.now in ((0.1, 109.9), (0.25, 110.0), (0.26, 119.9), (0.5, 125.0)):
         progress(share, "Timing")
     assert said == ["25% done", "50% done"]

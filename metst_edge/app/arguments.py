@@ -1,0 +1,111 @@
+"""What the verbs' arguments have in common: types that say what was expected, and groups that several verbs take.
+
+Knows no verb. Imports nothing heavy, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from metst_edge.choices import ENGINES, FLOWS, PRECISIONS
+
+if TYPE_CHECKING:
+    from metst_edge.analyzer import Analyzer, OnStage
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""Where a verb adds its parser."""
+
+PICTURES = (".png", ".pdf", ".svg")
+"""Endings of what a score curve can be drawn as."""
+
+
+def count(least: int) -> Callable[[str], int]:
+    """Return the type of a whole number from ``least``."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number, {least} or above, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def rate(text: str) -> float:
+    """Parse frames per second."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected frames per second, a number above 0, got {text!r}")
+    return value
+
+
+def camera(text: str) -> str:
+    """Parse the index of a camera."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a camera index such as 0, got {text!r}; files go to --source")
+    return text
+
+
+def picture(text: str) -> str:
+    """Parse the name of a picture, whose ending decides its format."""
+    if Path(text).suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(PICTURES)}, got {text!r}")
+    return text
+
+
+def threads(text: str) -> int:
+    """Parse a number of threads."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of threads from 1, got {text!r}")
+    return int(text)
+
+
+def add_analyzer(parser: argparse.ArgumentParser) -> None:
+    """Add what `open_analyzer` takes: the model, and what runs it where."""
+    # Verbs share these with the top level; a default set twice would undo what stands before the verb.
+    parser.add_argument(
+        "--model", metavar="NAME", default=argparse.SUPPRESS, help="shipped model or bundle path (default: demo)"
+    )
+    parser.add_argument(
+        "--engine",
+        default=argparse.SUPPRESS,
+        choices=("auto", *ENGINES),
+        help="what runs the network (default: auto, which is tensorrt where it can run, else native)",
+    )
+    add_precision(parser)
+    parser.add_argument(
+        "--flow",
+        default=argparse.SUPPRESS,
+        choices=FLOWS,
+        help="where optical flow is measured (default: auto, which is cuda with --engine tensorrt and the plugin's "
+        "library, else cpu)",
+    )
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=threads,
+        default=argparse.SUPPRESS,
+        help="spread a frame's flow on the CPU over at most N threads (default: one per processor, 4 at most)",
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add --precision, which is left out of the options where it is not given."""
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=argparse.SUPPRESS, help="of the network (default: fp32)"
+    )
+
+
+def open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) -> Analyzer:
+    """Make the analyzer that the options of `add_analyzer` ask for; what is not given keeps its own default."""
+    from metst_edge.analyzer import Analyzer
+
+    names = ("model", "engine", "precision", "flow", "threads")
+    given = {name: getattr(options, name) for name in names if name in options}
+    return Analyzer(**given, on_stage=on_stage)

@@ -1,0 +1,108 @@
+"""``metst-edge bench``: how long every stage of a frame takes here, and how that compares with another run."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+from metst_edge.app import arguments, terminal
+from metst_edge.errors import MetstError
+
+FRAMES, WARM_UP = 600, 60
+"""Together the 660 frames of the packaged clip. Warm-up is over when libraries are loaded and two windows are open."""
+
+EPILOG = """\
+what is timed, in milliseconds a call:
+  capture     reading and decoding a frame; of a camera, waiting for the next one
+  prepare     making it gray, and its thumbnail
+  face        looking for the face: where a window starts, and ten times a second while there is none
+  flow        measuring one slot of the model's time grid, in both windows; with --flow cuda only asking for it
+  network     scoring that slot; with --flow cuda waiting for its flow, too
+  decode      finding the events that are final with that score
+  end to end  of a file: from asking for a frame until the events that are final with it are there, so capture and all
+              stages after it; of a camera: from having the frame, since waiting for it is no work. That events come
+              about half a second of video after what they tell of is not in it.
+
+A frame whose end to end takes longer than 1 / FPS misses its deadline. A file is read as fast as it can be, and from
+its start again when it ends; only a camera, which does not wait, can lose frames.
+
+examples:
+  metst-edge bench                             the packaged clip
+  metst-edge bench --json base.json            keep the figures
+  metst-edge bench --compare base.json         what has changed since
+  metst-edge bench --camera 0 --rate 25        a camera, live
+"""
+
+
+def add(verbs: arguments.Verbs) -> None:
+    """Add the verb's parser."""
+    parser = verbs.add_parser(
+        "bench",
+        help="measure how long every stage takes on this machine",
+        description="Measure how long every stage of a frame takes on this machine: percentiles of every frame after\n"
+        "the warm-up, deadline misses, drops and memory. Without --source or --camera, the packaged clip is played.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sources = parser.add_mutually_exclusive_group()
+    # Names of their own: --source and --camera before the verb are something else.
+    sources.add_argument("--source", dest="bench_source", metavar="URI", help="video file, folder of images or camera")
+    sources.add_argument(
+        "--camera", dest="bench_camera", metavar="N", type=arguments.camera, help="camera N (0 is the first)"
+    )
+    parser.add_argument(
+        "--frames",
+        metavar="N",
+        type=arguments.count(1),
+        default=FRAMES,
+        help="frames to measure (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warm-up",
+        metavar="N",
+        type=arguments.count(0),
+        default=WARM_UP,
+        help="frames before those (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rate", metavar="FPS", type=arguments.rate, help="frames per second to keep up with (default: the model's)"
+    )
+    arguments.add_analyzer(parser)
+    parser.add_argument("--json", metavar="OUT", help="write everything as one JSON object (- for stdout)")
+    parser.add_argument("--compare", metavar="BASE.json", type=Path, help="set beside what --json wrote before")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure; what was measured before a failure or Ctrl-C is shown and written all the same."""
+    from metst_edge.app.bench.comparing import compare
+    from metst_edge.app.bench.measuring import Bench
+    from metst_edge.app.bench.results import load
+    from metst_edge.app.bench.tables import show
+
+    # What is mistyped should not cost a measurement.
+    base = load(options.compare) if options.compare else None
+    if options.json not in (None, "-") and not Path(options.json).parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), options.json)
+    source = options.bench_camera if options.bench_source is None else options.bench_source
+    bench = Bench(source, options.frames, options.warm_up)
+    with arguments.open_analyzer(options, bench.on_stage) as analyzer:
+        try:
+            with terminal.progress("bench") as advance:
+                bench.play(analyzer, advance)
+        except (KeyboardInterrupt, MetstError) as error:
+            if not bench.measured:
+                raise
+            what = f"error: {error}" if isinstance(error, MetstError) else "interrupted"
+            terminal.tell(f"{what}; what was measured so far follows")
+        result = bench.result(analyzer, options.rate)
+    comparison = compare(result, base) if base else None
+    show(terminal.console_on(sys.stderr if options.json == "-" else sys.stdout), result, comparison)
+    if options.json:
+        with terminal.output(options.json) as file:
+            print(json.dumps({**result, "comparison": comparison}, indent=1), file=file)
+    return 0 if bench.complete else 1

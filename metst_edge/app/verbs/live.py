@@ -1,0 +1,37 @@
+"""``metst-edge --camera 0``: events as they are found. What is done without a verb."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from metst_edge.app import arguments, terminal
+
+if TYPE_CHECKING:
+    from metst_edge.events import Event
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add to the top level what is watched, and how it is told."""
+    sources = parser.add_mutually_exclusive_group()
+    sources.add_argument("--camera", metavar="N", type=arguments.camera, help="watch camera N (0 is the first)")
+    sources.add_argument("--source", metavar="URI", help="watch a camera index, video file or folder of images")
+    arguments.add_analyzer(parser)
+    parser.add_argument("--json", dest="live_json", action="store_true", help="print one JSON object per line")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print events as they are found until the source ends or Ctrl-C."""
+    source = options.camera if options.source is None else options.source
+    with arguments.open_analyzer(options) as analyzer:
+        try:
+            for event in analyzer.stream(source):
+                _print(event, options.live_json)
+        except KeyboardInterrupt:
+            for event in analyzer.flush():
+                _print(event, options.live_json)
+    return 0
+
+
+def _print(event: Event, as_json: bool) -> None:
+    print(event.to_json() if as_json else terminal.describe(event), flush=True)
