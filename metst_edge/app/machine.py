@@ -64,7 +64,8 @@ def sensors(root: Path = ROOT) -> dict[str, Any]:
 
     Returns:
         load: processes that wanted a core, mean of the last minute; those of others slow this one down.
-        cpu_mhz: core -> [now, highest allowed]. gpu_mhz: likewise, by the GPU's name.
+        cpu_mhz: core -> [now, highest allowed].
+        gpu_mhz: likewise, by the GPU's name.
         temperature_c: sensor -> degrees.
     """
     cores = sorted(

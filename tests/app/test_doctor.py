@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from metst_edge.app import cli, doctor
-from metst_edge.app.doctor import examine
+from metst_edge.app import cli
+from metst_edge.app.doctor import board, children
+from metst_edge.app.doctor.examination import PROBES, examine
+from metst_edge.app.doctor.lines import show
+from metst_edge.app.doctor.packages import fits
 from metst_edge.engine.tensorrt import plugin
 from metst_edge.engine.tensorrt.cache import EngineCache
 
@@ -127,7 +130,7 @@ def test_a_jetson_that_has_everything_runs_everything(look, monkeypatch, tmp_pat
 
 def shown(report):
     text = io.StringIO()
-    doctor.show(report, text)
+    show(report, text)
     return text.getvalue()
 
 
@@ -307,7 +310,7 @@ def test_a_broken_model_is_told_and_blocks_where_there_is_no_other(look):
 def test_cameras_that_this_user_may_not_open_name_the_group(look, monkeypatch):
     allowed = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "/dev/video" not in str(path) and allowed(path, mode))
-    monkeypatch.setattr(doctor, "_group", lambda path: "video")
+    monkeypatch.setattr(board, "_group", lambda path: "video")
     _, found = look(JETPACK, LIBRARIES, GPU)
     assert found["cameras"].state == "wrong" and found["cameras"].fix.startswith("sudo usermod -aG video $USER")
     assert found["cameras"].details["cameras"][0]["allowed"] is False
@@ -382,10 +385,10 @@ def test_a_cache_that_others_may_write_to_is_wrong(look, engines):
 def test_a_plugin_that_is_not_one_is_wrong(look, tmp_path, monkeypatch):
     library = tmp_path / "libmetst_edge_plugin.so"
     monkeypatch.setenv("METST_EDGE_PLUGIN", str(library))
-    _, found = look(JETPACK, LIBRARIES, {**GPU, "plugin": doctor.ask_child("plugin")})
+    _, found = look(JETPACK, LIBRARIES, {**GPU, "plugin": children.ask_child("plugin")})
     assert (found["plugin"].state, found["plugin"].fix) == ("wrong", "unset METST_EDGE_PLUGIN")
     library.write_bytes(b"no library")
-    _, found = look({}, LIBRARIES, {**GPU, "plugin": doctor.ask_child("plugin")})
+    _, found = look({}, LIBRARIES, {**GPU, "plugin": children.ask_child("plugin")})
     assert found["plugin"].state == "wrong" and "cannot be loaded: OSError" in found["plugin"].text
     assert "cmake --install" in found["plugin"].fix
     report, _ = look(JETPACK, LIBRARIES, {**GPU, "plugin": {"error": "AttributeError: no metst_roi_flow_version"}})
@@ -393,7 +396,7 @@ def test_a_plugin_that_is_not_one_is_wrong(look, tmp_path, monkeypatch):
 
 
 def test_the_json_has_the_same_keys_on_every_machine(look):
-    nothing = {name: {"error": "no"} for name in doctor.QUESTIONS}
+    nothing = {name: {"error": "no"} for name in children.QUESTIONS}
     told = [
         look(*machine)[0].to_dict()
         for machine in (({}, nothing), (DEBIAN, LIBRARIES, NO_GPU), (JETPACK, LIBRARIES, GPU))
@@ -403,7 +406,7 @@ def test_the_json_has_the_same_keys_on_every_machine(look):
         assert json.loads(json.dumps(report)) == report
         assert set(report) == {"format", "version", "runs", "blocked", "engines", "flow", "findings"}
         assert {"native", "onnxruntime", "tensorrt"} <= set(report["engines"])
-        assert [finding["name"] for finding in report["findings"]] == list(doctor.PROBES)
+        assert [finding["name"] for finding in report["findings"]] == list(PROBES)
         for finding in report["findings"]:
             assert list(finding) == ["name", "state", "text", "fix", "details"]
             assert finding["state"] in ("ok", "missing", "wrong", "unneeded")
@@ -417,16 +420,16 @@ def test_a_look_that_fails_is_a_line_of_the_report(look, monkeypatch):
     def fail(here):
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setitem(doctor.PROBES, "memory", fail)
+    monkeypatch.setitem(PROBES, "memory", fail)
     report, found = look(DEBIAN, LIBRARIES, NO_GPU)
     assert found["memory"].text == "could not be looked at (RuntimeError: the sky fell)"
-    assert len(report.findings) == len(doctor.PROBES)
+    assert len(report.findings) == len(PROBES)
 
     def refuse(name):
         raise OSError("no processes left")
 
     report = examine(ask=refuse)
-    assert report.blocked is not None and len(report.findings) == len(doctor.PROBES)
+    assert report.blocked is not None and len(report.findings) == len(PROBES)
 
 
 @pytest.mark.parametrize(
@@ -441,29 +444,29 @@ def test_a_look_that_fails_is_a_line_of_the_report(look, monkeypatch):
     ],
 )
 def test_a_library_that_hangs_or_crashes_only_costs_its_line(monkeypatch, question, error):
-    monkeypatch.setitem(doctor.QUESTIONS, "numpy", question)
+    monkeypatch.setitem(children.QUESTIONS, "numpy", question)
     patience = 0.5 if "sleep" in question else 30.0
     began = time.monotonic()
-    assert doctor.ask_child("numpy", patience)["error"] == error
+    assert children.ask_child("numpy", patience)["error"] == error
     assert time.monotonic() - began < 20
 
 
 def test_what_a_library_prints_is_not_taken_for_the_answer(monkeypatch):
-    monkeypatch.setitem(doctor.QUESTIONS, "numpy", "print('{', end=''); answer['version'] = '1.2'")
-    assert doctor.ask_child("numpy") == {"version": "1.2"}
+    monkeypatch.setitem(children.QUESTIONS, "numpy", "print('{', end=''); answer['version'] = '1.2'")
+    assert children.ask_child("numpy") == {"version": "1.2"}
 
 
 def test_a_child_process_sees_the_modules_this_one_sees(tmp_path, monkeypatch):
     (tmp_path / "onlyhere.py").write_text("")
-    monkeypatch.setitem(doctor.QUESTIONS, "numpy", "import onlyhere")
-    assert doctor.ask_child("numpy")["absent"] == "onlyhere"
+    monkeypatch.setitem(children.QUESTIONS, "numpy", "import onlyhere")
+    assert children.ask_child("numpy")["absent"] == "onlyhere"
     monkeypatch.syspath_prepend(tmp_path)
-    assert doctor.ask_child("numpy") == {}
+    assert children.ask_child("numpy") == {}
 
 
 def test_a_tool_that_hangs_is_given_up_with_what_it_started():
     began = time.monotonic()
-    assert doctor.run_tool(["sh", "-c", "sleep 30 & wait"], 0.3) == (None, "")
+    assert children.run_tool(["sh", "-c", "sleep 30 & wait"], 0.3) == (None, "")
     assert time.monotonic() - began < 10
 
 
@@ -481,7 +484,7 @@ def test_a_tool_that_hangs_is_given_up_with_what_it_started():
     ],
 )
 def test_versions_are_compared_by_their_numbers(version, wanted, expected):
-    assert doctor.fits(version, wanted) is expected
+    assert fits(version, wanted) is expected
 
 
 BLOCKER = """\
@@ -550,7 +553,7 @@ def test_this_machine_is_told_in_aligned_lines(capsys):
     first, blank, *lines = capsys.readouterr().out.splitlines()
     assert first.startswith("metst-edge ") and not blank
     column = lines[0].index(platform.python_version())
-    for name in doctor.PROBES:
+    for name in PROBES:
         line = next(line for line in lines if line[9:].startswith(f"{name} "))
         assert line[:8].strip() in ("ok", "missing", "wrong", "-") and line[column - 2 : column] == "  "
         assert line[column] != " "

@@ -25,11 +25,12 @@ def add(verbs: arguments.Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Say what this machine has; needs none of the libraries that it asks about."""
-    from metst_edge.app.doctor import examine, show
+    from metst_edge.app.doctor.examination import examine
+    from metst_edge.app.doctor.lines import show
 
-    report = examine()
+    diagnosis = examine()
     if options.json:
-        print(json.dumps(report.to_dict(), indent=1))
+        print(json.dumps(diagnosis.to_dict(), indent=1))
     else:
-        show(report, sys.stdout)
-    return 0 if report.blocked is None else 1
+        show(diagnosis, sys.stdout)
+    return 0 if diagnosis.blocked is None else 1
