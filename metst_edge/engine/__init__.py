@@ -7,13 +7,12 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from metst_edge.choices import ENGINES
 from metst_edge.errors import EngineError
 
 if TYPE_CHECKING:
     from metst_edge.bundle import Bundle
     from metst_edge.engine.types import Engine, Scores, StepScores, Stream
-
-ENGINES = ("native", "onnxruntime", "tensorrt")
 
 _LOG = logging.getLogger(__name__)
 
