@@ -74,8 +74,8 @@ def why_missing(engine: str) -> str | None:
     if engine == "onnxruntime":
         return None if find_spec("onnxruntime") else "not installed: pip install 'metst-edge[onnxruntime]'"
     if engine == "tensorrt":
-        from metst_edge.engine.tensorrt.builder import MODULES
         from metst_edge.engine.tensorrt.gpu import find_gpu
+        from metst_edge.engine.tensorrt.module import MODULES
 
         if not any(find_spec(name) for name in MODULES):
             return "not installed: on a Jetson sudo apt install python3-libnvinfer, on a PC pip install tensorrt"

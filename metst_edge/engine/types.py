@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -96,16 +97,19 @@ class DeviceFlow(Protocol):
     def start(self, lane: int, box: Box, landmarks: npt.NDArray[np.float32]) -> None:
         """Make the picture a lane's anchor: its crop, and landmarks float (68, 2) in pixels of the 320x320 crop."""
 
-    def measure(self, requests: Array) -> None:
-        """Measure the picture; the next `step_device` reads the features.
+    def measure(self, lanes: Sequence[int], shares: Mapping[int, tuple[float, float]]) -> None:
+        """Measure the picture; the next `step_device` reads the features of all lanes.
 
         Args:
-            requests: float32 (lanes, 3): whether it is measured in the lane (0 or 1), and how much of the features
-                measured last but one and of those measured last the lane's features are. Both are zero from the
-                lane's start on.
+            lanes: in which it is measured.
+            shares: how much of the features measured last but one, and of those measured last, a lane's features are.
+                Both are zero from a lane's start on. The features of a lane that has no shares are zero.
+
+        Raises:
+            EngineError: there is no such lane.
         """
 
-    def blend(self, requests: Array) -> None:
+    def blend(self, shares: Mapping[int, tuple[float, float]]) -> None:
         """As `measure`, but measure nothing."""
 
     def close(self) -> None:
