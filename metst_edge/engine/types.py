@@ -44,7 +44,13 @@ class StepScores:
 
 @runtime_checkable
 class Stream(Protocol):
-    """A network that is fed one frame at a time in `lanes` independent lanes, and its state."""
+    """A network that is fed one frame at a time in independent lanes, and its state.
+
+    Attributes:
+        lanes: how many.
+        channels: features of a frame.
+        look_ahead: steps after which a frame's scores come.
+    """
 
     lanes: int
     channels: int
@@ -55,14 +61,12 @@ class Stream(Protocol):
 
         Args:
             features: float32 (lanes, C).
-            reset: bool (lanes,), None for all false. True: this frame is the first of the lane's next window.
-                The zero padding at both windows' ends follows from it; feed the first frame of all with it
-                set.
+            reset: bool (lanes,), None for all false. True: this frame is the first of the lane's next window. The zero
+                padding at both windows' ends follows from it; feed the first frame of all with it set.
 
         Returns:
-            The scores of the frame fed `look_ahead` steps earlier, in new arrays; None for the first
-            `look_ahead` steps. At the end, `look_ahead` steps of zeros with reset set bring out the last
-            ones.
+            The scores of the frame fed `look_ahead` steps earlier, in new arrays; None for the first `look_ahead`
+            steps. At the end, `look_ahead` steps of zeros with reset set bring out the last ones.
 
         Raises:
             EngineError: dtype, shape or values do not fit.
@@ -143,7 +147,8 @@ class Engine(Protocol):
     """A bundle made ready to run.
 
     Attributes:
-        name: as `load_engine` takes it. bundle: what runs.
+        name: as `load_engine` takes it.
+        bundle: what runs.
         precision: "fp32" or "fp16", of what happens between float32 features and scores.
     """
 

@@ -33,9 +33,12 @@ class FakeGpu:
 
     Attributes:
         log: what happened, in order: ("upload", bytes), ("download", bytes), ("clear", bytes), ("run", addresses),
-            ("launch", operations), ("wait",), ("record",), ("free",), ("destroy", kind), ("detach",),
-            ("start", lane), ("measure", lanes), ("blend",).
-        failing: names of calls that fail. pushes, pops: of the primary context. detached: how often it was given back.
+            ("launch", operations), ("wait",), ("record",), ("free",), ("destroy", kind), ("detach",), ("start", lane),
+            ("measure", lanes), ("blend",).
+        failing: names of calls that fail.
+        pushes: of the primary context.
+        pops: of the primary context.
+        detached: how often it was given back.
     """
 
     def __init__(self, monkeypatch, cache_folder):

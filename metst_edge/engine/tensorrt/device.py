@@ -219,7 +219,7 @@ class RecordedGraph:
         """Enqueue it. Must be called within `CudaStream.use`.
 
         Raises:
-            EngineError: the graph cannot be launched; or whatever ``enqueue`` raises.
+            EngineError: the graph cannot be launched; or whatever `enqueue` raises.
         """
         if self._graph is None:
             # As it is, first: TensorRT wants a run before it is recorded; recording itself runs nothing.

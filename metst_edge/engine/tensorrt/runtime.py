@@ -42,8 +42,8 @@ class TensorRTEngine:
     May be used from any thread. It lives on while one of its streams does.
 
     Args:
-        bundle: what to run. precision: "fp32", or "fp16" where the bundle has such graphs; features and scores are
-            float32 all the same.
+        bundle: what to run.
+        precision: "fp32", or "fp16" where the bundle has such graphs; features and scores are float32 all the same.
         say: told in one line what takes long or is not as it should be; default: a log record of level WARNING.
 
     Raises:
@@ -77,9 +77,9 @@ class TensorRTEngine:
                 f"built, got {frames}; use engine='native' for longer ones"
             )
         with self._lock:
-            network = self._load(None)
+            window = self._load(None)
             if not self._windows:
-                self._windows.append(_Windows(self.bundle, self.device, network))
+                self._windows.append(_Windows(self.bundle, self.device, window))
             runner = self._windows[0]
         spot = np.empty((windows, frames), np.float32)
         emotion = np.empty((windows, frames, len(self.bundle.labels)), np.float32)
@@ -137,13 +137,13 @@ class TensorRTEngine:
         return self._loaded[lanes]
 
 
-def _release(device: Device, windows: list[_Windows], networks: dict[int | None, LoadedEngine]) -> None:
-    """Give back what an engine holds, the networks last."""
+def _release(device: Device, windows: list[_Windows], loaded: dict[int | None, LoadedEngine]) -> None:
+    """Give back what an engine holds, what is loaded last."""
     for runner in windows:
         runner.close()
     with device.active():
         windows.clear()
-        networks.clear()
+        loaded.clear()
 
 
 class TensorRTStream:
@@ -154,7 +154,7 @@ class TensorRTStream:
         features: address in device memory of float32 (lanes, C), where `step_device` reads them.
     """
 
-    def __init__(self, engine: TensorRTEngine, network: LoadedEngine, lanes: int) -> None:
+    def __init__(self, engine: TensorRTEngine, step: LoadedEngine, lanes: int) -> None:
         bundle = engine.bundle
         self.lanes, self.channels, self.look_ahead = lanes, bundle.channels, bundle.look_ahead
         self._engine = engine  # which must not end before its stream does
@@ -165,7 +165,7 @@ class TensorRTStream:
         self.cuda_stream = self._stream.handle
         try:
             with self._stream.use():
-                self._prepare(bundle, network)
+                self._prepare(bundle, step)
                 for direction in self._directions:  # so that the first frame finds both recorded
                     self._run(direction.step)
             self.reset()
@@ -231,7 +231,7 @@ class TensorRTStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _prepare(self, bundle: Bundle, network: LoadedEngine) -> None:
+    def _prepare(self, bundle: Bundle, loaded: LoadedEngine) -> None:
         lanes, stream = self.lanes, self._stream
         inputs: dict[str, Shape] = {"features": (lanes, bundle.channels), "reset": (lanes,)}
         outputs: dict[str, Shape] = {"spot": (lanes,), "emotion": (lanes, len(bundle.labels))}
@@ -253,7 +253,7 @@ class TensorRTStream:
         self._directions = []
         for read, written in (self._states, self._states[::-1]):
             # A context each: none of its addresses ever changes.
-            context = network.context(inputs | state, outputs | following)
+            context = loaded.context(inputs | state, outputs | following)
             stream.on_close(context.release)
             written_to = {f"{name}_next": address for name, address in written.addresses(state_places).items()}
             context.set_addresses(fixed | read.addresses(state_places) | written_to)
@@ -288,7 +288,8 @@ class _Direction:
     """The step from one set of state tensors to the other.
 
     Attributes:
-        step: with features from the host. step_device: with those that are on the device.
+        step: with features from the host.
+        step_device: with those that are on the device.
     """
 
     step: RecordedGraph
@@ -313,7 +314,7 @@ def _enqueue(
 class _Windows:
     """The window graph with memory for its largest batch."""
 
-    def __init__(self, bundle: Bundle, device: Device, network: LoadedEngine) -> None:
+    def __init__(self, bundle: Bundle, device: Device, loaded: LoadedEngine) -> None:
         self._classes = len(bundle.labels)
         largest = (MAX_WINDOWS, bundle.channels, bundle.k)
         outputs = self._outputs_of(largest)
@@ -322,7 +323,7 @@ class _Windows:
             with self._stream.use():
                 self._inputs = self._stream.buffer(packed({"features": largest})[1])
                 self._outputs = self._stream.buffer(packed(outputs)[1])
-                self._context = network.context({"features": largest}, outputs)
+                self._context = loaded.context({"features": largest}, outputs)
                 self._stream.on_close(self._context.release)
         except BaseException:
             self._stream.close()
