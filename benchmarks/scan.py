@@ -41,7 +41,7 @@ from onnx import TensorProto, helper, numpy_helper
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.results import show, verdict
-from export import graphs
+from export import onnx_builder, scan_function
 from metst_edge import _native
 from training.models.scan import selective_scan as torch_scan
 
@@ -125,24 +125,28 @@ def onnx_session(arrays: Arrays) -> onnxruntime.InferenceSession:
     """Return a one-node model of the local function, the layer's weights stored in it."""
     weights = ("A", "D", "delta_bias")
     node = helper.make_node(
-        graphs.SCAN, graphs.SCAN_INPUTS, graphs.SCAN_OUTPUTS, domain=graphs.DOMAIN, **graphs.SCAN_ATTRIBUTES
+        scan_function.SCAN,
+        scan_function.SCAN_INPUTS,
+        scan_function.SCAN_OUTPUTS,
+        domain=scan_function.DOMAIN,
+        **scan_function.SCAN_ATTRIBUTES,
     )
     graph = helper.make_graph(
         [node],
         "layer",
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, arrays[name].shape)
-            for name in graphs.SCAN_INPUTS
+            for name in scan_function.SCAN_INPUTS
             if name not in weights
         ],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, (None,) * 3) for name in graphs.SCAN_OUTPUTS],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, (None,) * 3) for name in scan_function.SCAN_OUTPUTS],
         [numpy_helper.from_array(arrays[name], name) for name in weights],
     )
     model = helper.make_model(
         graph,
-        functions=[graphs.selective_scan()],
-        opset_imports=[helper.make_opsetid("", graphs.OPSET), helper.make_opsetid(graphs.DOMAIN, 1)],
-        ir_version=graphs.IR_VERSION,
+        functions=[scan_function.selective_scan()],
+        opset_imports=[helper.make_opsetid("", onnx_builder.OPSET), helper.make_opsetid(scan_function.DOMAIN, 1)],
+        ir_version=onnx_builder.IR_VERSION,
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -157,7 +161,7 @@ def contenders(arrays: Arrays) -> dict[str, Contender]:
 
     session = onnx_session(arrays)
     feed = {i.name: arrays[i.name] for i in session.get_inputs()}
-    tensors = [torch.from_numpy(arrays[name]) for name in graphs.SCAN_INPUTS]
+    tensors = [torch.from_numpy(arrays[name]) for name in scan_function.SCAN_INPUTS]
     calls = {f"native {path}": native(path) for path in _native.simd_paths()}
     calls["onnxruntime Scan"] = lambda: session.run(None, feed)
     calls["torch"] = lambda: torch_scan(*tensors)
@@ -169,7 +173,7 @@ def check_agreement(calls: dict[str, Contender]) -> None:
     results = {name: [np.asarray(x) for x in call()] for name, call in calls.items()}
     expected = results["native scalar"]
     for name, actual in results.items():
-        for what, one, other in zip(graphs.SCAN_OUTPUTS, actual, expected, strict=True):
+        for what, one, other in zip(scan_function.SCAN_OUTPUTS, actual, expected, strict=True):
             error = float(np.abs(one - other).max() / np.abs(other).max())
             if not error <= AGREEMENT:
                 raise RuntimeError(f"{name}: {what} differs from the scalar path by {error:.1e} of its maximum")

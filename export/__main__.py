@@ -20,8 +20,8 @@ from metst_edge.bundle import PRECISIONS, Bundle
 from metst_edge.errors import MetstError
 from training.models import MODELS, load_checkpoint, load_published
 
-# What the published checkpoints were trained on: frame rate, window, half the mean ME duration (the
-# published code of arXiv 2409.09707).
+# What the published checkpoints were trained on: frame rate, window, half the mean ME duration (the published code of
+# arXiv 2409.09707).
 PUBLISHED = {"samm-lv": (200 / 7, 30, 5), "casme3": (30.0, 50, 17)}
 
 

@@ -18,10 +18,16 @@ import numpy as np
 import onnx
 from rich.console import Console
 
-from export import graphs, layers, parity
+from export import parity
 from export.card import model_card
 from export.description import FLOW, Description, ExportError
+from export.networks import EXPORTERS
+from export.networks.from_torch import Arrays
+from export.networks.mamba import HALF
+from export.onnx_builder import WEIGHTS_FILE
 from metst_edge.bundle import FORMAT_VERSION, HALF_FILES, HALF_WEIGHTS, MANIFEST, REQUIRED_FILES, Bundle, sha256
+from metst_edge.engine import networks
+from metst_edge.engine.networks.shape import Network
 from metst_edge.errors import MetstError
 from training.models import MeTst
 
@@ -34,20 +40,22 @@ def write(
 ) -> Bundle:
     """Export a network as a bundle.
 
-    Everything is written beside `out`, run in every engine present, and renamed at the end; whatever fails,
-    nothing is left behind and an existing bundle stays.
+    Everything is written beside `out`, run in every engine present, and renamed at the end; whatever fails, nothing is
+    left behind and an existing bundle stays.
 
     Args:
-        network: in evaluation mode. description: what the bundle says of itself.
-        out: directory to make. force: replace a bundle that is there.
-        console: where the parity table goes. precision: "fp16" for graphs in fp16 beside those in fp32.
+        network: in evaluation mode.
+        description: what the bundle says of itself.
+        out: directory to make.
+        force: replace a bundle that is there.
+        console: where the parity table goes.
+        precision: "fp16" for graphs in fp16 beside those in fp32.
 
     Raises:
-        ExportError: `out` exists, no engine is present to check with, or one differs by more than the
-            tolerances.
+        ExportError: `out` exists, no engine is present to check with, or one differs by more than the tolerances.
     """
     with _staged(out, force) as staging:
-        manifest = _write_graphs(network, description, staging)
+        manifest = _write_network(network, description, staging)
         bundle = _seal(staging, manifest)
         results, absent = parity.measure(bundle, network)
         console.print(parity.table(results, absent))
@@ -73,11 +81,14 @@ def add_half(bundle: Bundle, out: Path, *, force: bool, console: Console) -> Bun
     """Write a bundle again with its graphs in fp16 beside those in fp32, which stay as they are.
 
     Args:
-        bundle: with or without fp16 graphs. out: directory to make. force: replace a bundle that is there.
+        bundle: with or without fp16 graphs.
+        out: directory to make.
+        force: replace a bundle that is there.
         console: where the parity table goes.
 
     Raises:
-        ExportError: `out` exists, ONNX Runtime is missing, or fp16 differs by more than its tolerances.
+        ExportError: `out` exists, the bundle does not fit its network, ONNX Runtime is missing, or fp16 differs by more
+            than its tolerances.
     """
     with _staged(out, force) as staging:
         for name in (MANIFEST, *REQUIRED_FILES):
@@ -88,13 +99,9 @@ def add_half(bundle: Bundle, out: Path, *, force: bool, console: Console) -> Bun
 
 def _add_half(bundle: Bundle, console: Console) -> None:
     """Add fp16 graphs to the bundle's folder, and what they differ by to its manifest and card."""
-    net = layers.from_weights(bundle.weights())
     offsets = {tensor.name: tensor.offset for tensor in bundle.tensors}
-    half = _write_half_weights(net, bundle.file(HALF_WEIGHTS))
-    step, _ = graphs.step(net, offsets, half)
-    for name, model in (("window.fp16.onnx", graphs.window(net, offsets, half)), ("step.fp16.onnx", step)):
-        onnx.save(model, bundle.file(name))
-        onnx.checker.check_model(bundle.file(name), full_check=True)
+    half = _write_half_weights(bundle.weights(), bundle.file(HALF_WEIGHTS))
+    _write_graphs(bundle.model, networks.of_bundle(bundle), bundle.folder, offsets, half)
     manifest = {**bundle.manifest}
     results = parity.measure_half(_seal(bundle.folder, manifest))
     console.print(parity.half_table(results))
@@ -115,16 +122,28 @@ def _add_half(bundle: Bundle, console: Console) -> None:
     _seal(bundle.folder, manifest)
 
 
-def _write_half_weights(net: layers.Network, path: Path) -> dict[str, int]:
+def _write_half_weights(weights: Arrays, path: Path) -> dict[str, int]:
     """Write what fp16 graphs hold in half precision, little-endian; return name -> offset, bytes."""
     offsets = {}
     with path.open("wb") as stream, np.errstate(over="ignore"):  # what becomes infinite fails the parity
-        for weight in layers.weights(net):
-            if weight.half:
+        for name, array in weights.items():
+            if HALF.fullmatch(name):
                 stream.write(b"\0" * (-stream.tell() % ALIGNMENT))
-                offsets[weight.name] = stream.tell()
-                stream.write(weight.array.astype("<f2").tobytes())
+                offsets[name] = stream.tell()
+                stream.write(array.astype("<f2").tobytes())
     return offsets
+
+
+def _write_graphs(
+    model: str, network: Network, folder: Path, offsets: Mapping[str, int], half: Mapping[str, int] | None = None
+) -> None:
+    """Write both graphs, those in fp16 where `half` is given."""
+    suffix = "onnx" if half is None else "fp16.onnx"
+    exporter = EXPORTERS[model]
+    for name, build in (("window", exporter.window), ("step", exporter.step)):
+        path = folder / f"{name}.{suffix}"
+        onnx.save(build(network, offsets, half), path)
+        onnx.checker.check_model(path, full_check=True)
 
 
 @contextmanager
@@ -157,20 +176,18 @@ def _check_out(out: Path, force: bool) -> None:
         raise ExportError(f"{out}: expected a bundle to replace, but it is something else; choose another --out")
 
 
-def _write_graphs(network: MeTst, description: Description, folder: Path) -> dict[str, Any]:
+def _write_network(network: MeTst, description: Description, folder: Path) -> dict[str, Any]:
     """Write the graphs and weights; return the manifest but for parity results and file hashes."""
-    net = layers.describe(network)
-    entries, offsets = _write_weights(net, folder / graphs.WEIGHTS_FILE)
-    step, state = graphs.step(net, offsets)
-    for name, model in (("window.onnx", graphs.window(net, offsets)), ("step.onnx", step)):
-        onnx.save(model, folder / name)
-        onnx.checker.check_model(folder / name, full_check=True)
-    sizes = network.sizes.to_dict() | {"dt_rank": net.blocks[0].dt_rank}
+    exporter = EXPORTERS[network.name]
+    sizes = exporter.sizes(network)
+    shape = networks.describe(network.name, sizes, description.name)
+    entries = _write_weights(exporter.weights(network), folder / WEIGHTS_FILE)
+    _write_graphs(network.name, shape, folder, {entry["name"]: entry["offset"] for entry in entries})
     return {
         "format_version": FORMAT_VERSION,
         "name": description.name,
         "model": network.name,
-        "channels": network.sizes.channels,
+        "channels": shape.channels,
         "labels": list(description.labels),
         "fps": description.fps,
         "k": description.k,
@@ -179,9 +196,9 @@ def _write_graphs(network: MeTst, description: Description, folder: Path) -> dic
         "compat": description.compat,
         "flow": FLOW,
         "decode": dict(description.decode),
-        "look_ahead": graphs.LOOK_AHEAD,
+        "look_ahead": shape.look_ahead,
         "sizes": sizes,
-        "state": [{"name": s.name, "shape": list(s.shape)} for s in state],
+        "state": [{"name": name, "shape": list(size)} for name, size in shape.state.items()],
         "tensors": entries,
         "training": description.training,
         "licence": description.licence,
@@ -193,22 +210,15 @@ def _write_graphs(network: MeTst, description: Description, folder: Path) -> dic
     }
 
 
-def _write_weights(net: layers.Network, path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    entries, offsets = [], {}
+def _write_weights(weights: Arrays, path: Path) -> list[dict[str, Any]]:
+    """Write weights.bin, little-endian; return the manifest's table of it."""
+    entries = []
     with path.open("wb") as stream:
-        for weight in layers.weights(net):
+        for name, array in weights.items():
             stream.write(b"\0" * (-stream.tell() % ALIGNMENT))
-            offsets[weight.name] = stream.tell()
-            entries.append(
-                {
-                    "name": weight.name,
-                    "dtype": "float32",
-                    "shape": list(weight.array.shape),
-                    "offset": stream.tell(),
-                }
-            )
-            stream.write(weight.array.astype("<f4").tobytes())
-    return entries, offsets
+            entries.append({"name": name, "dtype": "float32", "shape": list(array.shape), "offset": stream.tell()})
+            stream.write(array.astype("<f4").tobytes())
+    return entries
 
 
 def _seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:

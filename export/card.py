@@ -59,7 +59,8 @@ def model_card(manifest: Mapping[str, Any], parameters: int) -> str:
     """Return the text of MODEL_CARD.md.
 
     Args:
-        manifest: complete but for the file hashes. parameters: number of weights the network reads.
+        manifest: complete but for the file hashes.
+        parameters: number of weights the network reads.
     """
     rows = manifest["parity"].get("results", [])
     half = manifest["parity"].get("fp16", {}).get("results", [])

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metst_edge.errors import MetstError
+from metst_edge.labels import LABELS
 
-LABELS = ("negative", "positive", "surprise", "others", "neutral")
 # arXiv 2409.09707: threshold mean + 0.55 (max - mean); online, those of a sliding minute.
 DECODE = {"ratio": 0.55, "floor": 0.0, "synergy": "spotting_mainly", "window_seconds": 60}
 # Farneback as the models were trained with (both papers); the flow stage has these as its defaults.
@@ -25,11 +25,17 @@ class Description:
     """The manifest's fields that do not follow from the weights.
 
     Attributes:
-        name: of the bundle. fps: frame rate of the training data. k: frames in a window. k_p: half a typical
-            ME, frames.
-        roi_set, compat: how features are measured. labels: in the order of the logits.
-        decode: defaults of the decoder. training, licence, metrics: plain JSON values, shown in the model
-            card.
+        name: of the bundle.
+        fps: frame rate of the training data.
+        k: frames in a window.
+        k_p: half a typical ME, frames.
+        roi_set: "metst" or "metst_plus": the regions whose flow the features are.
+        compat: whether features are measured as the published code does.
+        labels: in the order of the logits.
+        decode: defaults of the decoder.
+        training: on what it was trained, any plain JSON value, shown in the model card.
+        licence: of the weights, shown in the model card.
+        metrics: how it did, any plain JSON value, shown in the model card.
     """
 
     name: str
@@ -49,7 +55,8 @@ class Description:
         """Read the meta data that `training fit` stored with a checkpoint.
 
         Args:
-            meta: must hold fps, k and k_p; the rest has defaults. name: used where meta has none.
+            meta: must hold fps, k and k_p; the rest has defaults.
+            name: used where meta has none.
 
         Raises:
             ExportError: a field is missing or its value cannot be written as JSON.

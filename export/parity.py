@@ -39,8 +39,10 @@ class Result:
     """Largest differences to torch in float64: spot scores after the sigmoid, emotion logits.
 
     Attributes:
-        engine: its name. graph: "window" or "step".
-        spot, emotion: largest absolute differences; infinite where a score is not a number.
+        engine: its name.
+        graph: "window" or "step".
+        spot: largest absolute difference; infinite where a score is not a number.
+        emotion: likewise, of the logits.
     """
 
     engine: str
@@ -64,8 +66,10 @@ class HalfResult:
 
     Attributes:
         graph: "window" or "step".
-        spot, emotion: largest absolute differences; infinite where a score is not a number.
-        spot_mean, emotion_mean: mean absolute differences.
+        spot: largest absolute difference; infinite where a score is not a number.
+        emotion: likewise, of the logits.
+        spot_mean: mean absolute difference.
+        emotion_mean: likewise, of the logits.
     """
 
     graph: str
@@ -118,7 +122,8 @@ def measure(bundle: Bundle, network: MeTst) -> tuple[list[Result], dict[str, str
     """Compare every engine of CHECKED that is here with the network.
 
     Args:
-        bundle: as written. network: in evaluation mode.
+        bundle: as written.
+        network: in evaluation mode.
 
     Returns:
         The results, torch in float32 first for scale, and why each absent engine is absent.

@@ -31,7 +31,6 @@ from metst_edge.errors import EngineError, MetstError, SourceError
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, FaceFinder
 from metst_edge.flow import RoiFlow, correlation, default_threads, measure, thumbnail
-from metst_edge.flow.cuda import REQUEST
 from metst_edge.report import Report, Scores
 
 _LOG = logging.getLogger(__name__)
@@ -474,18 +473,14 @@ class _DeviceLanes:
         flow, starting = self._flow, self.network.starting
         assert flow is not None, "no window has been started"
         windows = {lane: window for lane, window in self._windows.items() if lane != starting}
-        requests = np.zeros((LANES, REQUEST), np.float32)
         with _timed("flow", self._on_stage):
             unknown = _unknown(windows, before, after)
-            for lane, window in windows.items():
-                requests[lane, 1:] = window.shares(before, after, weight)
+            shares = {lane: window.shares(before, after, weight) for lane, window in windows.items()}
             for picture, lanes in unknown:
                 self._show(flow, picture)
-                requests[:, 0] = 0
-                requests[lanes, 0] = 1
-                flow.measure(requests)
+                flow.measure(lanes, shares)
             if not unknown:
-                flow.blend(requests)
+                flow.blend(shares)
         with _timed("network", self._on_stage):
             scores = self.network.push(None)
         if (flow.likeness[list(windows)] < LOST_BELOW).any():  # known now: waiting for it before would cost more

@@ -12,10 +12,10 @@ import torch
 from benchmarks.gpu.library import Library
 from benchmarks.gpu.timing import Rates, capture, median_ms, time_events
 from benchmarks.results import verdict
+from metst_edge.engine.tensorrt.roi_flow import Addresses, CudaRoiFlow
 from metst_edge.face.crop import Box
 from metst_edge.face.rois import rectangles
 from metst_edge.flow import RoiFlow, measure
-from metst_edge.flow.cuda import Addresses, CudaRoiFlow
 
 LANES = (1, 2, 16, 64)
 SETS = {"metst": 5, "metst_plus": 18}

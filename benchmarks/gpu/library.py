@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from metst_edge.flow.cuda import load
+from metst_edge.engine.tensorrt.roi_flow import load
 
 ROOT = Path(__file__).resolve().parents[2]
 WRAPPERS = (ROOT / "benchmarks/gpu/kernels.cu", ROOT / "csrc/cuda/roi_flow_c.cpp")
@@ -98,7 +98,7 @@ def build_once(command: Sequence[str], library: Path) -> None:
 
 
 class Library:
-    """The functions of kernels.cu, and those that metst_edge.flow.cuda loads.
+    """The functions of kernels.cu, and those that metst_edge.engine.tensorrt.roi_flow loads.
 
     Args:
         device: torch's name of where its kernels run: "cuda", or "cpu" for one compiled by ``cpu_command``.

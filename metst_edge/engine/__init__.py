@@ -7,13 +7,12 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from metst_edge.choices import ENGINES
 from metst_edge.errors import EngineError
 
 if TYPE_CHECKING:
     from metst_edge.bundle import Bundle
     from metst_edge.engine.types import Engine, Scores, StepScores, Stream
-
-ENGINES = ("native", "onnxruntime", "tensorrt")
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,8 +74,8 @@ def why_missing(engine: str) -> str | None:
     if engine == "onnxruntime":
         return None if find_spec("onnxruntime") else "not installed: pip install 'metst-edge[onnxruntime]'"
     if engine == "tensorrt":
-        from metst_edge.engine.tensorrt.builder import MODULES
         from metst_edge.engine.tensorrt.gpu import find_gpu
+        from metst_edge.engine.tensorrt.module import MODULES
 
         if not any(find_spec(name) for name in MODULES):
             return "not installed: on a Jetson sudo apt install python3-libnvinfer, on a PC pip install tensorrt"

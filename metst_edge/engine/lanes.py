@@ -1,8 +1,8 @@
 """Turns overlapping windows into one score a frame: live with two lanes of a stream, offline by stitching.
 
-Windows of k frames start every h = k/2 frames, each measured from its own first frame and scored from a zero
-state. The first window of a segment is kept whole, of later ones the second half; at the segment's end
-windows are cut off. Live, window w runs in lane w % 2: when it ends, window w + 2 begins in the same lane.
+Windows of k frames start every h = k/2 frames, each measured from its own first frame and scored from a zero state. The
+first window of a segment is kept whole, of later ones the second half; at the segment's end windows are cut off. Live,
+window w runs in lane w % 2: when it ends, window w + 2 begins in the same lane.
 """
 
 from __future__ import annotations
@@ -66,12 +66,11 @@ class Lanes:
         """Feed the next frame of the segment.
 
         Args:
-            features: float32 (2, C), each lane's measured from the first frame of its own window. Before lane
-                1's first window its row is read but decides nothing. None: those that a `DeviceStream` has.
+            features: float32 (2, C), each lane's measured from the first frame of its own window. Before lane 1's first
+                window its row is read but decides nothing. None: those that a `DeviceStream` has.
 
         Returns:
-            The score that became known: of the frame `look_ahead` earlier; nothing at the segment's
-                beginning.
+            The score that became known: of the frame `look_ahead` earlier; nothing at the segment's beginning.
 
         Raises:
             EngineError: as `Stream.step`.
@@ -131,8 +130,8 @@ def stitch(engine: Engine, windows: Sequence[Array], k: int) -> tuple[Array, Arr
 
     Args:
         engine: any.
-        windows: float32 (C, T_w) in order, all that start inside the segment; k frames each, but the last
-            ones are cut off where the segment ends.
+        windows: float32 (C, T_w) in order, all that start inside the segment; k frames each, but the last ones are cut
+            off where the segment ends.
         k: frames in a window, even.
 
     Returns:

@@ -81,8 +81,7 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeStream:
     """Stream (see types.py) on step.onnx.
 
-    Two sets of state tensors, bound once: what one step writes, the next one reads. No tensor is made per
-        step.
+    Two sets of state tensors, bound once: what one step writes, the next one reads. No tensor is made per step.
     """
 
     def __init__(self, session: InferenceSession, bundle: Bundle, lanes: int) -> None:

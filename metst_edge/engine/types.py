@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -43,7 +44,13 @@ class StepScores:
 
 @runtime_checkable
 class Stream(Protocol):
-    """A network that is fed one frame at a time in `lanes` independent lanes, and its state."""
+    """A network that is fed one frame at a time in independent lanes, and its state.
+
+    Attributes:
+        lanes: how many.
+        channels: features of a frame.
+        look_ahead: steps after which a frame's scores come.
+    """
 
     lanes: int
     channels: int
@@ -54,14 +61,12 @@ class Stream(Protocol):
 
         Args:
             features: float32 (lanes, C).
-            reset: bool (lanes,), None for all false. True: this frame is the first of the lane's next window.
-                The zero padding at both windows' ends follows from it; feed the first frame of all with it
-                set.
+            reset: bool (lanes,), None for all false. True: this frame is the first of the lane's next window. The zero
+                padding at both windows' ends follows from it; feed the first frame of all with it set.
 
         Returns:
-            The scores of the frame fed `look_ahead` steps earlier, in new arrays; None for the first
-            `look_ahead` steps. At the end, `look_ahead` steps of zeros with reset set bring out the last
-            ones.
+            The scores of the frame fed `look_ahead` steps earlier, in new arrays; None for the first `look_ahead`
+            steps. At the end, `look_ahead` steps of zeros with reset set bring out the last ones.
 
         Raises:
             EngineError: dtype, shape or values do not fit.
@@ -96,16 +101,19 @@ class DeviceFlow(Protocol):
     def start(self, lane: int, box: Box, landmarks: npt.NDArray[np.float32]) -> None:
         """Make the picture a lane's anchor: its crop, and landmarks float (68, 2) in pixels of the 320x320 crop."""
 
-    def measure(self, requests: Array) -> None:
-        """Measure the picture; the next `step_device` reads the features.
+    def measure(self, lanes: Sequence[int], shares: Mapping[int, tuple[float, float]]) -> None:
+        """Measure the picture; the next `step_device` reads the features of all lanes.
 
         Args:
-            requests: float32 (lanes, 3): whether it is measured in the lane (0 or 1), and how much of the features
-                measured last but one and of those measured last the lane's features are. Both are zero from the
-                lane's start on.
+            lanes: in which it is measured.
+            shares: how much of the features measured last but one, and of those measured last, a lane's features are.
+                Both are zero from a lane's start on. The features of a lane that has no shares are zero.
+
+        Raises:
+            EngineError: there is no such lane.
         """
 
-    def blend(self, requests: Array) -> None:
+    def blend(self, shares: Mapping[int, tuple[float, float]]) -> None:
         """As `measure`, but measure nothing."""
 
     def close(self) -> None:
@@ -139,7 +147,8 @@ class Engine(Protocol):
     """A bundle made ready to run.
 
     Attributes:
-        name: as `load_engine` takes it. bundle: what runs.
+        name: as `load_engine` takes it.
+        bundle: what runs.
         precision: "fp32" or "fp16", of what happens between float32 features and scores.
     """
 

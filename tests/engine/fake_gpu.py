@@ -18,10 +18,10 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import onnxruntime
 
-from metst_edge.engine.tensorrt import builder, device, flow, plugin, runtime
+from metst_edge.engine.tensorrt import builder, device, device_flow, plugin, roi_flow, runtime
 from metst_edge.engine.tensorrt.gpu import Gpu
 from metst_edge.errors import EngineError
-from metst_edge.flow import RoiFlow, channels, cuda, measure
+from metst_edge.flow import RoiFlow, channels, measure
 from tests.engine.fake_tensorrt import fake_tensorrt
 
 GUARD = 4096  # bytes between allocations that belong to nobody
@@ -33,9 +33,12 @@ class FakeGpu:
 
     Attributes:
         log: what happened, in order: ("upload", bytes), ("download", bytes), ("clear", bytes), ("run", addresses),
-            ("launch", operations), ("wait",), ("record",), ("free",), ("destroy", kind), ("detach",),
-            ("start", lane), ("measure", lanes), ("blend",).
-        failing: names of calls that fail. pushes, pops: of the primary context. detached: how often it was given back.
+            ("launch", operations), ("wait",), ("record",), ("free",), ("destroy", kind), ("detach",), ("start", lane),
+            ("measure", lanes), ("blend",).
+        failing: names of calls that fail.
+        pushes: of the primary context.
+        pops: of the primary context.
+        detached: how often it was given back.
     """
 
     def __init__(self, monkeypatch, cache_folder):
@@ -64,11 +67,11 @@ class FakeGpu:
 
     def give_flow(self, library=None):
         """Have a plugin's library with the flow: CUDA's kernels in an emulation, or the CPU's flow in their place."""
-        loaded = library and cuda.load(library)
+        loaded = library and roi_flow.load(library)
         self.monkeypatch.setattr(runtime, "find_plugin", lambda: "the plugin")
-        for module in (runtime, flow):
+        for module in (runtime, device_flow):
             self.monkeypatch.setattr(module, "load", lambda path: loaded)
-        self.monkeypatch.setattr(flow, "CudaRoiFlow", lambda *arguments: Flow(self, *arguments))
+        self.monkeypatch.setattr(device_flow, "CudaRoiFlow", lambda *arguments: Flow(self, *arguments))
 
     def count(self, kind, change):
         self.alive[kind] = self.alive.get(kind, 0) + change
@@ -433,21 +436,21 @@ class Context:
 
 
 class Flow:
-    """metst_edge.flow.cuda.CudaRoiFlow on this GPU's memory: that of an emulated library, or with the CPU's flow."""
+    """roi_flow.CudaRoiFlow on this GPU's memory: that of an emulated library, or with the CPU's flow."""
 
     def __init__(self, gpu, library, shape, lanes, roi_set, addresses, compat):
         if "flow" in gpu.failing:
             raise EngineError("expected optical flow on the GPU, but its memory is short")
         self.gpu, self.closed = gpu, False
         self.frame = gpu.at(addresses.frame, shape[0] * shape[1]).reshape(shape)
-        self.requests = gpu.floats(addresses.requests, (lanes, cuda.REQUEST))
+        self.requests = gpu.floats(addresses.requests, (lanes, roi_flow.REQUEST))
         self.features = gpu.floats(addresses.features, (lanes, channels(roi_set)))
         self.likeness = gpu.floats(addresses.likeness, (lanes,))
         arrays = (self.frame, self.requests, self.features, self.likeness)
         self.real = None
         if library:
-            on_host = cuda.Addresses(*(array.ctypes.data for array in arrays))
-            self.real = cuda.CudaRoiFlow(library, shape, lanes, roi_set, on_host, compat)
+            on_host = roi_flow.Addresses(*(array.ctypes.data for array in arrays))
+            self.real = roi_flow.CudaRoiFlow(library, shape, lanes, roi_set, on_host, compat)
         self.make = lambda box, landmarks: RoiFlow(self.frame.copy(), box, landmarks, roi_set, compat)
         self.flows = [None] * lanes
         self.before, self.last = np.zeros((2, *self.features.shape), np.float32)

@@ -73,8 +73,7 @@ def draw(sizes: dict[str, int], seed: int) -> Weights:
 class ReferenceStream:
     """The step as it is defined, in float64.
 
-    With s the frame fed now, the stem's first convolution gives frame s-1, its second and the blocks frame
-    s-2.
+    With s the frame fed now, the stem's first convolution gives frame s-1, its second and the blocks frame s-2.
     """
 
     def __init__(self, sizes: dict[str, int], weights: Weights, lanes: int) -> None:
@@ -100,8 +99,8 @@ class ReferenceStream:
     def _stem(self, i: int, newest: np.ndarray, first: np.ndarray, after_last: np.ndarray) -> np.ndarray:
         """Push a frame (lanes, in) into a convolution's buffer (lanes, 3, in); convolve around the one before.
 
-        Where that frame is the `first` of its window, the one before belongs to another window, and where the
-        pushed one comes `after_last`, so does that: both are the convolution's zero padding then.
+        Where that frame is the `first` of its window, the one before belongs to another window, and where the pushed
+        one comes `after_last`, so does that: both are the convolution's zero padding then.
         """
         buffer = self.stem[i]
         buffer[:] = np.concatenate((buffer[:, 1:], newest[:, None]), axis=1)

@@ -22,10 +22,12 @@ import pytest
 from metst_edge.app import cli
 from metst_edge.app.verbs import build
 from metst_edge.bundle import Bundle
-from metst_edge.engine.tensorrt import builder as module
-from metst_edge.engine.tensorrt.builder import EngineBuilder, load_tensorrt
+from metst_edge.engine.tensorrt import builder as building
+from metst_edge.engine.tensorrt import module
+from metst_edge.engine.tensorrt.builder import EngineBuilder
 from metst_edge.engine.tensorrt.cache import EngineCache
 from metst_edge.engine.tensorrt.gpu import Gpu, find_gpu
+from metst_edge.engine.tensorrt.module import load_tensorrt
 from metst_edge.engine.tensorrt.onnx_function import without_function
 from metst_edge.engine.tensorrt.plugin import find_plugin
 from metst_edge.errors import EngineError
@@ -60,7 +62,7 @@ def use(monkeypatch, tiny_folder):
         bundle = Bundle.load(tiny_folder)
         trt.inputs = ["features", "reset", *(state.name for state in bundle.state)]
         monkeypatch.setitem(sys.modules, "tensorrt", trt)
-        monkeypatch.setattr(module, "find_gpu", lambda: ORIN)
+        monkeypatch.setattr(building, "find_gpu", lambda: ORIN)
         return trt
 
     return install
@@ -407,7 +409,7 @@ def change_the_version(patch, plugin, trt):
 
 
 def change_the_gpu(patch, plugin, trt):
-    patch.setattr(module, "find_gpu", lambda: Gpu("Orin", "8.7", 8))
+    patch.setattr(building, "find_gpu", lambda: Gpu("Orin", "8.7", 8))
 
 
 def remove_the_plugin(patch, plugin, trt):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from export import layers
 from export.__main__ import main
+from export.networks import EXPORTERS
 from metst_edge.bundle import Bundle
 from training.models import build, save_checkpoint
 
@@ -28,13 +28,13 @@ def left_behind(out):
 
 def tamper(monkeypatch, change):
     """Make the exporter write other weights than the network's."""
-    describe = layers.describe
-    monkeypatch.setattr(layers, "describe", lambda network: change(describe(network)))
+    exporter = EXPORTERS["metst64"]
+    wrong = dataclasses.replace(exporter, weights=lambda network: change(exporter.weights(network)))
+    monkeypatch.setitem(EXPORTERS, "metst64", wrong)
 
 
-def slightly_wrong(net):
-    weight = dataclasses.replace(net.spot.weight, array=net.spot.weight.array + np.float32(0.003))
-    return dataclasses.replace(net, spot=dataclasses.replace(net.spot, weight=weight))
+def slightly_wrong(weights):
+    return {**weights, "spot.weight": weights["spot.weight"] + np.float32(0.003)}
 
 
 def test_a_checkpoint_becomes_a_bundle_with_its_own_meta_data(checkpoint, out, capsys):
@@ -138,9 +138,8 @@ def test_a_failed_replacement_leaves_the_old_bundle(checkpoint, out, monkeypatch
 
 
 def test_scores_that_are_no_numbers_fail(checkpoint, out, monkeypatch):
-    def poison(net):
-        bias = dataclasses.replace(net.emotion.bias, array=np.full_like(net.emotion.bias.array, np.nan))
-        return dataclasses.replace(net, emotion=dataclasses.replace(net.emotion, bias=bias))
+    def poison(weights):
+        return {**weights, "emotion.bias": np.full_like(weights["emotion.bias"], np.nan)}
 
     tamper(monkeypatch, poison)
     assert main(["bundle", str(checkpoint), "--out", str(out)]) == 1

@@ -9,19 +9,21 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from export import graphs, layers
+from export import onnx_builder, scan_function
+from export.networks import metst
 from metst_edge._native import selective_scan as native_scan
+from metst_edge.engine import networks
 from training.models.scan import selective_scan as torch_scan
 
 
 @pytest.fixture
 def built(network):
-    """Both models and the layers they are of."""
-    net = layers.describe(network)
+    """Both models and the shape of the network they are of."""
+    net = networks.describe(network.name, metst.sizes(network), "small")
     offsets, at = {}, 0
-    for weight in layers.weights(net):
-        offsets[weight.name], at = at, at + weight.array.nbytes
-    return net, graphs.window(net, offsets), *graphs.step(net, offsets)
+    for name, array in metst.weights(network).items():
+        offsets[name], at = at, at + array.nbytes
+    return net, metst.window(net, offsets), metst.step(net, offsets)
 
 
 def scan_reference(u, delta, a, b, c, d, z, delta_bias, h0):
@@ -39,27 +41,31 @@ def scan_reference(u, delta, a, b, c, d, z, delta_bias, h0):
 
 def by_local_function(values):
     """Run the function alone in ONNX Runtime; in half precision where u is."""
-    function = graphs.selective_scan(half=values[0].dtype == np.float16)
+    function = scan_function.selective_scan(half=values[0].dtype == np.float16)
     node = helper.make_node(
-        graphs.SCAN, graphs.SCAN_INPUTS, graphs.SCAN_OUTPUTS, domain=graphs.DOMAIN, **graphs.SCAN_ATTRIBUTES
+        scan_function.SCAN,
+        scan_function.SCAN_INPUTS,
+        scan_function.SCAN_OUTPUTS,
+        domain=scan_function.DOMAIN,
+        **scan_function.SCAN_ATTRIBUTES,
     )
     inputs = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in zip(graphs.SCAN_INPUTS, values, strict=True)
+        for name, value in zip(scan_function.SCAN_INPUTS, values, strict=True)
     ]
     kinds = (inputs[0].type.tensor_type.elem_type, TensorProto.FLOAT)
     outputs = [
         helper.make_tensor_value_info(name, kind, [None] * 3)
-        for name, kind in zip(graphs.SCAN_OUTPUTS, kinds, strict=True)
+        for name, kind in zip(scan_function.SCAN_OUTPUTS, kinds, strict=True)
     ]
     model = helper.make_model(
         helper.make_graph([node], "scan", inputs, outputs),
         functions=[function],
-        opset_imports=[helper.make_opsetid("", graphs.OPSET), helper.make_opsetid(graphs.DOMAIN, 1)],
-        ir_version=graphs.IR_VERSION,
+        opset_imports=[helper.make_opsetid("", onnx_builder.OPSET), helper.make_opsetid(scan_function.DOMAIN, 1)],
+        ir_version=onnx_builder.IR_VERSION,
     )
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(list(graphs.SCAN_OUTPUTS), dict(zip(graphs.SCAN_INPUTS, values, strict=True)))
+    return session.run(list(scan_function.SCAN_OUTPUTS), dict(zip(scan_function.SCAN_INPUTS, values, strict=True)))
 
 
 def scan_values(shape):
@@ -96,7 +102,7 @@ def test_the_half_precision_scan_rounds_what_comes_and_goes_and_nothing_between(
     names = ("u", "B", "C", "z")
     values = [
         value.astype(np.float16) if name in names else value
-        for name, value in zip(graphs.SCAN_INPUTS, scan_values(shape), strict=True)
+        for name, value in zip(scan_function.SCAN_INPUTS, scan_values(shape), strict=True)
     ]
     y, h = by_local_function(values)
     expected_y, expected_h = scan_reference(*values)
@@ -107,10 +113,10 @@ def test_the_half_precision_scan_rounds_what_comes_and_goes_and_nothing_between(
 
 def test_the_custom_node_is_the_one_of_the_tensorrt_plugins_contract():
     contract = json.loads((Path(__file__).parents[2] / "csrc/tensorrt/selective_scan.json").read_text())
-    assert [tensor["name"] for tensor in contract["inputs"]] == list(graphs.SCAN_INPUTS)
-    assert [tensor["name"] for tensor in contract["outputs"]] == list(graphs.SCAN_OUTPUTS)
-    assert (contract["name"], contract["namespace"]) == (graphs.SCAN, graphs.DOMAIN)
-    attributes = dict(graphs.SCAN_ATTRIBUTES)
+    assert [tensor["name"] for tensor in contract["inputs"]] == list(scan_function.SCAN_INPUTS)
+    assert [tensor["name"] for tensor in contract["outputs"]] == list(scan_function.SCAN_OUTPUTS)
+    assert (contract["name"], contract["namespace"]) == (scan_function.SCAN, scan_function.DOMAIN)
+    attributes = dict(scan_function.SCAN_ATTRIBUTES)
     assert attributes.pop("plugin_namespace") == contract["namespace"]
     assert attributes.pop("plugin_version") == contract["version"]
     # All nine inputs are given and dt goes through the softplus: what the plugin does when it is told nothing else.
@@ -120,7 +126,7 @@ def test_the_custom_node_is_the_one_of_the_tensorrt_plugins_contract():
 
 
 def test_the_window_graph_scans_with_the_custom_node_and_carries_its_body(built):
-    net, window, _, _ = built
+    net, window, _ = built
     scans = [node for node in window.graph.node if node.domain == "metst"]
     assert [node.op_type for node in scans] == ["SelectiveScan"] * len(net.blocks)
     assert all(len(node.input) == 9 and len(node.output) == 2 for node in scans)
@@ -135,26 +141,26 @@ def test_the_window_graph_scans_with_the_custom_node_and_carries_its_body(built)
 
 
 def test_the_step_graph_has_standard_operators_only_and_no_loop(built):
-    _, _, step, _ = built
+    _, _, step = built
     assert not step.functions
     assert {node.domain for node in step.graph.node} == {""}
     assert not {"Scan", "Loop", "If"} & {node.op_type for node in step.graph.node}
-    assert [(o.domain, o.version) for o in step.opset_import] == [("", graphs.OPSET)]
+    assert [(o.domain, o.version) for o in step.opset_import] == [("", onnx_builder.OPSET)]
 
 
 def test_the_step_graph_takes_and_gives_every_state(built):
-    net, _, step, states = built
-    names = [state.name for state in states]
+    net, _, step = built
+    names = list(net.state)
     assert [i.name for i in step.graph.input] == ["features", "reset", *names]
     assert [o.name for o in step.graph.output] == ["spot", "emotion", *(f"{name}_next" for name in names)]
     assert {f"{kind}_{i:02d}" for kind in ("conv", "ssm") for i in range(len(net.blocks))} < set(names)
     shapes = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in step.graph.input}
-    for state in states:
-        assert shapes[state.name] == ["lanes", *state.shape]
+    for name, shape in net.state.items():
+        assert shapes[name] == ["lanes", *shape]
 
 
 def test_both_graphs_read_the_same_bytes(built):
-    net, window, step, _ = built
+    net, window, step = built
 
     def external(model):
         return {
@@ -164,7 +170,7 @@ def test_both_graphs_read_the_same_bytes(built):
         }
 
     assert external(window) == external(step)
-    assert external(window).keys() == {weight.name for weight in layers.weights(net)}
+    assert external(window).keys() == net.weights.keys()
     assert {entry["location"] for entry in external(window).values()} == {"weights.bin"}
     for model in (window, step):  # and nothing of size is kept anywhere else
         inline = [t for t in model.graph.initializer if t.data_location != TensorProto.EXTERNAL]
@@ -181,7 +187,7 @@ def test_batch_norm_is_folded_into_the_convolution(network):
     x = torch.randn(2, 10, 9).double()
     with torch.no_grad():
         expected = network.double().Stem[:2](x)
-    layer = layers.describe(network).stem[0]
-    weight, bias = (torch.from_numpy(w.array).double() for w in (layer.weight, layer.bias))
+    arrays = metst.weights(network)
+    weight, bias = (torch.from_numpy(arrays[f"stem.0.{leaf}"]).double() for leaf in ("weight", "bias"))
     found = torch.nn.functional.conv1d(x, weight, bias, padding=1)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto
 from onnx.inliner import inline_local_functions
 
-from export import graphs
+from export import scan_function
 from export.__main__ import main
 from metst_edge.analyzer import Analyzer
 from metst_edge.app.demo import demo_clip
@@ -104,8 +104,8 @@ def test_the_scan_node_has_half_inputs_and_an_fp32_time_step_and_state(both):
     model = onnx.load(both.graph("window", "fp16"), load_external_data=False)
     made_by = {name: node for node in model.graph.node for name in node.output}
     weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    (scan, *_) = [node for node in model.graph.node if node.op_type == graphs.SCAN]
-    inputs = dict(zip(graphs.SCAN_INPUTS, scan.input, strict=True))
+    (scan, *_) = [node for node in model.graph.node if node.op_type == scan_function.SCAN]
+    inputs = dict(zip(scan_function.SCAN_INPUTS, scan.input, strict=True))
     assert all(weights[inputs[name]] == TensorProto.FLOAT for name in ("A", "D", "delta_bias"))
     delta = made_by[inputs["delta"]]
     assert delta.op_type == "MatMul" and weights[delta.input[1]] == TensorProto.FLOAT

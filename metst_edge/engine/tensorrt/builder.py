@@ -1,7 +1,6 @@
 """TensorRT engines of a bundle's graphs for the GPU at hand: taken from the cache, or built and put there.
 
-Written against the Python API that TensorRT 10.3 to 11 and TensorRT-RTX have in common; where they differ, what a
-module has is looked at, never its version. All networks are strongly typed: precision is that of the graphs.
+All networks are strongly typed: precision is that of the graphs. What TensorRT's versions differ in is in module.py.
 """
 
 from __future__ import annotations
@@ -16,35 +15,36 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from metst_edge.bundle import HALF_WEIGHTS, Bundle, sha256
 from metst_edge.engine.tensorrt.cache import EngineCache, key_of, user_folder
-from metst_edge.engine.tensorrt.gpu import Gpu, find_gpu
+from metst_edge.engine.tensorrt.gpu import find_gpu
+from metst_edge.engine.tensorrt.module import (
+    gpu_to_build_for,
+    load_plugin,
+    load_tensorrt,
+    logger_of,
+    network_flags,
+    takes_plugins,
+    why,
+)
+from metst_edge.engine.tensorrt.monitor import OnBuildProgress, monitor_of
 from metst_edge.engine.tensorrt.onnx_function import without_function
-from metst_edge.engine.tensorrt.plugin import PLUGIN, PLUGIN_NAMESPACE, PLUGIN_VERSION, find_plugin
+from metst_edge.engine.tensorrt.plugin import PLUGIN, PLUGIN_NAMESPACE, find_plugin
 from metst_edge.engine.types import check_lanes
 from metst_edge.errors import EngineError
 
 GRAPHS = ("step", "window")
-MODULES = ("tensorrt", "tensorrt_rtx")
 WORKSPACE_MIB = 256  # a limit; networks of this size use a few
 MAX_WINDOWS = 32
 """Windows in a batch of the "window" engine, at most; their length is 1 to the bundle's k."""
 
-Progress = Callable[[float, str], None]
-"""Called with the share that is done, 0 to 1, and what TensorRT is at; from a thread of its own."""
 Say = Callable[[str], None]
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 _LOG = logging.getLogger(__name__)
-# TensorRT calls much a warning that is none, and what stops a build is raised: shown only where somebody asks for it.
-_TENSORRT_LOG = logging.getLogger("metst_edge.tensorrt")
-_TENSORRT_LOG.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,13 @@ class Plan:
     """A serialised engine.
 
     Attributes:
-        graph: "step" or "window". content: what TensorRT deserialises. key: sha256 over what it depends on.
-        path: where it is kept, None where it could not be. built: now, not taken from the cache.
-        seconds: that building took, now or then. created: when (ISO 8601), None where it is not kept.
+        graph: "step" or "window".
+        content: what TensorRT deserialises.
+        key: sha256 over what it depends on.
+        path: where it is kept, None where it could not be.
+        built: now, not taken from the cache.
+        seconds: that building took, now or then.
+        created: when (ISO 8601), None where it is not kept.
     """
 
     graph: str
@@ -70,12 +74,15 @@ class EngineBuilder:
     """Makes TensorRT engines of a bundle's graphs.
 
     Args:
-        bundle: what to build. precision: "fp32", or "fp16" where the bundle has such graphs.
-        lanes: of the step, fixed when it is built. workspace_mib: what a layer may use beside its tensors, at most.
-        target: such as "sm89", to build for that GPU instead of the one here, where TensorRT can (RTX). Keyword only.
+        bundle: what to build.
+        precision: "fp32", or "fp16" where the bundle has such graphs.
+        lanes: of the step, fixed when it is built.
+        workspace_mib: what a layer may use beside its tensors, at most.
+        target: such as "sm89", to build for that GPU instead of the one here, where TensorRT can (RTX).
         folder: of the cache; default: the user's.
-        progress: told how far a build is. say: told in one line what takes long or is not as it should be; default: a
-            log record of level WARNING, which Python prints where nothing else is set up.
+        progress: told how far a build is.
+        say: told in one line what takes long or is not as it should be; default: a log record of level WARNING, which
+            Python prints where nothing else is set up.
 
     Raises:
         EngineError: TensorRT or the GPU is missing, the bundle has no such precision, the plugin cannot be loaded, or
@@ -91,7 +98,7 @@ class EngineBuilder:
         workspace_mib: int = WORKSPACE_MIB,
         target: str | None = None,
         folder: Path | None = None,
-        progress: Progress | None = None,
+        progress: OnBuildProgress | None = None,
         say: Say | None = None,
     ) -> None:
         self.bundle, self.precision, self.target = bundle, precision, target
@@ -99,12 +106,12 @@ class EngineBuilder:
         self._graphs = {graph: bundle.graph(graph, precision) for graph in GRAPHS}
         self._progress, self._say = progress, say or _LOG.warning
         self.tensorrt = load_tensorrt()
-        self.logger = _logger(self.tensorrt)
-        self.gpu = find_gpu() if target is None else _target(self.tensorrt, target)
-        self.plugin = find_plugin() if _takes_plugins(self.tensorrt) else None
+        self.logger = logger_of(self.tensorrt)
+        self.gpu = find_gpu() if target is None else gpu_to_build_for(self.tensorrt, target)
+        self.plugin = find_plugin() if takes_plugins(self.tensorrt) else None
         if self.plugin is not None:
             self._plugin_sha256 = sha256(self.plugin)
-            _load_plugin(self.tensorrt, self.plugin, self._plugin_sha256)
+            load_plugin(self.tensorrt, self.plugin, self._plugin_sha256)
         self._cache: EngineCache | None = None
         try:
             self._cache = EngineCache(user_folder() if folder is None else folder)
@@ -115,7 +122,8 @@ class EngineBuilder:
         """Return an ICudaEngine, which keeps what it needs alive. One that TensorRT refuses is built once more.
 
         Args:
-            graph: "step" or "window". force: build, whatever the cache has.
+            graph: "step" or "window".
+            force: build, whatever the cache has.
 
         Raises:
             EngineError: it cannot be built, or not be used when it is.
@@ -138,7 +146,8 @@ class EngineBuilder:
         """Return the serialised engine, from the cache or built now, which may take minutes. Ctrl-C stops a build.
 
         Args:
-            graph: "step" or "window". force: build, whatever the cache has.
+            graph: "step" or "window".
+            force: build, whatever the cache has.
 
         Raises:
             EngineError: TensorRT refuses the graph, or cannot build it.
@@ -224,7 +233,7 @@ class EngineBuilder:
 
     def _in_thread(self, graph: str) -> bytes:
         """Build in a thread of its own, so that this one hears of Ctrl-C while TensorRT is at work."""
-        monitor = _monitor(self.tensorrt, self._progress)
+        monitor = monitor_of(self.tensorrt, self._progress)
         built: list[bytes] = []
         failed: list[BaseException] = []
         ended: list[bool] = []
@@ -269,7 +278,7 @@ class EngineBuilder:
     def _build(self, graph: str, monitor: Any) -> bytes:
         trt, path = self.tensorrt, self._graphs[graph]
         builder = self._new(trt.Builder)
-        network = self._given(builder.create_network(_network_flags(trt)), "network")
+        network = self._given(builder.create_network(network_flags(trt)), "network")
         parser = trt.OnnxParser(network, self.logger)
         model = path.read_bytes()
         if self.plugin is not None:
@@ -359,145 +368,9 @@ class EngineBuilder:
         return made
 
 
-def load_tensorrt() -> Any:
-    """Import TensorRT, or TensorRT-RTX where that is what is installed.
-
-    Raises:
-        EngineError: neither is installed, or what is cannot be loaded.
-    """
-    reasons = []
-    for name in MODULES:
-        try:
-            return import_module(name)
-        except Exception as error:  # besides ImportError, what its own loading of libraries may raise
-            reasons.append(f"{name}: {error}")
-    raise EngineError(
-        f"expected TensorRT, which cannot be loaded ({'; '.join(reasons)}); on a Jetson it is part of JetPack: "
-        "sudo apt install python3-libnvinfer, and make the virtual environment with --system-site-packages; "
-        "on a PC: pip install tensorrt"
-    )
-
-
 def _sizes(shapes: Shapes) -> str:
     """Shapes as a record shows them, such as "1x10x1 16x10x30 32x10x30"; three that are the same, once."""
     return " ".join(dict.fromkeys("x".join(map(str, shape)) for shape in shapes))
-
-
-def _takes_plugins(trt: Any) -> bool:
-    return hasattr(trt.INetworkDefinition, "add_plugin_v3")
-
-
-_LOADED: WeakKeyDictionary[Any, tuple[Path, str]] = WeakKeyDictionary()
-"""The plugin's file and its sha256, for the TensorRT that this process has loaded it into; it stays there."""
-
-
-def _load_plugin(trt: Any, path: Path, digest: str) -> None:
-    loaded, of = _LOADED.get(trt, (path, digest))
-    if of != digest:
-        raise EngineError(
-            f"{path}: expected the plugin that this process has loaded from {loaded}, got another one; "
-            "start the process again to use it"
-        )
-    if trt in _LOADED:
-        return
-    registry = trt.get_plugin_registry()
-    if registry is None:
-        raise EngineError("TensorRT gives no plugin registry")
-    logger = _logger(trt)
-    logger.errors.clear()
-    registry.load_library(str(path))  # refused where the application has done it itself, which is as good
-    if registry.get_creator(PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE) is None:
-        raise EngineError(
-            f"expected a library with the plugin {PLUGIN_NAMESPACE}::{PLUGIN} {PLUGIN_VERSION}, but TensorRT "
-            f"{trt.__version__} cannot load it from {path} ({why(logger)}); build it again for this TensorRT, or move "
-            "it away to do without"
-        )
-    _LOADED[trt] = path, digest
-
-
-def _network_flags(trt: Any) -> int:
-    # Where networks could be weakly typed too, builders have a flag FP16.
-    if hasattr(trt.BuilderFlag, "FP16"):
-        return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    return 0
-
-
-def _target(trt: Any, target: str) -> Gpu:
-    known = [name for name in dir(getattr(trt, "ComputeCapability", None)) if name.startswith("SM")]
-    if target.upper() not in known:
-        what = ", ".join(name.lower() for name in known) or "none"
-        raise EngineError(
-            f"expected a GPU that {trt.__name__} {trt.__version__} can build for elsewhere ({what}), got {target!r}; "
-            "leave it away to build for the GPU of this machine"
-        )
-    digits = target[2:]
-    return Gpu(f"any {target.lower()}", f"{digits[:-1]}.{digits[-1]}", None)
-
-
-@cache
-def _logger(trt: Any) -> Any:
-    """One logger for each module: TensorRT keeps the first it is given. Collects errors until they are cleared."""
-    levels = {
-        trt.ILogger.INTERNAL_ERROR: logging.ERROR,
-        trt.ILogger.ERROR: logging.ERROR,
-        trt.ILogger.WARNING: logging.WARNING,
-        trt.ILogger.INFO: logging.INFO,
-    }
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            level = levels.get(severity, logging.DEBUG)
-            if level == logging.ERROR:
-                self.errors.append(message)
-            _TENSORRT_LOG.log(level, "%s", message)
-
-    return Logger()
-
-
-def _monitor(trt: Any, progress: Progress | None) -> Any:
-    """What tells how far a build is, and ends it when `cancelled` is set or telling fails (`error`)."""
-    if not hasattr(trt, "IProgressMonitor"):
-        raise EngineError(f"expected TensorRT 10.3 or later, got {trt.__version__}; update JetPack")
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.cancelled = False
-            self.error: BaseException | None = None
-            self._lock = threading.Lock()
-            self._furthest = 0.0
-            # Of every phase under way: where it begins and ends between 0 and 1, its steps, those done.
-            self._phases: dict[str, tuple[float, float, int, int]] = {}
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            with self._lock:
-                begin, end, steps, done = self._phases.get(parent_phase or "", (0.0, 1.0, 1, 0))
-                width = (end - begin) / max(steps, 1)
-                begin += width * done
-                self._phases[phase_name] = (begin, begin + width, num_steps, 0)
-
-        def phase_finish(self, phase_name: str) -> None:
-            with self._lock:
-                self._phases.pop(phase_name, None)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            with self._lock:
-                begin, end, steps, _ = self._phases.get(phase_name, (0.0, 1.0, 0, 0))
-                self._phases[phase_name] = (begin, end, steps, step + 1)
-                share = begin + (end - begin) * min(1.0, (step + 1) / max(steps, 1))
-                self._furthest = max(self._furthest, min(share, 1.0))
-                try:
-                    if progress is not None and not self.cancelled:
-                        progress(self._furthest, phase_name)
-                except BaseException as error:  # must not reach TensorRT
-                    self.cancelled, self.error = True, error
-                return not self.cancelled
-
-    return Monitor()
 
 
 def _parser_errors(parser: Any, logger: Any) -> str:
@@ -507,8 +380,3 @@ def _parser_errors(parser: Any, logger: Any) -> str:
         node = f"node {error.node_name() or error.node()} ({error.node_operator()}): " if error.node_operator() else ""
         texts.append(f"{node}{error.desc()} ({error.code()}, {error.file()}:{error.line()})")
     return "; ".join(texts).replace("\n", " ") or why(logger)
-
-
-def why(logger: Any, otherwise: str = "it does not say why") -> str:
-    """What TensorRT logged as errors, in one line."""
-    return " ".join("; ".join(logger.errors[-3:]).split()) or otherwise

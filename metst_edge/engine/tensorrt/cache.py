@@ -29,7 +29,14 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 @dataclass(frozen=True)
 class Stored:
-    """An engine from the cache: its bytes, where they lie, how long building took, when it was (ISO 8601)."""
+    """An engine from the cache.
+
+    Attributes:
+        plan: its bytes.
+        path: where they lie.
+        seconds: that building took.
+        created: when (ISO 8601).
+    """
 
     plan: bytes
     path: Path
@@ -39,7 +46,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class Record:
-    """What a record tells of an engine: its file and that one's sha256, when it was built, and of what."""
+    """What a record tells of an engine.
+
+    Attributes:
+        path: its file.
+        sha256: of that file.
+        created: when it was built (ISO 8601).
+        parts: of what.
+    """
 
     path: Path
     sha256: str

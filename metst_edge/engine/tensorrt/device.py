@@ -80,7 +80,7 @@ class Device:
             ) from error
 
 
-class Work:
+class CudaStream:
     """A CUDA stream of its own and what is used on it, by one thread at a time. All of it is given back by `close`.
 
     Args:
@@ -89,7 +89,7 @@ class Work:
     Attributes:
         handle: the raw stream (cudaStream_t).
         busy: whether something may be under way that reads or writes pinned memory.
-        unrecorded: why `Repeated` cannot record here, None as long as it can.
+        unrecorded: why `RecordedGraph` cannot record here, None as long as it can.
 
     Raises:
         EngineError: CUDA gives no stream.
@@ -145,7 +145,7 @@ class Work:
         finally:
             self._held = outer
 
-    def block(self, floats: int, pinned: bool = True) -> Block:
+    def buffer(self, floats: int, pinned: bool = True) -> DeviceBuffer:
         """Return zeros in device memory, and where `pinned`, as many values on the host to send from or receive into.
 
         Must be called within `use`.
@@ -157,25 +157,25 @@ class Work:
             host = self._driver.pagelocked_empty(floats, np.float32)
             self._held.callback(host.base.free)
             host.fill(0.0)
-        block = Block(int(allocation), floats, host)
-        self.clear(block)
-        return block
+        buffer = DeviceBuffer(int(allocation), floats, host)
+        self.clear(buffer)
+        return buffer
 
-    def clear(self, block: Block) -> None:
+    def clear(self, buffer: DeviceBuffer) -> None:
         """Enqueue setting the device's values to zero."""
-        self._driver.memset_d8_async(block.address, 0, block.floats * _FLOAT, self._stream)
+        self._driver.memset_d8_async(buffer.address, 0, buffer.floats * _FLOAT, self._stream)
 
-    def upload(self, block: Block, first: int, end: int) -> None:
-        """Enqueue copying floats [first, end) of the block from the host."""
-        assert block.host is not None, "the block has no host side"
+    def upload(self, buffer: DeviceBuffer, first: int, end: int) -> None:
+        """Enqueue copying floats [first, end) of the buffer from the host."""
+        assert buffer.host is not None, "the buffer has no host side"
         self.busy = True
-        self._driver.memcpy_htod_async(block.address + first * _FLOAT, block.host[first:end], self._stream)
+        self._driver.memcpy_htod_async(buffer.address + first * _FLOAT, buffer.host[first:end], self._stream)
 
-    def download(self, block: Block, end: int) -> None:
-        """Enqueue copying floats [0, end) of the block to the host."""
-        assert block.host is not None, "the block has no host side"
+    def download(self, buffer: DeviceBuffer, end: int) -> None:
+        """Enqueue copying floats [0, end) of the buffer to the host."""
+        assert buffer.host is not None, "the buffer has no host side"
         self.busy = True
-        self._driver.memcpy_dtoh_async(block.host[:end], block.address, self._stream)
+        self._driver.memcpy_dtoh_async(buffer.host[:end], buffer.address, self._stream)
 
     def wait(self) -> None:
         """Wait until everything that was enqueued is done; other Python threads go on meanwhile."""
@@ -200,36 +200,36 @@ class Work:
                         del self._done, self._stream
 
 
-class Repeated:
+class RecordedGraph:
     """What is enqueued again and again: once as it is, from then on as the CUDA graph that is recorded of it.
 
-    Where it cannot be recorded, it is enqueued as it is; see `Work.unrecorded`.
+    Where it cannot be recorded, it is enqueued as it is; see `CudaStream.unrecorded`.
 
     Args:
-        work: whose stream it goes to; the graph is given back with it. enqueue: does it, the same every time; must not
-            refer to what closes the work.
+        stream: that it goes to; the graph is given back with it.
+        enqueue: does it, the same every time; must not refer to what closes the stream.
     """
 
-    def __init__(self, work: Work, enqueue: Callable[[], None]) -> None:
-        self._work, self._enqueue = work, enqueue
+    def __init__(self, stream: CudaStream, enqueue: Callable[[], None]) -> None:
+        self._stream, self._enqueue = stream, enqueue
         self._graph: Any = None
-        work.on_close(self._drop)
+        stream.on_close(self._drop)
 
     def run(self) -> None:
-        """Enqueue it. Must be called within `Work.use`.
+        """Enqueue it. Must be called within `CudaStream.use`.
 
         Raises:
-            EngineError: the graph cannot be launched; or whatever ``enqueue`` raises.
+            EngineError: the graph cannot be launched; or whatever `enqueue` raises.
         """
         if self._graph is None:
             # As it is, first: TensorRT wants a run before it is recorded; recording itself runs nothing.
             self._enqueue()
-            if self._work.unrecorded is None:
+            if self._stream.unrecorded is None:
                 self._record()
             return
-        self._work.busy = True
+        self._stream.busy = True
         try:
-            self._graph.launch(self._work.handle)
+            self._graph.launch(self._stream.handle)
         except RuntimeError as error:
             raise EngineError(f"expected the recorded step to run, but {error}; open another stream") from error
 
@@ -240,13 +240,13 @@ class Repeated:
             from metst_edge._native import CudaGraph
 
             graph = CudaGraph()
-            graph.begin(self._work.handle)
+            graph.begin(self._stream.handle)
             try:
                 self._enqueue()
             finally:
                 graph.end()
-        except (ImportError, RuntimeError, EngineError, self._work.error) as error:
-            self._work.unrecorded = str(error)
+        except (ImportError, RuntimeError, EngineError, self._stream.error) as error:
+            self._stream.unrecorded = str(error)
         else:
             self._graph = graph
         finally:
@@ -259,11 +259,12 @@ class Repeated:
             self._graph = None
 
 
-class Block:
+class DeviceBuffer:
     """Float32 values in device memory, and perhaps the same in pinned host memory.
 
     Attributes:
-        address: on the device, a multiple of ALIGNMENT. floats: how many.
+        address: on the device, a multiple of ALIGNMENT.
+        floats: how many.
         host: float32 (floats,), None where they never travel.
     """
 
@@ -275,8 +276,8 @@ class Block:
         return {name: self.address + first * _FLOAT for name, first in places.items()}
 
     def view(self, first: int, shape: Shape) -> Array:
-        """Return the host's floats from `first` on as an array of that shape; not to be used after `Work.close`."""
-        assert self.host is not None, "the block has no host side"
+        """Return the host's floats from `first` on as an array of that shape, good until the stream is closed."""
+        assert self.host is not None, "the buffer has no host side"
         view: Array = self.host[first : first + prod(shape)].reshape(shape)
         return view
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from metst_edge.engine.tensorrt.builder import EngineBuilder, why
+from metst_edge.engine.tensorrt.builder import EngineBuilder
+from metst_edge.engine.tensorrt.module import why
 from metst_edge.errors import EngineError
 
 Shape = tuple[int, ...]
 
 
-class Network:
+class LoadedEngine:
     """An ICudaEngine of a bundle's graph.
 
     Args:
-        builder: that gave it. graph: "step" or "window".
+        builder: that gives it.
+        graph: "step" or "window".
 
     Raises:
         EngineError: as `EngineBuilder.engine`.
@@ -65,13 +67,13 @@ class Context:
         EngineError: TensorRT gave none.
     """
 
-    def __init__(self, network: Network, context: Any) -> None:
+    def __init__(self, engine: LoadedEngine, context: Any) -> None:
         if context is None:
             raise EngineError(
-                f"{network.what}: TensorRT gives no execution context ({why(network.logger)}); free GPU memory, or "
+                f"{engine.what}: TensorRT gives no execution context ({why(engine.logger)}); free GPU memory, or "
                 "build it again with `metst-edge build --force`"
             )
-        self._network, self._context = network, context
+        self._engine, self._context = engine, context
 
     def set_shapes(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
         """Choose the shapes of the inputs, which must give those of the outputs. Raises EngineError."""
@@ -80,7 +82,7 @@ class Context:
         for name, shape in outputs.items():
             found = tuple(self._context.get_tensor_shape(name))
             if found != shape:
-                raise EngineError(f"{self._network.what}: expected {name} as {shape}, got {found}; export it again")
+                raise EngineError(f"{self._engine.what}: expected {name} as {shape}, got {found}; export it again")
 
     def set_addresses(self, addresses: Mapping[str, int]) -> None:
         """Choose where tensors lie in device memory. Raises EngineError."""
@@ -93,11 +95,11 @@ class Context:
 
     def release(self) -> None:
         """Let go of TensorRT's context and engine; nothing may be called after it."""
-        del self._context, self._network
+        del self._context, self._engine
 
     def _check(self, done: bool, what: str) -> None:
         if not done:
             raise EngineError(
-                f"{self._network.what}: expected that it {what}, but TensorRT refuses ({why(self._network.logger)}); "
+                f"{self._engine.what}: expected that it {what}, but TensorRT refuses ({why(self._engine.logger)}); "
                 "build it again with `metst-edge build --force`"
             )

@@ -17,7 +17,9 @@ class Gpu:
     """A GPU; Orin's boards share their compute capability and differ in the number of multiprocessors.
 
     Attributes:
-        name: as the driver gives it. compute_capability: such as "8.7". multiprocessors: None where any number will do.
+        name: as the driver gives it.
+        compute_capability: such as "8.7".
+        multiprocessors: how many, None where any number will do.
     """
 
     name: str

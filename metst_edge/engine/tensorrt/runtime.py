@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from metst_edge.bundle import Bundle
 from metst_edge.engine.tensorrt.builder import MAX_WINDOWS, EngineBuilder, Say
-from metst_edge.engine.tensorrt.device import Block, Device, Repeated, Work, open_device, packed
-from metst_edge.engine.tensorrt.execution import Context, Network, Shape
-from metst_edge.engine.tensorrt.flow import TensorRTFlow
+from metst_edge.engine.tensorrt.device import CudaStream, Device, DeviceBuffer, RecordedGraph, open_device, packed
+from metst_edge.engine.tensorrt.device_flow import TensorRTFlow
+from metst_edge.engine.tensorrt.execution import Context, LoadedEngine, Shape
 from metst_edge.engine.tensorrt.plugin import find_plugin
+from metst_edge.engine.tensorrt.roi_flow import load
 from metst_edge.engine.types import (
     Array,
     Scores,
@@ -31,7 +32,6 @@ from metst_edge.engine.types import (
     check_windows,
 )
 from metst_edge.errors import EngineError
-from metst_edge.flow.cuda import load
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ class TensorRTEngine:
     May be used from any thread. It lives on while one of its streams does.
 
     Args:
-        bundle: what to run. precision: "fp32", or "fp16" where the bundle has such graphs; features and scores are
-            float32 all the same.
+        bundle: what to run.
+        precision: "fp32", or "fp16" where the bundle has such graphs; features and scores are float32 all the same.
         say: told in one line what takes long or is not as it should be; default: a log record of level WARNING.
 
     Raises:
@@ -58,10 +58,10 @@ class TensorRTEngine:
         self._builder = EngineBuilder(bundle, precision=precision, say=self.say)  # finds TensorRT, builds nothing yet
         self.device = open_device()
         self._lock = threading.RLock()
-        self._networks: dict[int | None, Network] = {}  # the step by its lanes; None: the window
+        self._loaded: dict[int | None, LoadedEngine] = {}  # the step by its lanes; None: the window
         self._windows: list[_Windows] = []  # one, once it is needed
         self._streams: weakref.WeakSet[TensorRTStream] = weakref.WeakSet()
-        self._release = weakref.finalize(self, _release, self.device, self._windows, self._networks)
+        self._release = weakref.finalize(self, _release, self.device, self._windows, self._loaded)
 
     def infer(self, features: Array) -> Scores:
         """Score windows float32 (B, C, T), each from a zero state.
@@ -77,9 +77,9 @@ class TensorRTEngine:
                 f"built, got {frames}; use engine='native' for longer ones"
             )
         with self._lock:
-            network = self._network(None)
+            window = self._load(None)
             if not self._windows:
-                self._windows.append(_Windows(self.bundle, self.device, network))
+                self._windows.append(_Windows(self.bundle, self.device, window))
             runner = self._windows[0]
         spot = np.empty((windows, frames), np.float32)
         emotion = np.empty((windows, frames, len(self.bundle.labels)), np.float32)
@@ -96,7 +96,7 @@ class TensorRTEngine:
         """
         lanes = check_lanes(lanes)
         with self._lock:
-            stream = TensorRTStream(self, self._network(lanes), lanes)
+            stream = TensorRTStream(self, self._load(lanes), lanes)
             self._streams.add(stream)
         return stream
 
@@ -124,26 +124,26 @@ class TensorRTEngine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _network(self, lanes: int | None) -> Network:
+    def _load(self, lanes: int | None) -> LoadedEngine:
         """Return the step of so many lanes, or the window. The lock is held."""
         if not self._release.alive:
             raise EngineError("expected an open engine, got a closed one; call load_engine again")
-        if lanes not in self._networks:
+        if lanes not in self._loaded:
             builder = self._builder
             if lanes not in (None, builder.lanes):
                 builder = EngineBuilder(self.bundle, precision=self.precision, lanes=lanes, say=self.say)
             with self.device.active():
-                self._networks[lanes] = Network(builder, "window" if lanes is None else "step")
-        return self._networks[lanes]
+                self._loaded[lanes] = LoadedEngine(builder, "window" if lanes is None else "step")
+        return self._loaded[lanes]
 
 
-def _release(device: Device, windows: list[_Windows], networks: dict[int | None, Network]) -> None:
-    """Give back what an engine holds, the networks last."""
+def _release(device: Device, windows: list[_Windows], loaded: dict[int | None, LoadedEngine]) -> None:
+    """Give back what an engine holds, what is loaded last."""
     for runner in windows:
         runner.close()
     with device.active():
         windows.clear()
-        networks.clear()
+        loaded.clear()
 
 
 class TensorRTStream:
@@ -154,18 +154,18 @@ class TensorRTStream:
         features: address in device memory of float32 (lanes, C), where `step_device` reads them.
     """
 
-    def __init__(self, engine: TensorRTEngine, network: Network, lanes: int) -> None:
+    def __init__(self, engine: TensorRTEngine, step: LoadedEngine, lanes: int) -> None:
         bundle = engine.bundle
         self.lanes, self.channels, self.look_ahead = lanes, bundle.channels, bundle.look_ahead
         self._engine = engine  # which must not end before its stream does
         self._fed, self._undoable, self._said = 0, False, False
         self._flow: TensorRTFlow | None = None
-        self._work = Work(engine.device)
-        self._release = weakref.finalize(self, self._work.close)
-        self.cuda_stream = self._work.handle
+        self._stream = CudaStream(engine.device)
+        self._release = weakref.finalize(self, self._stream.close)
+        self.cuda_stream = self._stream.handle
         try:
-            with self._work.use():
-                self._prepare(bundle, network)
+            with self._stream.use():
+                self._prepare(bundle, step)
                 for direction in self._directions:  # so that the first frame finds both recorded
                     self._run(direction.step)
             self.reset()
@@ -177,7 +177,7 @@ class TensorRTStream:
         """Feed float32 (lanes, C); see types.Stream."""
         features = check_step(features, self.lanes, self.channels)
         flags = check_reset(reset, self.lanes)
-        with self._work.use():
+        with self._stream.use():
             self._features[:] = features
             self._flags[:] = flags
             return self._run(self._direction.step)
@@ -189,22 +189,22 @@ class TensorRTStream:
             EngineError: the flags do not fit; the GPU or TensorRT fails.
         """
         flags = check_reset(reset, self.lanes)
-        with self._work.use():
+        with self._stream.use():
             self._flags[:] = flags
             return self._run(self._direction.step_device)
 
     def take_back(self) -> None:
         """Undo the last step; see types.DeviceStream."""
-        with self._work.use():
+        with self._stream.use():
             if not self._undoable:
                 raise EngineError("expected a step to take back, got none since the last reset, failure or taking back")
             self._fed, self._undoable = self._fed - 1, False  # what it read has not been written to since
 
     def reset(self) -> None:
         """Forget everything, as if just opened."""
-        with self._work.use():
+        with self._stream.use():
             for state in self._states:
-                self._work.clear(state)
+                self._stream.clear(state)
             self._fed, self._undoable = 0, False
 
     def open_flow(self, shape: tuple[int, int]) -> TensorRTFlow:
@@ -212,10 +212,10 @@ class TensorRTStream:
         plugin = find_plugin()
         if plugin is None:
             raise EngineError(f"expected optical flow on the GPU, but {self._engine.why_no_flow()}")
-        with self._work.use():
+        with self._stream.use():
             if self._flow is not None:
                 self._flow.close()
-            self._flow = TensorRTFlow(self._work, plugin, self._engine.bundle, self.lanes, shape, self.features)
+            self._flow = TensorRTFlow(self._stream, plugin, self._engine.bundle, self.lanes, shape, self.features)
             for direction in self._directions:
                 self._run(direction.step_device)
             self.reset()
@@ -231,8 +231,8 @@ class TensorRTStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _prepare(self, bundle: Bundle, network: Network) -> None:
-        lanes, work = self.lanes, self._work
+    def _prepare(self, bundle: Bundle, loaded: LoadedEngine) -> None:
+        lanes, stream = self.lanes, self._stream
         inputs: dict[str, Shape] = {"features": (lanes, bundle.channels), "reset": (lanes,)}
         outputs: dict[str, Shape] = {"spot": (lanes,), "emotion": (lanes, len(bundle.labels))}
         state: dict[str, Shape] = {entry.name: (lanes, *entry.shape) for entry in bundle.state}
@@ -240,8 +240,8 @@ class TensorRTStream:
 
         (input_places, input_end), (output_places, output_end) = packed(inputs), packed(outputs)
         state_places, state_end = packed(state)
-        sent, received = work.block(input_end), work.block(output_end)
-        self._states = work.block(state_end, pinned=False), work.block(state_end, pinned=False)
+        sent, received = stream.buffer(input_end), stream.buffer(output_end)
+        self._states = stream.buffer(state_end, pinned=False), stream.buffer(state_end, pinned=False)
         flags_at = input_places["reset"]
         self.features = sent.addresses(input_places)["features"]
         self._features = sent.view(input_places["features"], inputs["features"])
@@ -253,14 +253,14 @@ class TensorRTStream:
         self._directions = []
         for read, written in (self._states, self._states[::-1]):
             # A context each: none of its addresses ever changes.
-            context = network.context(inputs | state, outputs | following)
-            work.on_close(context.release)
+            context = loaded.context(inputs | state, outputs | following)
+            stream.on_close(context.release)
             written_to = {f"{name}_next": address for name, address in written.addresses(state_places).items()}
             context.set_addresses(fixed | read.addresses(state_places) | written_to)
 
-            def repeated(first: int, context: Context = context) -> Repeated:
-                step = partial(_enqueue, work, context, sent, first, input_end, received, output_end)
-                return Repeated(work, step)
+            def repeated(first: int, context: Context = context) -> RecordedGraph:
+                step = partial(_enqueue, stream, context, sent, first, input_end, received, output_end)
+                return RecordedGraph(stream, step)
 
             self._directions.append(_Direction(repeated(0), repeated(flags_at)))
 
@@ -269,13 +269,13 @@ class TensorRTStream:
         """From the state tensors that hold the state now to the other ones."""
         return self._directions[self._fed % 2]
 
-    def _run(self, step: Repeated) -> StepScores | None:
+    def _run(self, step: RecordedGraph) -> StepScores | None:
         self._undoable = False
         step.run()
-        self._work.wait()
-        if self._work.unrecorded and not self._said:
+        self._stream.wait()
+        if self._stream.unrecorded and not self._said:
             self._said = True
-            why = self._work.unrecorded
+            why = self._stream.unrecorded
             self._engine.say(f"the step cannot be recorded as a CUDA graph, frames will take longer: {why}")
         self._fed, self._undoable = self._fed + 1, True
         if self._fed <= self.look_ahead:
@@ -288,59 +288,66 @@ class _Direction:
     """The step from one set of state tensors to the other.
 
     Attributes:
-        step: with features from the host. step_device: with those that are on the device.
+        step: with features from the host.
+        step_device: with those that are on the device.
     """
 
-    step: Repeated
-    step_device: Repeated
+    step: RecordedGraph
+    step_device: RecordedGraph
 
 
 def _enqueue(
-    work: Work, context: Context, inputs: Block, first: int, inputs_end: int, outputs: Block, outputs_end: int
+    stream: CudaStream,
+    context: Context,
+    inputs: DeviceBuffer,
+    first: int,
+    inputs_end: int,
+    outputs: DeviceBuffer,
+    outputs_end: int,
 ) -> None:
     """Enqueue a step: one copy up, the network, one copy down."""
-    work.upload(inputs, first, inputs_end)
-    context.enqueue(work.handle)
-    work.download(outputs, outputs_end)
+    stream.upload(inputs, first, inputs_end)
+    context.enqueue(stream.handle)
+    stream.download(outputs, outputs_end)
 
 
 class _Windows:
     """The window graph with memory for its largest batch."""
 
-    def __init__(self, bundle: Bundle, device: Device, network: Network) -> None:
+    def __init__(self, bundle: Bundle, device: Device, loaded: LoadedEngine) -> None:
         self._classes = len(bundle.labels)
         largest = (MAX_WINDOWS, bundle.channels, bundle.k)
         outputs = self._outputs_of(largest)
-        self._work = Work(device)
+        self._stream = CudaStream(device)
         try:
-            with self._work.use():
-                self._inputs = self._work.block(packed({"features": largest})[1])
-                self._outputs = self._work.block(packed(outputs)[1])
-                self._context = network.context({"features": largest}, outputs)
-                self._work.on_close(self._context.release)
+            with self._stream.use():
+                self._inputs = self._stream.buffer(packed({"features": largest})[1])
+                self._outputs = self._stream.buffer(packed(outputs)[1])
+                self._context = loaded.context({"features": largest}, outputs)
+                self._stream.on_close(self._context.release)
         except BaseException:
-            self._work.close()
+            self._stream.close()
             raise
 
     def run(self, features: Array, spot: Array, emotion: Array) -> None:
         """Score a batch into float32 spot and emotion."""
         outputs = self._outputs_of(features.shape)
         places, end = packed(outputs)
-        with self._work.use():
+        with self._stream.use():
             context = self._context
             context.set_shapes({"features": features.shape}, outputs)
             context.set_addresses({"features": self._inputs.address} | self._outputs.addresses(places))
             self._inputs.view(0, features.shape)[:] = features
-            self._work.upload(self._inputs, 0, features.size)
-            context.enqueue(self._work.handle)
-            self._work.download(self._outputs, end)
-            self._work.wait()
+            self._stream.upload(self._inputs, 0, features.size)
+            context.enqueue(self._stream.handle)
+            self._stream.download(self._outputs, end)
+            self._stream.wait()
             spot[:] = self._outputs.view(places["spot"], spot.shape)
             emotion[:] = self._outputs.view(places["emotion"], emotion.shape)
 
     def close(self) -> None:
         """Give back what it holds on the GPU."""
-        self._work.close()
+        self._stream.close()
 
     def _outputs_of(self, features: Shape) -> dict[str, Shape]:
         windows, _, frames = features

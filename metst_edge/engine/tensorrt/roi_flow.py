@@ -21,9 +21,13 @@ from metst_edge.flow.regions import Layout, layout
 
 VERSION = 1
 """Of the library's functions, metst_roi_flow_version in csrc/cuda/roi_flow_c.cpp."""
+
 REQUEST = 3
-"""Numbers that say what is wanted of a lane: whether to measure the frame in it (0 or 1), and what its features are: so
-much of those measured last but one, and so much of those measured last. Both are zero from the lane's start on."""
+"""Numbers that say what is wanted of a lane.
+
+Whether to measure the frame in it (0 or 1), and what its features are: so much of those measured last but one, and so
+much of those measured last. Both are zero from the lane's start on.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,10 @@ class Addresses:
     """Device memory of the caller's, which must stay as long as the flow does.
 
     Attributes:
-        frame: uint8 (H, W). requests: float32 (lanes, REQUEST). Both are read by what is enqueued.
-        features: float32 (lanes, C), dx and dy per region in pixels of the crop; a multiple of 4. likeness: float32
-            (lanes,), of the last crop measured with the anchor's, -1 to 1.
+        frame: uint8 (H, W), read by what is enqueued.
+        requests: float32 (lanes, REQUEST), read by what is enqueued.
+        features: float32 (lanes, C), dx and dy per region in pixels of the crop; a multiple of 4.
+        likeness: float32 (lanes,), of the last crop measured with the anchor's, -1 to 1.
     """
 
     frame: int
@@ -66,7 +71,10 @@ class CudaRoiFlow:
     Takes about 26 MB of device memory per lane. Not thread-safe.
 
     Args:
-        library: from `load`. shape: (H, W) of the frames. lanes: how many. roi_set: "metst" or "metst_plus".
+        library: from `load`.
+        shape: (H, W) of the frames.
+        lanes: how many.
+        roi_set: "metst" or "metst_plus".
         addresses: where it reads and writes.
         compat: move the crop as the published code does.
 
@@ -90,10 +98,13 @@ class CudaRoiFlow:
         self._check(library.metst_roi_flow_create(*numbers, *pointers, ctypes.byref(self._handle)))
 
     def start(self, lane: int, box: Box, landmarks: npt.NDArray[np.float32], stream: int | None) -> None:
-        """Enqueue making the picture in ``frame`` the anchor of a lane. Cannot be recorded.
+        """Enqueue making the picture in `frame` the anchor of a lane. Cannot be recorded.
 
         Args:
-            box: the crop on it. landmarks: float (68, 2), x and y in pixels of the 320x320 crop.
+            lane: its number.
+            box: the crop on the picture.
+            landmarks: float (68, 2), x and y in pixels of the 320x320 crop.
+            stream: the raw CUDA stream, None for the default one.
 
         Raises:
             EngineError: the box is not on the picture, or the regions are too large.
@@ -106,7 +117,7 @@ class CudaRoiFlow:
         self._check(status)
 
     def measure(self, stream: int | None) -> None:
-        """Enqueue measuring ``frame`` in the lanes that ``requests`` names, and the features of all."""
+        """Enqueue measuring `frame` in the lanes that `requests` names, and the features of all."""
         self._check(self._library.metst_roi_flow_measure(self._batch, ctypes.c_void_p(stream)))
 
     def blend(self, stream: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,58 +11,61 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.bundle import Bundle
-from metst_edge.engine.tensorrt.device import Block, Repeated, Work, packed
+from metst_edge.engine.tensorrt.device import CudaStream, DeviceBuffer, RecordedGraph, packed
+from metst_edge.engine.tensorrt.roi_flow import REQUEST, Addresses, CudaRoiFlow, load
 from metst_edge.engine.types import Array
 from metst_edge.errors import EngineError, FrameError
 from metst_edge.face.crop import Box
-from metst_edge.flow.cuda import REQUEST, Addresses, CudaRoiFlow, load
 
 
 class TensorRTFlow:
     """DeviceFlow (see types.py) of a TensorRTStream, which makes it.
 
     Args:
-        work: the stream's. library: the plugin's file. bundle: whose regions are measured. lanes: how many.
-        shape: (H, W) of the frames. features: address of float32 (lanes, C), where they go.
+        stream: that the step runs on.
+        library: the plugin's file.
+        bundle: whose regions are measured.
+        lanes: how many.
+        shape: (H, W) of the frames.
+        features: address of float32 (lanes, C), where they go.
 
     Raises:
         EngineError: the library has no flow; or the GPU's memory is short.
     """
 
     def __init__(
-        self, work: Work, library: Path, bundle: Bundle, lanes: int, shape: tuple[int, int], features: int
+        self, stream: CudaStream, library: Path, bundle: Bundle, lanes: int, shape: tuple[int, int], features: int
     ) -> None:
         self.shape = shape
-        self._work, self._open = work, True
+        self._stream, self._open = stream, True
         pixels = shape[0] * shape[1]
         # Side by side, so that one copy sends both.
         places, end = packed({"requests": (lanes, REQUEST), "frame": (-(-pixels // 4),)})
         end_of_requests = places["frame"]
-        with work.use(), work.together() as held:
+        with stream.use(), stream.together() as held:
             self._held = held
             try:
-                self._inputs, self._end = work.block(end), end
-                self._likeness = work.block(lanes)
+                self._inputs, self._end = stream.buffer(end), end
+                self._likeness = stream.buffer(lanes)
                 at = self._inputs.addresses(places)
                 addresses = Addresses(at["frame"], at["requests"], features, self._likeness.address)
                 self._flow = CudaRoiFlow(load(library), shape, lanes, bundle.roi_set, addresses, bundle.compat)
-                work.on_close(self._flow.close)
+                stream.on_close(self._flow.close)
                 self._requests = self._inputs.view(places["requests"], (lanes, REQUEST))
                 frame = self._inputs.view(places["frame"], (end - end_of_requests,))
                 self._frame = frame.view(np.uint8)[:pixels].reshape(shape)
 
-                def repeated(kernels: Callable[[int], None], end: int) -> Repeated:
-                    return Repeated(work, partial(_enqueue, work, self._inputs, end, kernels, self._likeness))
+                def repeated(kernels: Callable[[int], None], end: int) -> RecordedGraph:
+                    return RecordedGraph(stream, partial(_enqueue, stream, self._inputs, end, kernels, self._likeness))
 
                 self._measure_shown = repeated(self._flow.measure, end)
                 self._measure_again = repeated(self._flow.measure, end_of_requests)
                 self._blend = repeated(self._flow.blend, end_of_requests)
                 # So that the first frame finds all of it recorded.
-                nothing = np.zeros((lanes, REQUEST), np.float32)
                 self._new = True
-                self.measure(nothing)
-                self.measure(nothing)
-                self.blend(nothing)
+                self.measure((), {})
+                self.measure((), {})
+                self.blend({})
                 self._empty = True  # until a picture is shown
             except BaseException:
                 self._give_back()
@@ -91,57 +94,65 @@ class TensorRTFlow:
             if self._empty:
                 raise EngineError("expected a picture to start from, got none; call show first")
             if self._new:
-                self._work.upload(self._inputs, 0, self._end)
+                self._stream.upload(self._inputs, 0, self._end)
                 self._new = False
-            self._flow.start(lane, box, landmarks, self._work.handle)
+            self._flow.start(lane, box, landmarks, self._stream.handle)
 
-    def measure(self, requests: Array) -> None:
+    def measure(self, lanes: Sequence[int], shares: Mapping[int, tuple[float, float]]) -> None:
         """See types.DeviceFlow."""
         with self._use():
-            self._ask(requests)
+            self._ask(lanes, shares)
             (self._measure_shown if self._new else self._measure_again).run()
             self._new = False
 
-    def blend(self, requests: Array) -> None:
+    def blend(self, shares: Mapping[int, tuple[float, float]]) -> None:
         """See types.DeviceFlow."""
         with self._use():
-            self._ask(requests)
+            self._ask((), shares)
             self._blend.run()
 
     def close(self) -> None:
         """See types.DeviceFlow."""
-        if self._open and not self._work.closed:
+        if self._open and not self._stream.closed:
             with self._use():
                 self._open = False
                 self._give_back()
 
     @contextmanager
     def _use(self) -> Iterator[None]:
-        with self._work.use():
+        with self._stream.use():
             if not self._open:
                 raise EngineError("expected an open flow, got a closed one; call open_flow again")
             yield
 
-    def _ask(self, requests: Array) -> None:
-        if not isinstance(requests, np.ndarray) or requests.shape != self._requests.shape:
-            got = getattr(requests, "shape", type(requests).__name__)
-            raise EngineError(f"expected requests as float32 {self._requests.shape}, a row a lane, got {got}")
+    def _ask(self, lanes: Sequence[int], shares: Mapping[int, tuple[float, float]]) -> None:
+        """Pack a row for every lane, as roi_flow.REQUEST lays it out."""
+        known = range(len(self._requests))
+        for lane in (*lanes, *shares):
+            if lane not in known:
+                raise EngineError(f"expected lanes out of 0 to {known[-1]}, got {lane!r}")
         self._let_go()
-        self._requests[:] = requests
+        self._requests[:] = 0.0
+        for lane in lanes:
+            self._requests[lane, 0] = 1.0
+        for lane, both in shares.items():
+            self._requests[lane, 1:] = both
 
     def _give_back(self) -> None:
         try:
-            self._work.wait()
+            self._stream.wait()
         finally:
             self._held.close()
 
     def _let_go(self) -> None:
         """Wait until pinned memory is not being read."""
-        if self._work.busy:
-            self._work.wait()
+        if self._stream.busy:
+            self._stream.wait()
 
 
-def _enqueue(work: Work, inputs: Block, end: int, kernels: Callable[[int], None], likeness: Block) -> None:
-    work.upload(inputs, 0, end)
-    kernels(work.handle)
-    work.download(likeness, likeness.floats)
+def _enqueue(
+    stream: CudaStream, inputs: DeviceBuffer, end: int, kernels: Callable[[int], None], likeness: DeviceBuffer
+) -> None:
+    stream.upload(inputs, 0, end)
+    kernels(stream.handle)
+    stream.download(likeness, likeness.floats)

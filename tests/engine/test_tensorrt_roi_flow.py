@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
+from metst_edge.engine.tensorrt import roi_flow
+from metst_edge.engine.tensorrt.roi_flow import Addresses, CudaRoiFlow
 from metst_edge.errors import EngineError
 from metst_edge.face import Box, FaceFinder
-from metst_edge.flow import RoiFlow, channels, cuda, measure
-from metst_edge.flow.cuda import Addresses, CudaRoiFlow
+from metst_edge.flow import RoiFlow, channels, measure
 
 SHAPE = (240, 320)
 BOX = Box(10, 230, 40, 260)
@@ -19,7 +20,7 @@ BOX = Box(10, 230, 40, 260)
 
 @pytest.fixture(scope="module")
 def library(emulated_kernels):
-    return cuda.load(emulated_kernels)
+    return roi_flow.load(emulated_kernels)
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +91,11 @@ def test_a_library_without_it_or_of_another_version_is_refused(tmp_path, library
         with pytest.raises(
             EngineError, match="expected a library with the GPU's optical flow, got .*; build and install"
         ):
-            cuda.load(path)
+            roi_flow.load(path)
     source, other = tmp_path / "other.c", tmp_path / "other.so"
     source.write_text("int metst_roi_flow_version(void) { return 7; }")
     subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(other)], check=True)
-    with pytest.raises(EngineError, match=f"expected version {cuda.VERSION} of the GPU's optical flow, got 7; build"):
-        cuda.load(other)
+    with pytest.raises(
+        EngineError, match=f"expected version {roi_flow.VERSION} of the GPU's optical flow, got 7; build"
+    ):
+        roi_flow.load(other)

@@ -1,0 +1,106 @@
+"""A Mamba block in both graphs: over whole windows with the scan's node, and for one frame in standard operators.
+
+In fp16 graphs the matrix products and the convolution are half precision (`HALF`); the residual stream, norms, time
+step and state stay fp32.
+"""
+
+from __future__ import annotations
+
+import re
+
+from export.onnx_builder import OnnxBuilder
+from export.scan_function import DOMAIN, SCAN, SCAN_ATTRIBUTES
+from metst_edge.engine.networks.shape import MambaBlock
+
+HALF = re.compile(r"blocks\.\d+\.(in_proj|conv\.weight|conv\.bias|x_proj|out_proj)")
+"""Names of what fp16 graphs hold in half precision: the matrices and the convolution of every block.
+
+All else stays in fp32: the time step (dt_proj, dt_bias), A and D, as docs/architecture.md asks; norms, for their sums;
+stem and heads, since features may be far below or above fp16's range and scores are compared with thresholds. Those are
+small.
+"""
+
+
+def window_block(graph: OnnxBuilder, x: str, block: MambaBlock, h0: str) -> str:
+    """Append the block on (B, T, dim) from the state h0 (B, D, N); return its output."""
+    graph.scope(block.name)
+    normed = graph.low(graph.layer_norm(x, f"{block.name}.norm"))
+    u, z = graph.in_two(graph.add("MatMul", normed, graph.weight(f"{block.name}.in_proj")), block.inner)
+    u = graph.add(
+        "Conv",
+        graph.add("Transpose", u, perm=[0, 2, 1]),
+        graph.weight(f"{block.name}.conv.weight"),
+        graph.weight(f"{block.name}.conv.bias"),
+        kernel_shape=[block.taps],
+        pads=[block.taps - 1, 0],
+        group=block.inner,
+    )
+    u = graph.silu(graph.add("Transpose", u, perm=[0, 2, 1]))
+    delta, b, c = _scan_inputs(graph, u, block)
+    y, _ = graph.add_many(
+        SCAN,
+        u,
+        delta,
+        graph.weight(f"{block.name}.A"),
+        b,
+        c,
+        graph.weight(f"{block.name}.D"),
+        z,
+        graph.weight(f"{block.name}.dt_bias"),
+        h0,
+        outputs=2,
+        domain=DOMAIN,
+        **SCAN_ATTRIBUTES,
+    )
+    return graph.add("Add", x, _projected_back(graph, y, block))
+
+
+def step_block(graph: OnnxBuilder, x: str, block: MambaBlock, keep: str) -> str:
+    """Append the block on one frame (lanes, dim), from and to its two states; return its output.
+
+    Args:
+        graph: where to.
+        x: float32 (lanes, dim).
+        block: its shape.
+        keep: float32 (lanes, 1, 1), 0 where the frame is the first of its window, so that the states count as zero.
+    """
+    graph.scope(block.name)
+    normed = graph.low(graph.layer_norm(x, f"{block.name}.norm"))
+    u, z = graph.in_two(graph.add("MatMul", normed, graph.weight(f"{block.name}.in_proj")), block.inner)
+    before = graph.add("Mul", block.buffer, keep)
+    seen = graph.add("Concat", before, graph.add("Unsqueeze", graph.full(u), graph.integers(2)), axis=2)
+    start, end, axis = graph.integers(1), graph.integers(block.taps), graph.integers(2)
+    graph.add("Slice", seen, start, end, axis, to=f"{block.buffer}_next")
+    taps = graph.add("Mul", graph.low(seen), graph.weight(f"{block.name}.conv.weight", (block.inner, block.taps)))
+    u = graph.add("ReduceSum", taps, graph.integers(2), keepdims=0)
+    u = graph.silu(graph.add("Add", u, graph.weight(f"{block.name}.conv.bias")))
+    delta, b, c = _scan_inputs(graph, u, block)
+    dt = graph.add("Softplus", graph.add("Add", delta, graph.weight(f"{block.name}.dt_bias")))
+    column = graph.integers(2)
+    decay = graph.add("Exp", graph.add("Mul", graph.add("Unsqueeze", dt, column), graph.weight(f"{block.name}.A")))
+    u, b, c, z = (graph.full(value) for value in (u, b, c, z))
+    added = graph.add(
+        "Mul",
+        graph.add("Unsqueeze", graph.add("Mul", dt, u), column),
+        graph.add("Unsqueeze", b, graph.integers(1)),
+    )
+    kept = graph.add("Mul", decay, graph.add("Mul", block.memory, keep))
+    h = graph.add("Add", kept, added, to=f"{block.memory}_next")
+    y = graph.add("Squeeze", graph.add("MatMul", h, graph.add("Unsqueeze", c, column)), column)
+    y = graph.add("Add", y, graph.add("Mul", u, graph.weight(f"{block.name}.D")))
+    y = graph.low(graph.add("Mul", y, graph.silu(z)))
+    return graph.add("Add", x, _projected_back(graph, y, block))
+
+
+def _scan_inputs(graph: OnnxBuilder, u: str, block: MambaBlock) -> tuple[str, str, str]:
+    """Project u (..., D) to the scan's delta (..., D), always fp32, B and C (..., N)."""
+    projected = graph.add("MatMul", u, graph.weight(f"{block.name}.x_proj"))
+    sizes = graph.integers(block.dt_rank, block.states, block.states)
+    low, b, c = graph.add_many("Split", projected, sizes, outputs=3, axis=-1)
+    return graph.add("MatMul", graph.full(low), graph.weight(f"{block.name}.dt_proj")), b, c
+
+
+def _projected_back(graph: OnnxBuilder, y: str, block: MambaBlock) -> str:
+    """Map (..., D) to what is added to the residual stream, float32 (..., dim)."""
+    product = graph.add("MatMul", y, graph.weight(f"{block.name}.out_proj"))
+    return graph.layer_norm(graph.full(product), f"{block.name}.post_norm")

@@ -1,0 +1,92 @@
+"""Which networks there are, each described once: `describe` for the exporter, `of_bundle` for whoever loads a bundle.
+
+A network is a file here (its shape, and how the native engine runs it) and a line in the table below. Knows no runtime
+but the compiled part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from metst_edge.bundle import Bundle
+from metst_edge.engine.networks import metst
+from metst_edge.engine.networks.metst import MeTst
+from metst_edge.engine.networks.shape import Network
+from metst_edge.errors import EngineError
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A network.
+
+    Attributes:
+        describe: its shape from the manifest's sizes; the second argument is what to call the bundle in an error.
+        network: runs it on the CPU.
+    """
+
+    describe: Callable[[Mapping[str, int], object], Network]
+    network: type[MeTst]
+
+
+_METST = _Kind(metst.describe, MeTst)
+_KINDS = {"metst64": _METST, "metst128": _METST}
+
+MODELS = tuple(_KINDS)
+"""Names of the networks, as manifests hold them."""
+
+
+def describe(model: str, sizes: Mapping[str, int], source: object) -> Network:
+    """Return a network's shape.
+
+    Args:
+        model: one of MODELS.
+        sizes: as in the manifest.
+        source: what to call the bundle in an error.
+
+    Raises:
+        EngineError: the network is unknown, or a size is missing.
+    """
+    if model not in _KINDS:
+        raise EngineError(f"{source}: expected a network out of {', '.join(MODELS)}, got {model!r}; update metst_edge")
+    return _KINDS[model].describe(sizes, source)
+
+
+def of_bundle(bundle: Bundle) -> Network:
+    """Return the shape of a bundle's network, after checking that manifest and weights agree with it.
+
+    Raises:
+        EngineError: as `describe`; or the manifest states another look-ahead or state, or weights are missing or have
+            other shapes.
+    """
+    network = describe(bundle.model, bundle.sizes, bundle.path)
+    if bundle.look_ahead != network.look_ahead:
+        raise EngineError(
+            f"{bundle.path}: expected look_ahead {network.look_ahead} in the manifest, which is that of "
+            f"{bundle.model}, got {bundle.look_ahead}; export the bundle again"
+        )
+    state = {entry.name: entry.shape for entry in bundle.state}
+    if state != network.state:
+        names = [name for name in {**network.state, **state} if network.state.get(name) != state.get(name)]
+        differing = "; ".join(f"{n} {network.state.get(n, 'none')}, got {state.get(n, 'none')}" for n in names)
+        raise EngineError(f"{bundle.path}: expected state {differing}; export the bundle again")
+    found = {tensor.name: tensor.shape for tensor in bundle.tensors}
+    missing = [f"{name} {shape}, got none" for name, shape in network.weights.items() if name not in found]
+    wrong = [
+        f"{name} {shape}, got {found[name]}"
+        for name, shape in network.weights.items()
+        if name in found and found[name] != shape
+    ]
+    if missing or wrong:
+        raise EngineError(f"{bundle.path}: expected weights {'; '.join(missing + wrong)}; export the bundle again")
+    return network
+
+
+def load(bundle: Bundle) -> tuple[Network, MeTst]:
+    """Return a bundle's network ready to run on the CPU, and its shape.
+
+    Raises:
+        EngineError: as `of_bundle`.
+    """
+    network = of_bundle(bundle)
+    return network, _KINDS[bundle.model].network(network, bundle.sizes, bundle.weights())
