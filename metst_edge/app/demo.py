@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metst_edge.decode.matching import MATCH_IOU, Span, iou, match
 from metst_edge.events import MicroExpression
+from metst_edge.matching import MATCH_IOU, Span, iou, match
 
 if TYPE_CHECKING:
     from rich.console import Console
