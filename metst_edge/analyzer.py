@@ -23,7 +23,8 @@ from metst_edge import _native
 from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame, Interruption, Source, check_frame, check_timestamp, open_source, to_gray
 from metst_edge.capture.retime import Hole, Retimer, Slot
-from metst_edge.decode import Interval, OnlineDecoder, decode
+from metst_edge.choices import FLOWS
+from metst_edge.decode import Interval, OnlineDecoder, decode_clip
 from metst_edge.engine import Engine, Stream, load_engine
 from metst_edge.engine.lanes import LANES, FrameScore, Lanes
 from metst_edge.engine.types import DeviceEngine, DeviceFlow, DeviceStream
@@ -32,6 +33,7 @@ from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, FaceFinder
 from metst_edge.flow import RoiFlow, correlation, default_threads, measure, thumbnail
 from metst_edge.flow.cuda import REQUEST
+from metst_edge.labels import NEUTRAL
 from metst_edge.report import Report, Scores
 
 _LOG = logging.getLogger(__name__)
@@ -49,8 +51,6 @@ flow:    measuring one slot of the model's time grid in the windows open at it; 
 network: scoring that slot; draining the scores under way where a run ends is no part.
 decode:  taking one slot's scores and finding what is final with them. Not of `analyze`, which decodes at the end.
 """
-
-FLOWS = ("auto", "cpu", "cuda")
 
 LOST_BELOW = 0.4
 """Likeness of a crop with its anchor's under which the face is no longer in it. On real video a head that nods or turns
@@ -109,15 +109,7 @@ class Analyzer:
         self.threads = threads or default_threads()
         self.bundle = Bundle.find(model)
         self.engine: Engine = load_engine(self.bundle, engine=engine, precision=precision)
-        settings = self.bundle.decode
-        self._decoder = OnlineDecoder(
-            self.bundle.k_p,
-            self.bundle.fps,
-            settings["ratio"],
-            settings["floor"],
-            settings["synergy"],
-            settings["window_seconds"],
-        )
+        self._decoder = OnlineDecoder.of(self.bundle.decode_settings, self.bundle.k_p, self.bundle.fps)
         try:
             lanes = self._open_lanes(flow, on_stage)
             self._finder = FaceFinder()
@@ -324,7 +316,7 @@ _Item = _Scored | _RunEnd | Gap
 
 def _event(interval: Interval, labels: tuple[str, ...], at: Callable[[int], _Scored]) -> MicroExpression:
     onset, apex, offset = at(interval.onset), at(interval.apex), at(interval.offset)
-    emotions = [label for label in labels if label != "neutral"]
+    emotions = [label for label in labels if label != NEUTRAL]
     return MicroExpression(
         onset=onset.time,
         apex=apex.time,
@@ -332,7 +324,7 @@ def _event(interval: Interval, labels: tuple[str, ...], at: Callable[[int], _Sco
         onset_frame=onset.frame,
         apex_frame=apex.frame,
         offset_frame=offset.frame,
-        emotion="neutral" if interval.emotion is None else labels[interval.emotion],
+        emotion=NEUTRAL if interval.emotion is None else labels[interval.emotion],
         probabilities=dict(zip(emotions, interval.probabilities.tolist(), strict=True)),
         score=interval.score,
     )
@@ -676,21 +668,14 @@ class _Collected:
 
     def report(self, complete: bool = True) -> Report:
         """Decode what was gathered."""
-        settings, labels = self._bundle.decode, self._bundle.labels
+        settings, labels = self._bundle.decode_settings, self._bundle.labels
         events: list[Event] = list(self._gaps)
         scores = _stacked([scored for run in self._runs for scored in run], len(labels))
         scored = 0
         for run in self._runs:
             part = slice(scored, scored + len(run))
             scored += len(run)
-            intervals = decode(
-                scores.spot[part],
-                scores.emotion[part],
-                self._bundle.k_p,
-                settings["ratio"],
-                settings["floor"],
-                settings["synergy"],
-            )
+            intervals = decode_clip(scores.spot[part], scores.emotion[part], self._bundle.k_p, settings)
             events += [_event(interval, labels, run.__getitem__) for interval in intervals]
         period = 1 / (self.nominal_fps or self._bundle.fps)
         if self.frames > 1:

@@ -1,4 +1,7 @@
-"""What a user chooses among, by name: in the API and on the command line. Imports nothing, so that help comes at once."""
+"""What a user chooses among, by name: in the API and on the command line.
+
+Imports nothing, so that help comes at once.
+"""
 
 ENGINES = ("native", "onnxruntime", "tensorrt")
 """What runs the network; "auto" picks one."""
