@@ -1,7 +1,7 @@
 """Feature windows of a labelled folder's videos, measured by the SDK's own front end and kept on disk.
 
-Measuring a video takes longer than training on it, so each video's windows are kept in a file named after its
-content and everything they depend on: an edited video is measured again, an edited labels.csv costs nothing.
+Measuring a video takes longer than training on it, so each video's windows are kept in a file named after its content
+and everything they depend on: an edited video is measured again, an edited labels.csv costs nothing.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def measure(
 ) -> Measured:
     """Measure a video's windows, or read what was measured before.
 
-    Windows start every k/2 frames of the model's grid. Those without a face at their start, and those cut off
-    by the video's end or a hole in its timestamps, are left out.
+    Windows start every k/2 frames of the model's grid. Those without a face at their start, and those cut off by the
+    video's end or a hole in its timestamps, are left out.
 
     Args:
         video: of a labelled folder.
