@@ -43,8 +43,8 @@ class Analyzer:
         model: name of a shipped model, or the path of a bundle (folder or zip).
         engine: "auto", "native", "onnxruntime" or "tensorrt". See `load_engine`.
         on_stage: told how long every call of a stage took; see `OnStage`.
-        threads: that a frame's flow is spread over on the CPU, at most; default: the processors this process may use,
-            4 at most.
+        threads: that a frame's flow is spread over on the CPU, at most; default: the processors this process may use, 4
+            at most.
         precision: "fp32" or "fp16". See `load_engine`.
         flow: where optical flow is measured: "cpu", "cuda", or "auto": "cuda" where the engine is "tensorrt" and the
             plugin's library is installed, else "cpu".
@@ -56,16 +56,20 @@ class Analyzer:
         threads: see above.
 
     Raises:
-        ModelNotFoundError, BundleError: the model cannot be used.
+        ModelNotFoundError: there is no such model.
+        BundleError: the model cannot be used.
         EngineError: the engine is unknown or not installed, flow cannot be measured there, or METST_EDGE_SIMD names
             what this processor lacks.
         ValueError: less than one thread.
         FaceModelError: MediaPipe's face model is missing.
 
     Example:
+        >>> from metst_edge.app.demo import demo_clip
         >>> with Analyzer() as analyzer:
-        ...     for event in analyzer.stream("0"):
-        ...         print(event.to_json())
+        ...     for event in analyzer.stream(demo_clip()):  # "0" is the first camera
+        ...         print(event.emotion)
+        ...         break
+        surprise
     """
 
     def __init__(

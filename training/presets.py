@@ -53,10 +53,10 @@ class Preset:
     ratio: float
 
 
-# Folder schedules and ratios: ME-TST (arXiv 2409.09707), CAS(ME)3's ratio. The published rate is meant for 30
-# passes; generated windows are seen once and want a higher one. Their decode defaults are those that did best on
-# generated clips of a trained network, where the curve comes close to 1 and so bears a floor; on recorded faces it
-# does not, and the published rule has none.
+# Folder schedules and ratios: ME-TST (arXiv 2409.09707), CAS(ME)3's ratio. The published rate is meant for 30 passes;
+# generated windows are seen once and want a higher one. Their decode defaults are those that did best on generated
+# clips of a trained network, where the curve comes close to 1 and so bears a floor; on recorded faces it does not, and
+# the published rule has none.
 PRESETS = {
     "metst64": Preset(
         model="metst64",

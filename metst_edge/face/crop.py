@@ -56,7 +56,8 @@ def crop_box(landmarks: npt.NDArray[np.float32], height: int, width: int) -> Box
 
     Args:
         landmarks: float32 (68, 2), x and y in pixels of the picture.
-        height, width: size of the picture in pixels.
+        height: of the picture in pixels.
+        width: likewise.
 
     Returns:
         The box, or None where the face is too small or too far outside the picture to be measured.

@@ -4,8 +4,8 @@ A face is followed in runs. A run begins on a picture with a face; its slots are
 
 - A window starts every k/2 slots of a run, the first on slot 0, in one of two lanes by turns
   (`metst_edge.engine.lanes.Lanes.starting`). Its anchor is the slot's picture, on which the face must be found anew.
-- Its features are measured from the anchor, each picture once and in order, because the crop follows the head. Those
-  of the anchor's slot are zero; those of a slot between two pictures lie between theirs.
+- Its features are measured from the anchor, each picture once and in order, because the crop follows the head. Those of
+  the anchor's slot are zero; those of a slot between two pictures lie between theirs.
 - It ends after k slots.
 
 What ends a run cuts off its windows, at the slot before:
