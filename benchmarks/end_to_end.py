@@ -57,6 +57,7 @@ from metst_edge.capture import Frame, open_source
 from metst_edge.engine import ENGINES, why_missing
 from metst_edge.events import Gap
 from metst_edge.face import FaceFinder
+from metst_edge.scoring import slots, windows
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("capture", "prepare", "face", "flow", "network", "decode")
@@ -125,7 +126,7 @@ def stream(analyzer: pipeline.Analyzer, clip: Path, clock: Clock) -> int:
 @contextmanager
 def every_window() -> Iterator[None]:
     """Take away the checks of a crop and of a scene, so that a window lasts as long as there are frames."""
-    with patch.object(pipeline, "LOST_BELOW", -2.0), patch.object(pipeline, "CUT_BELOW", -2.0):
+    with patch.object(windows, "LOST_BELOW", -2.0), patch.object(slots, "CUT_BELOW", -2.0):
         yield
 
 

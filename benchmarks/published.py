@@ -26,7 +26,7 @@ from metst_edge.decode import Interval, decode
 from metst_edge.engine import Scores
 from metst_edge.engine.lanes import stitch
 from metst_edge.face import CROP_SIZE, Box, FaceFinder, rectangles
-from metst_edge.face.rois import NOSE_BRIDGE_PERCENT, NOSE_BRIDGE_TRIM, Rect
+from metst_edge.face.rois import NOSE_BRIDGE_PERCENT, NOSE_BRIDGE_TRIM
 from metst_edge.flow import channels
 
 Gray = npt.NDArray[np.uint8]
@@ -122,7 +122,7 @@ class PlainFlow:
         return _longest(inside, NOSE_BRIDGE_PERCENT)
 
 
-def _part(array: npt.NDArray[Any], rect: Rect) -> npt.NDArray[Any]:
+def _part(array: npt.NDArray[Any], rect: Box) -> npt.NDArray[Any]:
     return array[rect.top : rect.bottom, rect.left : rect.right]
 
 

@@ -8,39 +8,58 @@ engine, and nothing here needs onnx.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.errors import BundleFileError, BundleHashError, BundleVersionError, EngineError, ModelNotFoundError
+from metst_edge.choices import PRECISIONS
+from metst_edge.decode.settings import DecodeSettings
+from metst_edge.errors import BundleFileError, BundleHashError, EngineError, ModelNotFoundError
+from metst_edge.manifest import (
+    FORMAT_VERSION,
+    HALF_FILES,
+    HALF_WEIGHTS,
+    LIMIT_BYTES,
+    MANIFEST,
+    REQUIRED_FILES,
+    parse_manifest,
+)
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-REQUIRED_FILES = ("window.onnx", "step.onnx", "weights.bin", "MODEL_CARD.md")
-# What fp16 adds. Its graphs read all other weights from weights.bin, and have the same float32 inputs and outputs.
-HALF_WEIGHTS = "weights.fp16.bin"
-HALF_FILES = ("window.fp16.onnx", "step.fp16.onnx", HALF_WEIGHTS)
-PRECISIONS = ("fp32", "fp16")
-CHANNELS_OF_ROI_SET = {"metst": 10, "metst_plus": 36}
-SYNERGIES = ("spotting_mainly", "recognition_mainly", "none")
+__all__ = [
+    "FORMAT_VERSION",
+    "HALF_FILES",
+    "HALF_WEIGHTS",
+    "MANIFEST",
+    "PRECISIONS",
+    "REQUIRED_FILES",
+    "Bundle",
+    "StateEntry",
+    "TensorEntry",
+    "sha256",
+    "shipped_models",
+]
+
 SHIPPED_MODELS = Path(__file__).parent / "models"
-# A manifest is a few kilobytes; anything near this is not one.
-MANIFEST_LIMIT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one weight lies in weights.bin: little-endian float32 in C order, from byte `offset` on."""
+    """Where one weight lies in weights.bin: little-endian float32 in C order.
+
+    Attributes:
+        name: of the weight.
+        shape: of the array.
+        offset: of its first byte.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -61,16 +80,22 @@ class Bundle:
 
     Attributes:
         path: what was loaded, a directory or a zip.
-        folder: the directory with the files; for a zip, a temporary one that lives as long as this
-            object.
+        folder: the directory with the files; for a zip, a temporary one that lives as long as this object.
         manifest: all of manifest.json.
-        name, model: of this bundle, and of its network ("metst64").
-        channels: feature channels C. labels: emotions in the order of the logits, neutral last.
-        fps: the frame rate the model was trained at. k: frames in a window, even. k_p: half a typical ME,
-            frames.
-        roi_set: "metst" or "metst_plus". compat: whether features are measured as upstream does.
-        decode: ratio, floor, synergy, window_seconds. look_ahead: steps after which a frame's score comes.
-        sizes: shapes of the network. state: of step.onnx. tensors: of weights.bin.
+        name: of this bundle.
+        model: of its network ("metst64").
+        channels: feature channels C.
+        labels: emotions in the order of the logits, neutral last.
+        fps: the frame rate the model was trained at.
+        k: frames in a window, even.
+        k_p: half a typical ME, frames.
+        roi_set: "metst" or "metst_plus".
+        compat: whether features are measured as upstream does.
+        decode: ratio, floor, synergy, window_seconds, as the manifest has them; see `decode_settings`.
+        look_ahead: steps after which a frame's score comes.
+        sizes: shapes of the network.
+        state: of step.onnx.
+        tensors: of weights.bin.
     """
 
     path: Path
@@ -115,8 +140,8 @@ class Bundle:
         """Read the manifest and check it and every file it names.
 
         Args:
-            path: a bundle directory, or a zip of one (its files at the top or inside one folder). A zip's
-                files are unpacked into a temporary directory that is removed with the returned object.
+            path: a bundle directory, or a zip of one (its files at the top or inside one folder). A zip's files are
+                unpacked into a temporary directory that is removed with the returned object.
 
         Raises:
             BundleFileError: a file is missing, the manifest cannot be parsed, or a field has a wrong value.
@@ -140,7 +165,7 @@ class Bundle:
     def _from_folder(cls, path: Path, folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None) -> Bundle:
         if not (folder / MANIFEST).is_file():
             raise BundleFileError(f"{path}: expected {MANIFEST}, which every bundle has; is this a bundle?")
-        manifest = _parse_manifest((folder / MANIFEST).read_bytes(), path)
+        manifest = parse_manifest((folder / MANIFEST).read_bytes(), path)
         for name, entry in manifest["files"].items():
             if not (folder / name).is_file():
                 raise BundleFileError(f"{path}: {name} is missing; copy the bundle again, whole")
@@ -173,6 +198,11 @@ class Bundle:
             tensors=tensors,
             _unpacked=unpacked,
         )
+
+    @property
+    def decode_settings(self) -> DecodeSettings:
+        """What its scores are decoded with."""
+        return DecodeSettings.from_dict(self.decode)
 
     def file(self, name: str) -> Path:
         """Return where a file of the bundle lies; it must not be used longer than the bundle."""
@@ -231,10 +261,10 @@ def _unpack(path: Path, folder: Path) -> None:
             if len(manifests) != 1:
                 raise BundleFileError(f"{path}: expected one {MANIFEST} in the zip, found {len(manifests)}")
             top = manifests[0].removesuffix(MANIFEST)
-            if members[manifests[0]].file_size > MANIFEST_LIMIT_BYTES:
+            if members[manifests[0]].file_size > LIMIT_BYTES:
                 raise BundleFileError(f"{path}: expected {MANIFEST} of a few kilobytes, got a huge one")
             content = archive.read(manifests[0])
-            manifest = _parse_manifest(content, path)
+            manifest = parse_manifest(content, path)
             (folder / MANIFEST).write_bytes(content)
             for name, entry in manifest["files"].items():
                 member = members.get(top + name)
@@ -248,132 +278,3 @@ def _unpack(path: Path, folder: Path) -> None:
                 (folder / name).write_bytes(archive.read(member))
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise BundleFileError(f"{path}: expected a bundle directory or a zip of one ({error})") from error
-
-
-def _parse_manifest(content: bytes, path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(content)
-    except ValueError as error:
-        raise BundleFileError(f"{path}: {MANIFEST} cannot be parsed ({error}); export the bundle again") from error
-    if not isinstance(manifest, dict):
-        raise BundleFileError(f"{path}: expected an object in {MANIFEST}, got {type(manifest).__name__}")
-    version = manifest.get("format_version")
-    if not _is_int(version, 1):
-        raise BundleFileError(f"{path}: {MANIFEST}: expected 'format_version' to be {FORMAT_VERSION}, got {version!r}")
-    if version > FORMAT_VERSION:
-        raise BundleVersionError(
-            f"{path}: expected bundle format {FORMAT_VERSION} or older, got {version}; "
-            "update metst_edge, or export the bundle with this version"
-        )
-    for name, (expected, fits) in _FIELDS.items():
-        if name not in manifest or not fits(manifest[name]):
-            got = repr(manifest[name])[:80] if name in manifest else "nothing"
-            raise BundleFileError(f"{path}: {MANIFEST}: expected '{name}' to be {expected}, got {got}")
-    _check_agreement(manifest, path)
-    return manifest
-
-
-def _check_agreement(manifest: dict[str, Any], path: Path) -> None:
-    """Check fields against each other."""
-    for name, expected, got in (
-        ("channels", CHANNELS_OF_ROI_SET[manifest["roi_set"]], manifest["channels"]),
-        ("sizes.channels", manifest["channels"], manifest["sizes"].get("channels")),
-        ("number of labels", manifest["sizes"].get("classes"), len(manifest["labels"])),
-    ):
-        if expected != got:
-            raise BundleFileError(f"{path}: {MANIFEST}: expected {name} to be {expected}, got {got}")
-    missing = [name for name in HALF_FILES if name not in manifest["files"]]
-    if 0 < len(missing) < len(HALF_FILES):
-        raise BundleFileError(
-            f"{path}: {MANIFEST}: expected all of {', '.join(HALF_FILES)} or none, got no {', '.join(missing)}; "
-            "export the bundle again"
-        )
-    window = manifest["decode"]["window_seconds"] * manifest["fps"]
-    if window < 2 * manifest["k_p"] + 1:
-        raise BundleFileError(
-            f"{path}: {MANIFEST}: expected decode.window_seconds to hold 2 k_p + 1 = {2 * manifest['k_p'] + 1} frames, "
-            f"got {window:g}"
-        )
-
-
-def _is_int(value: object, least: int) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: object, least: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < float("inf")
-
-
-def _is_shape(value: object) -> bool:
-    return isinstance(value, list) and all(_is_int(size, 1) for size in value)
-
-
-def _is_label_list(value: object) -> bool:
-    if not isinstance(value, list) or not all(isinstance(label, str) and label for label in value):
-        return False
-    return len(set(value)) == len(value) >= 2 and value[-1] == "neutral"
-
-
-def _is_decode(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and _is_number(value.get("ratio"), 0.0)
-        and _is_number(value.get("floor"), 0.0)
-        and value.get("synergy") in SYNERGIES
-        and _is_number(value.get("window_seconds"), 1.0)
-    )
-
-
-def _is_file_table(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(REQUIRED_FILES) <= value.keys()
-        # Plain names only: nothing outside the bundle is ever read or, from a zip, written.
-        and all(re.fullmatch(r"\w[\w.-]*", name) and name != MANIFEST for name in value)
-        and all(
-            isinstance(entry, dict)
-            and isinstance(entry.get("sha256"), str)
-            and re.fullmatch(r"[0-9a-f]{64}", entry["sha256"])
-            and _is_int(entry.get("bytes"), 0)
-            for entry in value.values()
-        )
-    )
-
-
-def _is_state_table(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(entry, dict) and isinstance(entry.get("name"), str) and _is_shape(entry.get("shape"))
-        for entry in value
-    )
-
-
-def _is_tensor_table(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and _is_state_table(value)
-        and all(entry.get("dtype") == "float32" and _is_int(entry.get("offset"), 0) for entry in value)
-    )
-
-
-def _is_size_table(value: object) -> bool:
-    return isinstance(value, dict) and all(_is_int(size, 1) for size in value.values())
-
-
-_Check = Callable[[Any], bool]
-_FIELDS: dict[str, tuple[str, _Check]] = {
-    "name": ("a name", lambda v: isinstance(v, str) and bool(v)),
-    "model": ("a model name", lambda v: isinstance(v, str) and bool(v)),
-    "channels": ("a positive integer", lambda v: _is_int(v, 1)),
-    "labels": ("a list of different names, 'neutral' last", _is_label_list),
-    "fps": ("a frame rate", lambda v: _is_number(v, 1.0)),
-    "k": ("an even number of frames", lambda v: _is_int(v, 2) and v % 2 == 0),
-    "k_p": ("a positive number of frames", lambda v: _is_int(v, 1)),
-    "roi_set": (f"one of {', '.join(CHANNELS_OF_ROI_SET)}", lambda v: v in tuple(CHANNELS_OF_ROI_SET)),
-    "compat": ("true or false", lambda v: isinstance(v, bool)),
-    "decode": (f"ratio, floor, synergy ({', '.join(SYNERGIES)}) and window_seconds", _is_decode),
-    "look_ahead": ("a number of frames", lambda v: _is_int(v, 0)),
-    "sizes": ("an object of positive integers", _is_size_table),
-    "state": ("a list of names and shapes", _is_state_table),
-    "tensors": ("a list of names, dtype float32, shapes and offsets", _is_tensor_table),
-    "files": (f"sha256 and bytes of {', '.join(REQUIRED_FILES)}, plain names", _is_file_table),
-}

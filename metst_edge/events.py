@@ -16,8 +16,12 @@ class MicroExpression:
     """One spotted micro-expression.
 
     Attributes:
-        onset, apex, offset: seconds of source time.
-        onset_frame, apex_frame, offset_frame: indices of source frames.
+        onset: where it begins, seconds of source time.
+        apex: where it is at its height, seconds of source time.
+        offset: where it ends, seconds of source time.
+        onset_frame: the source frame of the onset.
+        apex_frame: the source frame of the apex.
+        offset_frame: the source frame of the offset.
         emotion: the emotion voted for by the interval's frames.
         probabilities: emotion -> mean probability over the interval's frames; they sum to 1.
         score: height of the smoothed spotting curve at the apex, 0 to 1. Not a probability of being right.
@@ -61,8 +65,8 @@ class Gap:
     """A stretch of source time in which nothing could be spotted; no interval crosses it.
 
     Attributes:
-        start, end: seconds of source time: the last frame before and the first frame after the gap, or the ends of
-            the source.
+        start: seconds of source time, of the last frame before it, or of the source's first.
+        end: seconds of source time, of the first frame after it, or of the source's last.
         reason: "face_lost", "no_frames" (a hole in the timestamps), "scene_cut", or what the camera reported
             ("camera_stalled", "camera_frozen", "camera_lost", "size_changed").
     """

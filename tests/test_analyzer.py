@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import metst_edge
-import metst_edge.analyzer
+import metst_edge.scoring.host
 from metst_edge import _native
 from metst_edge.app.demo import demo_clip, demo_truth
 from metst_edge.app.demo.outcome import compare
@@ -67,9 +67,9 @@ def test_scores_are_those_of_windows_measured_and_scored_one_by_one(analyzer, vi
 def test_scores_do_not_depend_on_the_number_of_threads(demo, monkeypatch):
     """Of a moving face, two windows open; and the threads asked for are those that the flow is given."""
     used = []
-    measure = metst_edge.analyzer.measure
+    measure = metst_edge.scoring.host.measure
     monkeypatch.setattr(
-        metst_edge.analyzer,
+        metst_edge.scoring.host,
         "measure",
         lambda flows, frame, threads: used.append(threads) or measure(flows, frame, threads),
     )
@@ -172,8 +172,8 @@ def test_the_caller_may_draw_on_a_frame_after_pushing_it(analyzer, video):
     untouched, drawn_on = [], []
     for results, spoil in (untouched, False), (drawn_on, True):
         analyzer.reset()
-        scored = analyzer._scorer._scored
-        analyzer._scorer._scored = lambda scores, results=results, scored=scored: (
+        scored = analyzer._scorer.run._scored
+        analyzer._scorer.run._scored = lambda scores, results=results, scored=scored: (
             results.extend(score.spot for score in scores) or scored(scores)
         )
         try:
@@ -183,7 +183,7 @@ def test_the_caller_may_draw_on_a_frame_after_pushing_it(analyzer, video):
                 if spoil:
                     gray[:] = 255
         finally:
-            del analyzer._scorer._scored
+            del analyzer._scorer.run._scored
     assert drawn_on == untouched and len(untouched) > 40
     analyzer.reset()
 
@@ -191,12 +191,12 @@ def test_the_caller_may_draw_on_a_frame_after_pushing_it(analyzer, video):
 def test_a_slower_source_is_interpolated_between_its_frames(analyzer, video):
     """At half the rate, every second slot lies midway between two frames and has the mean of their features."""
     fed = []
-    push = analyzer._scorer._lanes.network.push
-    analyzer._scorer._lanes.network.push = lambda features: fed.append(features[0].copy()) or push(features)
+    push = analyzer._scorer.run.lanes.network.push
+    analyzer._scorer.run.lanes.network.push = lambda features: fed.append(features[0].copy()) or push(features)
     try:
         scores_of(analyzer, video[:15], [i / 15 for i in range(15)])
     finally:
-        del analyzer._scorer._lanes.network.push
+        del analyzer._scorer.run.lanes.network.push
     assert len(fed) == 29
     for i in range(1, 27, 2):
         np.testing.assert_allclose(fed[i], (fed[i - 1] + fed[i + 1]) / 2, atol=1e-5)
@@ -235,9 +235,11 @@ class Interrupted:
 def test_an_interrupted_camera_is_a_gap_and_goes_on(analyzer, video, monkeypatch):
     monkeypatch.setattr("metst_edge.analyzer.open_source", lambda uri: Interrupted(video))
     scored = []
-    take = analyzer._scorer._scored
+    take = analyzer._scorer.run._scored
     monkeypatch.setattr(
-        analyzer._scorer, "_scored", lambda scores: scored.extend(take(scores)) or scored[-len(scores) :][: len(scores)]
+        analyzer._scorer.run,
+        "_scored",
+        lambda scores: scored.extend(take(scores)) or scored[-len(scores) :][: len(scores)],
     )
     events = list(analyzer.stream("fake"))
     assert Gap(9 / 30, 9.0, "camera_lost") in events
@@ -259,14 +261,14 @@ def test_ctrl_c_keeps_what_was_found(analyzer, test_data):
 
 def test_scores_that_are_no_numbers_are_an_error_not_an_event(analyzer, video):
     analyzer.reset()
-    push = analyzer._scorer._lanes.network.push
+    push = analyzer._scorer.run.lanes.network.push
     bad = FrameScore(0, float("nan"), np.zeros(5, np.float32))
-    analyzer._scorer._lanes.network.push = lambda features: [bad]
+    analyzer._scorer.run.lanes.network.push = lambda features: [bad]
     try:
         with pytest.raises(EngineError, match="expected finite scores"):
             analyzer.push(video[0], 0.0)
     finally:
-        analyzer._scorer._lanes.network.push = push
+        analyzer._scorer.run.lanes.network.push = push
         analyzer.reset()
 
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
-from metst_edge.decode.offline import RATIO
+from metst_edge.decode.settings import RATIO
 from training.data.errors import DataError
 from training.data.samples import Batch, MeasuredClip
 from training.losses import loss as training_loss

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.decode.matching import match as match_spans
+from metst_edge.matching import match as match_spans
 
 EMOTIONS = ("negative", "positive", "surprise", "others")
 """The emotions in label order; neutral, the fifth label, is never an interval's emotion in the scores."""
@@ -128,7 +128,7 @@ class Scores:
 
 
 def match(predicted: Sequence[Labelled], truth: Sequence[Labelled]) -> list[tuple[Labelled, Labelled]]:
-    """Return the (predicted, true) pairs of `metst_edge.decode.matching.match`."""
+    """Return the (predicted, true) pairs of `metst_edge.matching.match`."""
     spans = ([(interval.onset, interval.offset) for interval in intervals] for intervals in (predicted, truth))
     return [(predicted[i], truth[j]) for i, j in match_spans(*spans)]
 

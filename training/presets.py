@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metst_edge.decode.offline import RATIO
+from metst_edge.decode.settings import DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +16,16 @@ class Schedule:
         batch: windows per step.
         steps: optimiser steps, for data that never repeats; None where ``epochs`` decides.
         epochs: passes over the windows, for data that is finite; None where ``steps`` decides.
-        ratio, floor: decode defaults of a model trained so: height of the threshold between the curve's mean and
-            maximum, and what the smoothed curve must reach in any case.
+        ratio: decode default of a model trained so; see `metst_edge.decode.DecodeSettings`.
+        floor: likewise.
     """
 
     learning_rate: float
     batch: int
     steps: int | None = None
     epochs: int | None = None
-    ratio: float = RATIO
-    floor: float = 0.0
+    ratio: float = DEFAULTS.ratio
+    floor: float = DEFAULTS.floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Preset:
     ratio: float
 
 
-# Folder schedules and ratios: ME-TST (arXiv 2409.09707), CAS(ME)3's ratio. The published rate is meant for 30
-# passes; generated windows are seen once and want a higher one. Their decode defaults are those that did best on
-# generated clips of a trained network, where the curve comes close to 1 and so bears a floor; on recorded faces it
-# does not, and the published rule has none.
+# Folder schedules and ratios: ME-TST (arXiv 2409.09707), CAS(ME)3's ratio. The published rate is meant for 30 passes;
+# generated windows are seen once and want a higher one. Their decode defaults are those that did best on generated
+# clips of a trained network, where the curve comes close to 1 and so bears a floor; on recorded faces it does not, and
+# the published rule has none.
 PRESETS = {
     "metst64": Preset(
         model="metst64",

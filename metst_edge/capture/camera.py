@@ -1,7 +1,7 @@
 """A camera as a source of frames: read in a thread, watched, and reopened when it fails.
 
-Knows a `Device` (what it takes to read one camera), so that another kind of camera, or a test's, needs no
-second watchdog.
+Knows a `Device` (what it takes to read one camera), so that another kind of camera, or a test's, needs no second
+watchdog.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Patience:
         opening: until the device is open.
         stalled: without a frame.
         frozen: with the same picture, byte for byte; a sensor always has noise.
-        first_delay, longest_delay: before reopening; doubled from try to try until a frame comes.
+        first_delay: before reopening; doubled from try to try until a frame comes.
+        longest_delay: before reopening, however often it was tried.
     """
 
     opening: float = 10.0
@@ -70,10 +71,10 @@ class Patience:
 class Camera:
     """Yields a camera's frames as they come, and an `Interruption` where it was away.
 
-    Timestamps are seconds on the monotonic clock since the camera was opened, taken when the driver hands a
-    frame over. A reader that is late gets the newest frames. A picture equal to the one before, byte for
-    byte, is not a new frame and is left out. When the camera stalls, freezes, is lost or changes size it is
-    reopened, for as long as it takes; the Interruption comes before the first frame after.
+    Timestamps are seconds on the monotonic clock since the camera was opened, taken when the driver hands a frame over.
+    A reader that is late gets the newest frames. A picture equal to the one before, byte for byte, is not a new frame
+    and is left out. When the camera stalls, freezes, is lost or changes size it is reopened, for as long as it takes;
+    the Interruption comes before the first frame after.
 
     Args:
         index: the camera's number.
@@ -220,9 +221,14 @@ class Camera:
 class _Reader(threading.Thread):
     """Opens the device once and reads it until it ends or is stopped.
 
-    Attributes, guarded by the condition, which is notified when they change:
-        frames: (arrival, picture), the newest ones. dropped: how many were pushed out.
-        opened, ended: how far it got. fps: the device's.
+    Its attributes are guarded by the condition, which is notified when they change.
+
+    Attributes:
+        frames: (arrival, picture), the newest ones.
+        dropped: how many were pushed out.
+        opened: whether the device was opened.
+        ended: whether nothing more will come of it.
+        fps: the device's.
         deadline: on the monotonic clock; when it is reached without a change, the device hangs.
     """
 

@@ -16,8 +16,7 @@ FOLDER_FPS = 30.0
 class ImageFolder:
     """Reads pictures in the order of the numbers in their names: 2.jpg before 10.jpg.
 
-    Gray pictures give (H, W), colour (H, W, 3); all must have one shape. Sub-folders and hidden files are
-    left alone.
+    Gray pictures give (H, W), colour (H, W, 3); all must have one shape. Sub-folders and hidden files are left alone.
 
     Args:
         path: the folder.

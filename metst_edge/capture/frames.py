@@ -39,8 +39,8 @@ class Interruption:
     """A live source was away and is back; the frames before and after do not belong together.
 
     Attributes:
-        start, end: seconds of source time: the last frame before and the first after; 0 where there was none
-        before.
+        start: seconds of source time, of the last frame before it; 0 where there was none.
+        end: seconds of source time, of the first frame after it.
         reason: "camera_stalled", "camera_frozen", "camera_lost" or "size_changed".
     """
 

@@ -1,7 +1,7 @@
 """How long the picture of an MP4 or MOV file is shown, from its headers.
 
-OpenCV reports the frames stored. A file trimmed by an edit list shows fewer, so only this tells a whole file
-from one that breaks off. Box layout: ISO/IEC 14496-12.
+OpenCV reports the frames stored. A file trimmed by an edit list shows fewer, so only this tells a whole file from one
+that breaks off. Box layout: ISO/IEC 14496-12.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Map the frames of a source, which come when they come, to the model's even grid of time slots.
 
-Knows timestamps and frame numbers only. What is measured on the frames (the anchored features) is carried
-over by the caller, with the weights given here.
+Knows timestamps and frame numbers only. What is measured on the frames (the anchored features) is carried over by the
+caller, with the weights given here.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ _EVEN = 1e-6
 class Slot:
     """One slot of the grid, decided.
 
-    Its features are (1 - weight) * features(before) + weight * features(after), both measured from the same
-    anchor. Where a frame is taken as it is, `before` and `after` are that frame and the weight is 0.
+    Its features are (1 - weight) * features(before) + weight * features(after), both measured from the same anchor.
+    Where a frame is taken as it is, `before` and `after` are that frame and the weight is 0.
 
     Attributes:
         index: 0, 1, 2, ... since the grid began.
         time: seconds of source time, that of the grid: first frame + index / fps.
-        before, after: numbers of source frames: the one just pushed or the one pushed before it.
+        before: number of a source frame, the one just pushed or the one pushed before it.
+        after: likewise.
         weight: 0 to 1.
-        anchor: the source frame nearest to the slot: the one to report, and the anchor of a window that
-            starts here (whose features at this slot are zero by definition).
+        anchor: the source frame nearest to the slot: the one to report, and the anchor of a window that starts here
+            (whose features at this slot are zero by definition).
         anchor_time: seconds of source time.
     """
 
@@ -56,7 +57,8 @@ class Hole:
     """No frames for more than two grid periods: the grid ends at `start` and begins anew at `end`.
 
     Attributes:
-        start, end: seconds of source time: the last frame before, the first after.
+        start: seconds of source time, of the last frame before it.
+        end: seconds of source time, of the first frame after it.
     """
 
     start: float
@@ -66,22 +68,20 @@ class Hole:
 class Retimer:
     """Decides, frame by frame, what each slot of the grid is made of.
 
-    A slot takes the nearest frame where one is nearer than a quarter of the grid's period (of two equally
-    near, the earlier), else it lies between two frames and is interpolated. It is decided as soon as that is
-    known:
+    A slot takes the nearest frame where one is nearer than a quarter of the grid's period (of two equally near, the
+    earlier), else it lies between two frames and is interpolated. It is decided as soon as that is known:
 
     - A source at the grid's rate, jitter below a quarter period: every frame is a slot, at once.
-    - A faster one (60 into 30): the frames in between are named by no slot. Measure frames when a slot names
-      them, not when they come.
-    - A slower one (24 or 15 into 30): some slots are interpolated, decided with the later of their two
-      frames.
-    - One close to the grid's rate (29.97 into 30) drifts past it: for 250 frames every frame is a slot, then
-      for 500 the slots lie between frames and are interpolated, and so on. Nothing is repeated or left out,
-      and time is right to a quarter period throughout.
+    - A faster one (60 into 30): the frames in between are named by no slot. Measure frames when a slot names them, not
+      when they come.
+    - A slower one (24 or 15 into 30): some slots are interpolated, decided with the later of their two frames.
+    - One close to the grid's rate (29.97 into 30) drifts past it: for 250 frames every frame is a slot, then for 500
+      the slots lie between frames and are interpolated, and so on. Nothing is repeated or left out, and time is right
+      to a quarter period throughout.
 
-    A frame just before a slot is taken without waiting for the next one, unless that is due nearer to the
-    slot (judged by the last interval between frames). Slots are computed from their number, so hours do not
-    add up rounding errors. Only the last frame is remembered.
+    A frame just before a slot is taken without waiting for the next one, unless that is due nearer to the slot (judged
+    by the last interval between frames). Slots are computed from their number, so hours do not add up rounding errors.
+    Only the last frame is remembered.
 
     Args:
         fps: slots per second.
@@ -104,8 +104,8 @@ class Retimer:
     def push(self, timestamp: float, frame: int | None = None) -> list[Slot | Hole]:
         """Take the next frame and return the slots that are decided with it, in order.
 
-        After a hole the list holds what was left of the old grid, the Hole, and slot 0 of the new grid, which
-        is this frame.
+        After a hole the list holds what was left of the old grid, the Hole, and slot 0 of the new grid, which is this
+        frame.
 
         Args:
             timestamp: seconds, above the one before.

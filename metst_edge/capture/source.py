@@ -1,7 +1,7 @@
 """From a URI to a source of frames.
 
-0, "0", camera://0            a camera by its index
-clip.mp4, file:///a/clip.mp4  a video file
+0, "0", camera://0               a camera by its index
+clip.mp4, file:///a/clip.mp4     a video file
 frames/, folder://frames?fps=25  a folder of pictures, in the order of the numbers in their names
 """
 
@@ -54,8 +54,8 @@ def open_source(uri: str | int | Path) -> Source:
     """Open a camera, a video file or a folder of pictures.
 
     Args:
-        uri: camera index, path, or URI as at the head of this file. Digits alone are a camera; for a file of
-            such a name write "./0".
+        uri: camera index, path, or URI as at the head of this file. Digits alone are a camera; for a file of such a
+            name write "./0".
 
     Raises:
         SourceError: there is no such thing, it cannot be read, or this version does not know its kind.

@@ -23,13 +23,12 @@ HIGHEST_FPS = 1000.0
 class VideoFile:
     """Reads a video file with OpenCV's FFmpeg.
 
-    Timestamps are those of the container where they rise; a frame without a sound one comes 1 / fps after the
-    frame before.
+    Timestamps are those of the container where they rise; a frame without a sound one comes 1 / fps after the frame
+    before.
 
-    The file counts as broken off when it ends more than two frames short of the container's count and also
-    short of the time it should show. Count alone does not tell: files trimmed by a phone still count the
-    frames they no longer show. Damage in the middle that the decoder gets over is no end, but a hole in the
-    timestamps.
+    The file counts as broken off when it ends more than two frames short of the container's count and also short of the
+    time it should show. Count alone does not tell: files trimmed by a phone still count the frames they no longer show.
+    Damage in the middle that the decoder gets over is no end, but a hole in the timestamps.
 
     Args:
         path: the file.

@@ -1,23 +1,21 @@
 """An interval that was spotted, and the emotion its frames vote for.
 
-Knows per-frame logits and frame indices, not how the interval was found: the offline and the online decoder
-share it.
+Knows per-frame logits and frame indices, not how the interval was found: the offline and the online decoder share it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Synergy = Literal["spotting_mainly", "recognition_mainly", "none"]
-"""How spotting and recognition settle a disagreement (result-level synergy of ME-TST+, arXiv 2508.08082)."""
+from metst_edge.decode.settings import Synergy
 
-NEUTRAL = -1
-"""Neutral is the last label of every model."""
+NEUTRAL_COLUMN = -1
+"""Of the logits: neutral is the last label of every model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,9 @@ class Interval:
     """One spotted interval, in frames counted from 0; both ends inclusive and inside the clip.
 
     Attributes:
-        onset, apex, offset: frame indices.
+        onset: the first frame.
+        apex: the frame of the peak.
+        offset: the last frame.
         emotion: index of the label voted for; None when neutral won, which only synergy "none" lets stand.
         probabilities: float64 (E - 1,), mean softmax over the emotions without neutral; sums to 1.
         score: the smoothed spotting curve at the peak.
@@ -52,28 +52,21 @@ class Interval:
         return self.onset, self.apex, self.offset, self.emotion, self.score, probabilities
 
 
-def check_synergy(synergy: str) -> None:
-    """Raise ValueError unless `synergy` is one of the three modes."""
-    if synergy not in get_args(Synergy):
-        raise ValueError(f"expected synergy to be one of {', '.join(get_args(Synergy))}; got {synergy!r}")
-
-
 def read_interval(
     span: tuple[int, int, int], score: float, logits: NDArray[Any], first: int, frames: int, synergy: Synergy
 ) -> Interval | None:
     """Clip a span to the clip, let its frames vote, and return the interval.
 
-    The voting frames are onset + 1 .. offset - 2 as far as they lie inside the clip; where that leaves none,
-    the apex votes alone.
+    The voting frames are onset + 1 .. offset - 2 as far as they lie inside the clip; where that leaves none, the apex
+    votes alone.
 
     Args:
         span: onset, apex, offset in frames; the ends may lie outside the clip.
         score: the smoothed curve at the peak.
-        logits: (m, E), neutral last: the frames first .. first + m - 1, which must cover the span inside the
-            clip.
+        logits: (m, E), neutral last: the frames first .. first + m - 1, which must cover the span inside the clip.
         first: index of the first row of `logits`.
         frames: the number of frames so far; offsets are clipped to the last of them.
-        synergy: see `Synergy`.
+        synergy: see `DecodeSettings`.
 
     Returns:
         The interval, or None when synergy "recognition_mainly" deletes it because neutral won.
@@ -99,21 +92,21 @@ def read_interval(
 def vote(logits: NDArray[np.float64], synergy: Synergy) -> int | None:
     """Return the label that is the argmax of most frames, ties to the one met first; None for neutral.
 
-    "spotting_mainly" trusts the interval: only emotions can be voted for. "recognition_mainly" lets neutral
-    vote with its logit set to 0. "none" leaves the logits as they are.
+    "spotting_mainly" trusts the interval: only emotions can be voted for. "recognition_mainly" lets neutral vote with
+    its logit set to 0. "none" leaves the logits as they are.
 
     Args:
         logits: float64 (m, E), m >= 1, neutral last.
-        synergy: see `Synergy`.
+        synergy: see `DecodeSettings`.
     """
     if synergy == "spotting_mainly":
-        logits = logits[:, :NEUTRAL]
+        logits = logits[:, :NEUTRAL_COLUMN]
         neutral = None
     else:
         neutral = logits.shape[1] - 1
         if synergy == "recognition_mainly":
             logits = logits.copy()
-            logits[:, NEUTRAL] = 0.0
+            logits[:, NEUTRAL_COLUMN] = 0.0
     ballots: list[int] = logits.argmax(axis=1).tolist()
     # max() keeps the first of equals, and dict.fromkeys keeps the order of first appearance.
     winner = max(dict.fromkeys(ballots), key=ballots.count)
@@ -122,7 +115,7 @@ def vote(logits: NDArray[np.float64], synergy: Synergy) -> int | None:
 
 def mean_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return float64 (E - 1,): the mean over frames of the softmax over the emotions, neutral left out."""
-    emotions = logits[:, :NEUTRAL]
+    emotions = logits[:, :NEUTRAL_COLUMN]
     weights = np.exp(emotions - emotions.max(axis=1, keepdims=True))
     mean: NDArray[np.float64] = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
     return mean

@@ -12,22 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metst_edge.decode.adaptive import adaptive_spans
-from metst_edge.decode.interval import Interval, Synergy, check_finite, check_synergy, read_interval
+from metst_edge.decode.interval import Interval, check_finite, read_interval
+from metst_edge.decode.settings import DEFAULTS, DecodeSettings, Synergy
 
 Method = Literal["fixed", "adaptive"]
 """How a peak becomes an interval: peak -+ k_p, or fitted to the curve (see `metst_edge.decode.adaptive`)."""
-
-RATIO = 0.55
-"""Height of the threshold between the curve's mean and maximum (ME-TST)."""
 
 
 def decode(
     spot: NDArray[Any],
     logits: NDArray[Any],
     k_p: int,
-    ratio: float = RATIO,
-    floor: float = 0.0,
-    synergy: Synergy = "spotting_mainly",
+    ratio: float = DEFAULTS.ratio,
+    floor: float = DEFAULTS.floor,
+    synergy: Synergy = DEFAULTS.synergy,
     method: Method = "fixed",
 ) -> list[Interval]:
     """Return the micro-expressions of a clip, in time order.
@@ -36,26 +34,31 @@ def decode(
         spot: float (n,), the spotting score of every frame after the sigmoid.
         logits: float (n, E), the emotion logits of every frame, neutral last.
         k_p: half the typical duration, frames; peaks are at least this far apart.
-        ratio: the threshold is mean + ratio * (maximum - mean) of the smoothed curve.
-        floor: absolute threshold on the smoothed curve, whatever its statistics say.
-        synergy: "spotting_mainly" votes among the emotions only; "recognition_mainly" deletes an interval
-            that votes neutral; "none" keeps it with emotion None.
+        ratio: see `DecodeSettings`.
+        floor: see `DecodeSettings`.
+        synergy: see `DecodeSettings`.
         method: "fixed" or "adaptive".
 
     Raises:
         ValueError: shapes that do not belong together, scores that are not finite, an unknown mode.
     """
+    return decode_clip(spot, logits, k_p, DecodeSettings(ratio, floor, synergy), method)
+
+
+def decode_clip(
+    spot: NDArray[Any], logits: NDArray[Any], k_p: int, settings: DecodeSettings, method: Method = "fixed"
+) -> list[Interval]:
+    """As `decode`, with the settings of a bundle; a clip is its own window."""
     spot, logits = np.asarray(spot, dtype=np.float64), np.asarray(logits, dtype=np.float64)
     if spot.ndim != 1 or logits.ndim != 2 or len(logits) != len(spot) or logits.shape[1] < 2:
         raise ValueError(
             f"expected spot (n,) and logits (n, E), E >= 2 with neutral last; got {spot.shape} and {logits.shape}"
         )
     check_k_p(k_p)
-    check_synergy(synergy)
     check_finite("spotting scores", spot)
     check_finite("emotion logits", logits)
     smoothed = smooth(spot, k_p)
-    peaks = find_peaks(smoothed, threshold(smoothed, ratio, floor), k_p)
+    peaks = find_peaks(smoothed, threshold(smoothed, settings.ratio, settings.floor), k_p)
     if method == "fixed":
         spans = [(*fixed_span(peak, k_p), peak) for peak in peaks]
     elif method == "adaptive":
@@ -63,7 +66,7 @@ def decode(
     else:
         raise ValueError(f"expected method to be one of {', '.join(get_args(Method))}; got {method!r}")
     intervals = (
-        read_interval((onset, apex, offset), float(smoothed[peak]), logits, 0, len(spot), synergy)
+        read_interval((onset, apex, offset), float(smoothed[peak]), logits, 0, len(spot), settings.synergy)
         for onset, apex, offset, peak in spans
     )
     return [interval for interval in intervals if interval is not None]
@@ -77,8 +80,8 @@ def fixed_span(peak: int, k_p: int) -> tuple[int, int, int]:
 def smooth(spot: NDArray[np.float64], k_p: int) -> NDArray[np.float64]:
     """Return the mean of each frame's surroundings i - k_p .. i + k_p - 1, with zeros outside the clip.
 
-    This is a convolution 'same' with a box of 2 k_p. Sums are rounded once (fsum), so that equal surroundings
-    give equal values, plateaus are flat, and the stream reproduces every bit.
+    This is a convolution 'same' with a box of 2 k_p. Sums are rounded once (fsum), so that equal surroundings give
+    equal values, plateaus are flat, and the stream reproduces every bit.
 
     Args:
         spot: float64 (n,).
@@ -103,10 +106,9 @@ def threshold(smoothed: NDArray[np.float64], ratio: float, floor: float) -> floa
 def find_peaks(curve: NDArray[np.float64], height: float, distance: int) -> list[int]:
     """Return the local maxima that reach `height`, thinned until they are `distance` apart, in order.
 
-    A maximum is higher than what is beside it on both sides, so the ends of the curve are none; a flat top
-    counts once, at its middle (the earlier of two). Higher peaks go first and push out what is nearer than
-    `distance`; of equal ones the later goes first. This is how scipy.signal.find_peaks reads `height` and
-    `distance`.
+    A maximum is higher than what is beside it on both sides, so the ends of the curve are none; a flat top counts once,
+    at its middle (the earlier of two). Higher peaks go first and push out what is nearer than `distance`; of equal ones
+    the later goes first. This is how scipy.signal.find_peaks reads `height` and `distance`.
 
     Args:
         curve: float64 (n,).

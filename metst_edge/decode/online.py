@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metst_edge.decode.interval import Interval, Synergy, check_finite, check_synergy, read_interval
-from metst_edge.decode.offline import RATIO, check_k_p, fixed_span
+from metst_edge.decode.interval import Interval, check_finite, read_interval
+from metst_edge.decode.offline import check_k_p, fixed_span
+from metst_edge.decode.settings import DEFAULTS, DecodeSettings, Synergy
 
 
 class OnlineDecoder:
@@ -23,52 +24,48 @@ class OnlineDecoder:
     The rule, which looks at nothing but the frames so far:
 
     - The curve is smoothed as offline, so its value at frame i is known once frame i + k_p - 1 has come.
-    - A candidate is a local maximum (a flat top counts at its middle; one longer than the window is none). It
-      is final at the first smoothed frame that is k_p after it and past its flat top, unless a higher value
-      came within those k_p frames, or a peak was already accepted less than k_p before it (of equals, the
-      first stays).
-    - It is accepted if it reaches mean + ratio * (maximum - mean) of the last `window_seconds` of the
-      smoothed curve up to that moment, and the floor.
+    - A candidate is a local maximum (a flat top counts at its middle; one longer than the window is none). It is final
+      at the first smoothed frame that is k_p after it and past its flat top, unless a higher value came within those
+      k_p frames, or a peak was already accepted less than k_p before it (of equals, the first stays).
+    - It is accepted if it reaches mean + ratio * (maximum - mean) of the last `window_seconds` of the smoothed curve up
+      to that moment, and the floor.
 
-    An event is therefore returned by the `push` of frame apex + 2 k_p - 1 (later only for a flat top of 2 k_p
-    frames or more).
+    An event is therefore returned by the `push` of frame apex + 2 k_p - 1 (later only for a flat top of 2 k_p frames or
+    more).
 
-    While the stream is younger than the window, the statistics are those of what there is: in the first
-    seconds even noise stands out from itself, and the floor is what holds it back. No frame is ignored; set
-    the floor.
+    While the stream is younger than the window, the statistics are those of what there is: in the first seconds even
+    noise stands out from itself, and the floor is what holds it back. No frame is ignored; set the floor.
 
-    Frames count from 0 at the start, after `reset` and after `flush`. Work per frame is constant on average
-    and memory is bounded by the window.
+    Frames count from 0 at the start, after `reset` and after `flush`. Work per frame is constant on average and memory
+    is bounded by the window.
+
+    Args:
+        k_p: half the typical duration, frames; peaks are at least this far apart.
+        fps: frames per second of the scores.
+        ratio: see `DecodeSettings`.
+        floor: see `DecodeSettings`.
+        synergy: see `DecodeSettings`.
+        window_seconds: see `DecodeSettings`; at least 2 k_p + 1 frames.
 
     Attributes:
-        reach: an interval returned by `push` or `flush` lies within so many latest frames; what the caller
-            keeps about frames (their times) it may forget beyond.
+        reach: an interval returned by `push` or `flush` lies within so many latest frames; what the caller keeps about
+            frames (their times) it may forget beyond.
+
+    Raises:
+        ValueError: an unknown mode, or a window too short to hold a peak and its surroundings.
     """
 
     def __init__(
         self,
         k_p: int,
         fps: float,
-        ratio: float = RATIO,
-        floor: float = 0.0,
-        synergy: Synergy = "spotting_mainly",
-        window_seconds: float = 60.0,
+        ratio: float = DEFAULTS.ratio,
+        floor: float = DEFAULTS.floor,
+        synergy: Synergy = DEFAULTS.synergy,
+        window_seconds: float = DEFAULTS.window_seconds,
     ) -> None:
-        """Set up an empty stream.
-
-        Args:
-            k_p: half the typical duration, frames; peaks are at least this far apart.
-            fps: frames per second of the scores.
-            ratio: height of the threshold between the window's mean and maximum.
-            floor: absolute threshold on the smoothed curve.
-            synergy: as in `metst_edge.decode.decode`.
-            window_seconds: length of the sliding window; at least 2 k_p + 1 frames.
-
-        Raises:
-            ValueError: an unknown mode, or a window too short to hold a peak and its surroundings.
-        """
         check_k_p(k_p)
-        check_synergy(synergy)
+        self._settings = DecodeSettings(ratio, floor, synergy, window_seconds)
         if not (math.isfinite(fps) and fps > 0 and math.isfinite(window_seconds)):
             raise ValueError(f"expected fps > 0 and a finite window; got {fps} and {window_seconds} s")
         self._window = round(window_seconds * fps)
@@ -78,8 +75,13 @@ class OnlineDecoder:
             )
         # A span starts k_p before its apex, which lies at most half a window and 2 k_p back.
         self.reach = self._window // 2 + 3 * int(k_p) + 1
-        self._k_p, self._ratio, self._floor, self._synergy = int(k_p), ratio, floor, synergy
+        self._k_p = int(k_p)
         self.reset()
+
+    @classmethod
+    def of(cls, settings: DecodeSettings, k_p: int, fps: float) -> OnlineDecoder:
+        """Set up an empty stream with the settings of a bundle."""
+        return cls(k_p, fps, settings.ratio, settings.floor, settings.synergy, settings.window_seconds)
 
     def reset(self) -> None:
         """Forget everything; the next frame is frame 0."""
@@ -119,8 +121,8 @@ class OnlineDecoder:
     def flush(self) -> list[Interval]:
         """End the stream and return the intervals it still held; the decoder is then as new.
 
-        The end is that of a clip: the smoothed curve is completed with zeros, a candidate needs no frames
-        beyond its end, and those still waiting there are judged by the window that ends with it.
+        The end is that of a clip: the smoothed curve is completed with zeros, a candidate needs no frames beyond its
+        end, and those still waiting there are judged by the window that ends with it.
         """
         intervals: list[Interval] = []
         if self._frames:
@@ -157,22 +159,23 @@ class OnlineDecoder:
     def _judge(self, peak: int, value: float) -> list[Interval]:
         """Accept the peak or not by the statistics of now; a list of one interval or none."""
         mean, maximum = self._statistics.mean, self._statistics.maximum
-        height = max(self._floor, mean + self._ratio * (maximum - mean))
+        height = max(self._settings.floor, mean + self._settings.ratio * (maximum - mean))
         if peak - self._accepted < self._k_p or value < height:
             return []
         self._accepted = peak
         first = max(peak - self._k_p, 0)
         held = self._frames - len(self._logits)
         rows = np.stack(list(islice(self._logits, first - held, peak + self._k_p + 1 - held)))
-        interval = read_interval(fixed_span(peak, self._k_p), value, rows, first, self._frames, self._synergy)
+        span, synergy = fixed_span(peak, self._k_p), self._settings.synergy
+        interval = read_interval(span, value, rows, first, self._frames, synergy)
         return [] if interval is None else [interval]
 
 
 class _SlidingStatistics:
     """Mean and maximum of the last `length` values, in constant time per value on average.
 
-    The running sum is a whole number of 2^-1074, the spacing of the smallest doubles: adding and taking away
-    are exact, so the mean does not drift however long the stream runs.
+    The running sum is a whole number of 2^-1074, the spacing of the smallest doubles: adding and taking away are exact,
+    so the mean does not drift however long the stream runs.
     """
 
     _BITS = 1074

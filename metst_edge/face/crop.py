@@ -6,7 +6,7 @@ high, the eyes' midpoint 3.5 of the nine from the top.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,11 @@ CROP_SIZE = 320
 INNER_EYE_CORNERS = (39, 42)
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A crop box in whole pixels of the picture: rows top..bottom-1, columns left..right-1."""
+class Box(NamedTuple):
+    """A rectangle in whole pixels: rows top..bottom-1, columns left..right-1. May be empty.
+
+    A tuple, because that is how the compiled code takes it.
+    """
 
     top: int
     bottom: int
@@ -34,6 +36,14 @@ class Box:
     def width(self) -> int:
         return self.right - self.left
 
+    @property
+    def empty(self) -> bool:
+        return self.bottom <= self.top or self.right <= self.left
+
+    def inside(self, height: int, width: int) -> Box:
+        """Return the part of it that lies in a height x width array."""
+        return Box(max(self.top, 0), min(self.bottom, height), max(self.left, 0), min(self.right, width))
+
     def moved(self, dx: int, dy: int, height: int, width: int) -> Box:
         """Return the box shifted by (dx, dy) picture pixels, as far as it stays inside a height x width picture."""
         dy = min(max(dy, -self.top), height - self.bottom)
@@ -46,7 +56,8 @@ def crop_box(landmarks: npt.NDArray[np.float32], height: int, width: int) -> Box
 
     Args:
         landmarks: float32 (68, 2), x and y in pixels of the picture.
-        height, width: size of the picture in pixels.
+        height: of the picture in pixels.
+        width: likewise.
 
     Returns:
         The box, or None where the face is too small or too far outside the picture to be measured.

@@ -12,25 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.face.crop import CROP_SIZE
-
-
-@dataclass(frozen=True, slots=True)
-class Rect:
-    """Rows top..bottom-1 and columns left..right-1, in pixels; may be empty."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def empty(self) -> bool:
-        return self.bottom <= self.top or self.right <= self.left
-
-    def inside(self, height: int, width: int) -> Rect:
-        """Return the part of it that lies in a height x width array."""
-        return Rect(max(self.top, 0), min(self.bottom, height), max(self.left, 0), min(self.right, width))
+from metst_edge.face.crop import CROP_SIZE, Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +20,15 @@ class Patch:
     """The bounding box of landmarks first..last with margins in pixels of the crop, clipped to the crop.
 
     An eyelid patch is placed from the eye instead: half the eye's width high, a quarter of it below the eye's middle.
+
+    Attributes:
+        first: index of the first landmark.
+        last: index of the last.
+        top: the margin above them.
+        bottom: below them.
+        left: left of them.
+        right: right of them.
+        eyelid: whether it is an eyelid's.
     """
 
     first: int
@@ -83,7 +74,7 @@ PATCHES = {
 
 NOSE_BRIDGE = Patch(29, 30, top=13, bottom=13, left=13, right=13)
 """Rigid with the skull: its motion is the head's."""
-NOSE_BRIDGE_TRIM = Rect(15, 10, 5, 5)
+NOSE_BRIDGE_TRIM = Box(15, 10, 5, 5)
 """Pixels left out at the top, bottom, left and right of the nose bridge patch."""
 NOSE_BRIDGE_PERCENT = 0.7
 
@@ -115,20 +106,20 @@ ROI_SETS: dict[str, tuple[Roi, ...]] = {
 """Each region gives two channels, dx then dy, in this order: 10 channels for ME-TST, 36 for ME-TST+."""
 
 
-def patch_rect(patch: Patch, points: npt.NDArray[np.int64]) -> Rect:
+def patch_rect(patch: Patch, points: npt.NDArray[np.int64]) -> Box:
     """Place a patch on the crop: ``points`` int (68, 2), x and y in pixels of the crop."""
     some = points[patch.first : patch.last + 1]
     (left, top), (right, bottom) = some.min(axis=0).tolist(), some.max(axis=0).tolist()
     if patch.eyelid:
         height = (right - left) / 2
         middle = (top + bottom) / 2
-        rect = Rect(int(middle + height / 2), int(middle + 3 * height / 2), left, right)
+        rect = Box(int(middle + height / 2), int(middle + 3 * height / 2), left, right)
     else:
-        rect = Rect(top - patch.top, bottom + patch.bottom, left - patch.left, right + patch.right)
+        rect = Box(top - patch.top, bottom + patch.bottom, left - patch.left, right + patch.right)
     return rect.inside(CROP_SIZE, CROP_SIZE)
 
 
-def roi_rect(roi: Roi, patch: Rect, unclipped_top: int, points: npt.NDArray[np.int64]) -> Rect:
+def roi_rect(roi: Roi, patch: Box, unclipped_top: int, points: npt.NDArray[np.int64]) -> Box:
     """Place a region within its patch, in pixels of the patch.
 
     Args:
@@ -137,23 +128,21 @@ def roi_rect(roi: Roi, patch: Rect, unclipped_top: int, points: npt.NDArray[np.i
         unclipped_top: the row the patch would begin at, were the crop larger.
         points: int (68, 2), x and y in pixels of the crop.
     """
-    height, width = patch.bottom - patch.top, patch.right - patch.left
+    height, width = patch.height, patch.width
     if roi.landmark is not None:
         x, y = points[roi.landmark].tolist()
         x, y = x - patch.left, y - patch.top
         above, below, left, right = roi.around
-        return Rect(y - above, y + below, x - left, x + right).inside(height, width)
+        return Box(y - above, y + below, x - left, x + right).inside(height, width)
     top = bottom = roi.trim
     if roi.gives_way != "no":
         top = max(0, roi.trim + min(0, unclipped_top))
     if roi.gives_way == "both" and height - 3 < roi.trim + top:
         bottom = 4
-    return Rect(top, height - bottom, roi.trim, width - roi.trim).inside(height, width)
+    return Box(top, height - bottom, roi.trim, width - roi.trim).inside(height, width)
 
 
-def rectangles(
-    roi_set: str, landmarks: npt.NDArray[np.float32]
-) -> tuple[dict[str, Rect], list[tuple[Roi, Rect]], Rect]:
+def rectangles(roi_set: str, landmarks: npt.NDArray[np.float32]) -> tuple[dict[str, Box], list[tuple[Roi, Box]], Box]:
     """Place every patch and region of a set on the crop of one face.
 
     Args:

@@ -35,7 +35,10 @@ class Farneback:
         ValueError: a parameter is out of its range.
 
     Example:
-        >>> flow = Farneback(anchor).to(frame)   # float32 (H, W, 2): dx, dy in pixels
+        >>> anchor = np.zeros((48, 64), np.uint8)
+        >>> flow = Farneback(anchor).to(anchor)  # dx, dy in pixels
+        >>> flow.shape, float(np.abs(flow).max())
+        ((48, 64, 2), 0.0)
     """
 
     def __init__(

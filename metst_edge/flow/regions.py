@@ -17,7 +17,7 @@ import numpy.typing as npt
 from metst_edge import _native
 from metst_edge.errors import FrameError
 from metst_edge.face.crop import Box
-from metst_edge.face.rois import NOSE_BRIDGE_PERCENT, NOSE_BRIDGE_TRIM, ROI_SETS, Rect, rectangles
+from metst_edge.face.rois import NOSE_BRIDGE_PERCENT, NOSE_BRIDGE_TRIM, ROI_SETS, rectangles
 from metst_edge.flow.farneback import _check_gray
 
 Gray = npt.NDArray[np.uint8]
@@ -54,38 +54,34 @@ def correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float
     return float(a @ b)
 
 
-Corners = tuple[int, int, int, int]
-"""Top, bottom, left, right in pixels; zeros where empty."""
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a face's regions lie, as the compiled code takes it.
+    """Where a face's regions lie, as the compiled code takes it; an empty place is all zeros.
 
     Attributes:
-        patches: in pixels of the 320x320 crop. regions: index of the patch, place in its pixels, share of the longest
-            vectors that the mean is taken of. nose: the nose bridge in pixels of the crop. nose_inside: the part of it
-            that is averaged, in its pixels; NOSE_BRIDGE_PERCENT is its share.
+        patches: in pixels of the 320x320 crop.
+        regions: index of the patch, place in its pixels, share of the longest vectors that the mean is taken of.
+        nose: the nose bridge in pixels of the crop.
+        nose_inside: the part of it that is averaged, in its pixels; NOSE_BRIDGE_PERCENT is its share.
     """
 
-    patches: list[Corners]
-    regions: list[tuple[int, Corners, float]]
-    nose: Corners
-    nose_inside: Corners
+    patches: list[Box]
+    regions: list[tuple[int, Box, float]]
+    nose: Box
+    nose_inside: Box
 
 
 def layout(roi_set: str, landmarks: npt.NDArray[np.float32]) -> Layout:
     """Lay a set of regions out for a face: landmarks float (68, 2), x and y in pixels of the 320x320 crop."""
     patches, regions, nose = rectangles(roi_set, landmarks)
-    nose_height, nose_width = nose.bottom - nose.top, nose.right - nose.left
     trim = NOSE_BRIDGE_TRIM
-    nose_inside = Rect(trim.top, nose_height - trim.bottom, trim.left, nose_width - trim.right)
+    nose_inside = Box(trim.top, nose.height - trim.bottom, trim.left, nose.width - trim.right)
     numbers = {name: number for number, name in enumerate(patches)}
     return Layout(
-        [_corners(rect) for rect in patches.values()],
-        [(numbers[roi.patch], _corners(rect), roi.percent) for roi, rect in regions],
-        _corners(nose),
-        _corners(nose_inside.inside(nose_height, nose_width)),
+        [_place(box) for box in patches.values()],
+        [(numbers[roi.patch], _place(box), roi.percent) for roi, box in regions],
+        _place(nose),
+        _place(nose_inside.inside(nose.height, nose.width)),
     )
 
 
@@ -119,7 +115,7 @@ class RoiFlow:
         places = layout(roi_set, landmarks)
         self._native = _native.RoiFlow(
             anchor,
-            (box.top, box.bottom, box.left, box.right),
+            box,
             places.patches,
             places.regions,
             places.nose,
@@ -135,7 +131,7 @@ class RoiFlow:
 
     @box.setter
     def box(self, box: Box) -> None:
-        self._native.box = (box.top, box.bottom, box.left, box.right)
+        self._native.box = box
 
     @property
     def motion(self) -> npt.NDArray[np.float64]:
@@ -180,8 +176,8 @@ def measure(flows: Sequence[RoiFlow], frame: Gray, threads: int | None = None) -
     return _native.measure([flow._native for flow in flows], frame, threads or default_threads())
 
 
-def _corners(rect: Rect) -> Corners:
-    return (0, 0, 0, 0) if rect.empty else (rect.top, rect.bottom, rect.left, rect.right)
+def _place(box: Box) -> Box:
+    return Box(0, 0, 0, 0) if box.empty else box
 
 
 def window_features(

@@ -11,6 +11,8 @@ import pytest
 
 import metst_edge
 import metst_edge.analyzer
+import metst_edge.scoring.host
+import metst_edge.scoring.slots
 from metst_edge.app import cli, machine
 from metst_edge.app.bench import comparing, measuring, results, tables
 from metst_edge.app.demo import demo_clip
@@ -144,9 +146,9 @@ def test_every_stage_is_told_once_for_what_it_does(short):
 def test_what_takes_longer_is_told_of_its_own_stage(monkeypatch, stage):
     slowed = {
         "capture": (FakeSource, "__next__"),
-        "prepare": (metst_edge.analyzer, "to_gray"),
+        "prepare": (metst_edge.scoring.slots, "to_gray"),
         "face": (FaceFinder, "find"),
-        "flow": (metst_edge.analyzer, "measure"),
+        "flow": (metst_edge.scoring.host, "measure"),
         "network": (Lanes, "push"),
         "decode": (OnlineDecoder, "push"),
     }

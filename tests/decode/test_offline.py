@@ -94,8 +94,7 @@ def test_peaks_with_plateaus_and_ties_are_scipys(levels, height, distance):
     curve = np.array(levels, dtype=np.float64)
     candidates, _ = scipy_find_peaks(curve, height=height)
     assert find_peaks(curve, height, 1) == candidates.tolist()
-    # Which of equal heights scipy takes first depends on its sort; in spikes of the same order ties are
-    # settled.
+    # Which of equal heights scipy takes first depends on its sort; in spikes of the same order ties are settled.
     spikes = np.full(len(curve), -1.0)
     spikes[candidates] = curve[candidates] + 1e-6 * candidates
     expected, _ = scipy_find_peaks(spikes, distance=distance)

@@ -25,8 +25,7 @@ def stream(spot, logits, **parameters):
 
 
 def causal_run(spot, k_p, ratio, floor, window_seconds):
-    """The rule as it is written, slowly: everything anew from the prefix at every step, except what was
-    decided.
+    """The rule as it is written, slowly: everything anew from the prefix at every step, except what was decided.
 
     Returns (frame that returns it, apex, score) of every accepted peak.
     """

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from metst_edge.face.crop import CROP_SIZE, Box, crop
-from metst_edge.face.rois import NOSE_BRIDGE_PERCENT, NOSE_BRIDGE_TRIM, Rect, rectangles
+from metst_edge.face.rois import NOSE_BRIDGE_PERCENT, NOSE_BRIDGE_TRIM, rectangles
 
 MAX_ALIGNMENTS = 3
 
@@ -89,12 +89,12 @@ class ReferenceFlow:
             return box.moved(round(dx * box.width / CROP_SIZE), round(dy * box.height / CROP_SIZE), height, width)
         dx, dy = round(dx), round(dy)
         moved = Box(max(0, box.top + dy), box.bottom + dy, max(0, box.left + dx), box.right + dx)
-        return box if Rect(moved.top, moved.bottom, moved.left, moved.right).inside(height, width).empty else moved
+        return box if moved.inside(height, width).empty else moved
 
     def _nose_motion(self, image):
         height, width = self._nose.bottom - self._nose.top, self._nose.right - self._nose.left
         trim = NOSE_BRIDGE_TRIM
-        inside = Rect(trim.top, height - trim.bottom, trim.left, width - trim.right).inside(height, width)
+        inside = Box(trim.top, height - trim.bottom, trim.left, width - trim.right).inside(height, width)
         return largest_mean(_cut(self._flow(image, self._nose), inside), NOSE_BRIDGE_PERCENT)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metst_edge.decode.matching import iou
+from metst_edge.matching import iou
 from training.metrics import EMOTIONS, Clip, Labelled, match, recognition, score
 
 NEGATIVE, POSITIVE, SURPRISE, OTHERS = range(4)

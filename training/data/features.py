@@ -1,7 +1,7 @@
-"""Feature windows of a labelled folder's videos, measured by the SDK's own front end and kept on disk.
+"""Feature windows of a labelled folder's videos, measured by the SDK's own code and kept on disk.
 
-Measuring a video takes longer than training on it, so each video's windows are kept in a file named after its
-content and everything they depend on: an edited video is measured again, an edited labels.csv costs nothing.
+Measuring a video takes longer than training on it, so each video's windows are kept in a file named after its content
+and everything they depend on: an edited video is measured again, an edited labels.csv costs nothing.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.capture import Image, Interruption, open_source, to_gray
-from metst_edge.capture.retime import Hole, Retimer, Slot
+from metst_edge.capture import Interruption, open_source
+from metst_edge.engine.lanes import LANES
+from metst_edge.engine.types import StepScores, check_reset, check_step
 from metst_edge.face import FaceFinder
-from metst_edge.flow import RoiFlow, channels
+from metst_edge.flow import channels
+from metst_edge.scoring import HostLanes, Item, Scored, Scorer
 from training.data.errors import DataError
 from training.data.folder import Video, pictures_in
 from training.data.samples import Annotation, frame_labels
 from training.presets import Preset
 
-FORMAT = 1
-"""Change it when the front end measures differently: every cache is then made anew."""
+FORMAT = 2
+"""Change it when the SDK measures differently: every cache is then made anew."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,8 +73,9 @@ def measure(
 ) -> Measured:
     """Measure a video's windows, or read what was measured before.
 
-    Windows start every k/2 frames of the model's grid. Those without a face at their start, and those cut off
-    by the video's end or a hole in its timestamps, are left out.
+    They are the windows that the SDK scores, by the rule of `metst_edge.scoring.windows`, as far as they are whole:
+    where the face is lost, the scene is cut, time has a hole or the video ends, the SDK scores what it has of the
+    windows that are open there, and training, which needs all k frames of one, leaves them out.
 
     Args:
         video: of a labelled folder.
@@ -83,6 +86,7 @@ def measure(
 
     Raises:
         SourceError: the video cannot be read.
+        FrameError: its frames are too small, or not of one size.
         DataError: a truth lies behind the video's end, or the cache cannot be written.
     """
     name = re.sub(r"[^\w.-]+", "_", video.name)[-60:]
@@ -104,67 +108,65 @@ def measure(
     return Measured(found["windows"], found["frames"], length, video.annotations, float(found["rate"]))
 
 
-@dataclass(slots=True, eq=False)
-class _Window:
-    """A window being measured."""
+class _Windows:
+    """Stands where a network's stream stands and keeps the whole windows that it is fed, in order of their ends.
 
-    start: int
-    flow: RoiFlow
-    columns: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    frames: list[int] = field(default_factory=list)
-    _last: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
+    Its look-ahead is 0, so the score of a step, which says nothing, comes with the step: the n-th step of a video is
+    the n-th slot that the SDK scores.
 
-    def add(self, slot: Slot, grays: dict[int, Image]) -> None:
-        before, after = (self._at(frame, grays) for frame in (slot.before, slot.after))
-        first = slot.index == self.start
-        self.columns.append(np.zeros_like(before) if first else (1 - slot.weight) * before + slot.weight * after)
-        self.frames.append(slot.anchor)
+    Attributes:
+        whole: for each window the number of its first step, and float32 (C, k).
+    """
 
-    def _at(self, frame: int, grays: dict[int, Image]) -> npt.NDArray[np.float32]:
-        # Each frame is measured once: the crop follows the head from frame to frame.
-        if frame not in self._last:
-            self._last = {key: value for key, value in self._last.items() if key in grays}
-            self._last[frame] = self.flow.measure(grays[frame])
-        return self._last[frame]
+    lanes = LANES
+    look_ahead = 0
+
+    def __init__(self, roi_set: str, k: int) -> None:
+        self.channels, self._k = channels(roi_set), k
+        self.whole: list[tuple[int, npt.NDArray[np.float32]]] = []
+        self._steps = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Cut off the windows that are open."""
+        self._open: list[list[npt.NDArray[np.float32]]] = [[] for _ in range(self.lanes)]
+
+    def step(self, features: npt.NDArray[np.float32], reset: npt.ArrayLike | None = None) -> StepScores:
+        """Take a slot's features, float32 (lanes, C); ``reset`` says in which lanes a window starts."""
+        features = check_step(features, self.lanes, self.channels)
+        self._steps += 1
+        for lane, starts in enumerate(check_reset(reset, self.lanes)):
+            if starts:
+                self._open[lane] = [features[lane]]
+            elif self._open[lane]:  # else no window of this run has started in it
+                self._open[lane].append(features[lane])
+            if len(self._open[lane]) == self._k:
+                self.whole.append((self._steps - self._k, np.stack(self._open[lane], 1)))
+        return StepScores(np.zeros(self.lanes, np.float32), np.zeros((self.lanes, 1), np.float32))
 
 
 def _measure(video: Video, preset: Preset, finder: FaceFinder, progress: Callable[[float], None]) -> dict[str, Any]:
     """Read a video from its first frame to its last and measure every window on the way."""
-    half = preset.k // 2
-    open_windows: list[_Window] = []
-    done: list[_Window] = []
-    grays: dict[int, Image] = {}
-    pictures: dict[int, Image] = {}
-    retimer = Retimer(preset.fps)
-    length, times = 0, list[float]()
+    windows = _Windows(preset.roi_set, preset.k)
+    scorer = Scorer(preset.fps, finder, HostLanes(windows, preset.k, preset.roi_set))
+    items: list[Item] = []
+    times: list[float] = []
     with open_source(video.uri) as source:
         for frame in source:
-            if isinstance(frame, Interruption):
-                continue  # only live sources are interrupted
-            length, times = length + 1, [*times[:1], frame.timestamp]
-            # A slot is made of this frame and the one before.
-            grays = {**{key: grays[key] for key in list(grays)[-1:]}, frame.index: to_gray(frame.image)}
-            pictures = {**{key: pictures[key] for key in list(pictures)[-1:]}, frame.index: frame.image}
-            for slot in retimer.push(frame.timestamp, frame.index):
-                if isinstance(slot, Hole):
-                    open_windows = []
-                    continue
-                if slot.index % half == 0:
-                    face = finder.find(pictures[slot.anchor])
-                    if face is not None:
-                        flow = RoiFlow(grays[slot.anchor], face.box, face.crop_landmarks, preset.roi_set)
-                        open_windows.append(_Window(slot.index, flow))
-                for window in open_windows:
-                    window.add(slot, grays)
-                done += [window for window in open_windows if len(window.columns) == preset.k]
-                open_windows = [window for window in open_windows if len(window.columns) < preset.k]
+            assert not isinstance(frame, Interruption), "only live sources are interrupted"
+            items += scorer.push(frame.image, frame.timestamp, frame.index)
+            times.append(frame.timestamp)
             if source.frame_count:
-                progress(length / source.frame_count)
-    seconds = times[-1] - times[0] if length > 1 else 0.0
-    shape = (0, channels(preset.roi_set), preset.k)
+                progress(len(times) / source.frame_count)
+    items += scorer.flush()
+    slots = [item.frame for item in items if isinstance(item, Scored)]
+    length, seconds = len(times), times[-1] - times[0]
+    features = [columns for _, columns in windows.whole]
+    shape = (0, windows.channels, preset.k)
+    frames = [slots[first : first + preset.k] for first, _ in windows.whole]
     return {
-        "windows": np.stack([np.stack(w.columns, 1) for w in done]) if done else np.zeros(shape, np.float32),
-        "frames": np.array([w.frames for w in done], np.int64).reshape(-1, preset.k),
+        "windows": np.stack(features) if features else np.zeros(shape, np.float32),
+        "frames": np.array(frames, np.int64).reshape(-1, preset.k),
         "length": length,
         "rate": preset.fps * seconds / (length - 1) if seconds else 1.0,
     }

@@ -3,11 +3,11 @@
     DIR/labels.csv       video,subject,onset,apex,offset,emotion[,fps]
     DIR/<video>          a video file, or a folder of images in the order of the numbers in their names
 
-One row per micro-expression. ``video`` is the path below DIR, ``subject`` whoever is seen in it. ``onset``,
-``apex`` and ``offset`` are frames of the video, counted from 0 (``first_frame=1`` where the annotators
-counted from 1), both ends inclusive. ``emotion`` is negative, positive, surprise or others, or one of the
-finer names that belong to them. A video in which nothing happens has one row whose last four columns are
-empty: false alarms are counted on it. ``fps`` is the frame rate of an image folder; a video file has its own.
+One row per micro-expression. ``video`` is the path below DIR, ``subject`` whoever is seen in it. ``onset``, ``apex``
+and ``offset`` are frames of the video, counted from 0 (``first_frame=1`` where the annotators counted from 1), both
+ends inclusive. ``emotion`` is negative, positive, surprise or others, or one of the finer names that belong to them. A
+video in which nothing happens has one row whose last four columns are empty: false alarms are counted on it. ``fps`` is
+the frame rate of an image folder; a video file has its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from metst_edge.capture.folder import PICTURES
+from metst_edge.labels import EMOTIONS
 from training.data.errors import DataError
 from training.data.samples import Annotation
 
@@ -28,12 +29,14 @@ COLUMNS = ("video", "subject", "onset", "apex", "offset", "emotion")
 
 # Classes of CAS(ME)3 and SAMM as ME-TST joins them (arXiv 2409.09707).
 EMOTION_CLASSES = {
-    "negative": 0,
-    **dict.fromkeys(("anger", "contempt", "disgust", "fear", "sad", "sadness"), 0),
-    "positive": 1,
-    **dict.fromkeys(("happy", "happiness"), 1),
-    "surprise": 2,
-    **dict.fromkeys(("other", "others"), 3),
+    name: EMOTIONS.index(emotion)
+    for emotion, names in {
+        "negative": ("negative", "anger", "contempt", "disgust", "fear", "sad", "sadness"),
+        "positive": ("positive", "happy", "happiness"),
+        "surprise": ("surprise",),
+        "others": ("other", "others"),
+    }.items()
+    for name in names
 }
 
 

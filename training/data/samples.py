@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge.labels import LABELS, NEUTRAL
+
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """Windows (B, C, k) float32 in pixels of the crop, y (B, k) float32, classes (B, k) int64."""
 
-NEUTRAL = 4
-"""Class of a frame outside every micro-expression; 0-3 are the emotions."""
+NEUTRAL_CLASS = LABELS.index(NEUTRAL)
+"""Of a frame outside every micro-expression; below it are the emotions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,10 @@ class Annotation:
     """One true micro-expression.
 
     Attributes:
-        onset, apex, offset: frames counted from 0, both ends inclusive.
-        emotion: 0 negative, 1 positive, 2 surprise, 3 others.
+        onset: its first frame, counted from 0.
+        apex: the frame in which most is seen of it.
+        offset: its last frame.
+        emotion: index into `metst_edge.labels.EMOTIONS`.
     """
 
     onset: int
@@ -36,8 +40,8 @@ class MeasuredClip:
     """One clip's features and what is truly in it.
 
     Attributes:
-        windows: float32 (C, T) each, in order, the first k frames wide; k/2 apart, the last ones cut off at
-            the clip's end.
+        windows: float32 (C, T) each, in order, the first k frames wide; k/2 apart, the last ones cut off at the clip's
+            end.
         annotations: in frames of the clip.
     """
 
@@ -54,7 +58,7 @@ def frame_labels(
         float32 (frames,) and int64 (frames,).
     """
     y = np.zeros(frames, np.float32)
-    classes = np.full(frames, NEUTRAL, np.int64)
+    classes = np.full(frames, NEUTRAL_CLASS, np.int64)
     for each in annotations:
         inside = slice(max(0, each.onset + 1), max(0, each.offset))
         y[inside] = 1

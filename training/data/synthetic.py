@@ -1,7 +1,7 @@
 """A stream of generated training windows that never repeats and can be entered anywhere.
 
-Windows come in chunks. Chunk i of a seed is always the same, whatever was asked for before, so an interrupted
-run goes on where it stopped and a repeated run sees what the first one saw.
+Windows come in chunks. Chunk i of a seed is always the same, whatever was asked for before, so an interrupted run goes
+on where it stopped and a repeated run sees what the first one saw.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from metst_edge.labels import EMOTIONS
 from training.data.samples import Annotation, Batch, MeasuredClip, half_duration
 from training.losses import class_weights
-from training.metrics import EMOTIONS
 from training.presets import Preset
 from training.synthesis.calibration import Calibration
 from training.synthesis.generator import FeatureGenerator

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metst_edge.decode.matching import Span, match
 from metst_edge.events import MicroExpression
+from metst_edge.matching import Span, match
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metst_edge.app.demo.outcome import Outcome, frames
-from metst_edge.decode.matching import MATCH_IOU, iou
 from metst_edge.events import MicroExpression
+from metst_edge.matching import MATCH_IOU, iou
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,0 +1,106 @@
+"""Scores of a recorded source until its end, then decoded as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from metst_edge.bundle import Bundle
+from metst_edge.capture import Frame
+from metst_edge.decode import decode_clip
+from metst_edge.events import Event, Gap
+from metst_edge.report import Report, Scores
+from metst_edge.scoring.items import Item, RunEnd, Scored, micro_expression
+
+
+class Collected:
+    """What one offline analysis has gathered so far.
+
+    Args:
+        bundle: whose scores they are.
+        engine: name of what computes them.
+        source: what is analysed.
+
+    Attributes:
+        nominal_fps: frames per second that the source states; None where it does not.
+    """
+
+    def __init__(self, bundle: Bundle, engine: str, source: str) -> None:
+        self._bundle, self._engine, self._source = bundle, engine, source
+        self._runs: list[list[Scored]] = [[]]
+        self._gaps: list[Gap] = []
+        self._times: list[float] = []
+        self.nominal_fps: float | None = None
+
+    def saw(self, frame: Frame) -> None:
+        """Count a frame that was read."""
+        self._times.append(frame.timestamp)
+
+    @property
+    def frames(self) -> int:
+        """How many were read."""
+        return len(self._times)
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Keep scores, run by run, and gaps."""
+        for item in items:
+            if isinstance(item, Gap):
+                self._gaps.append(item)
+            elif isinstance(item, RunEnd):
+                self._runs.append([])
+            else:
+                self._runs[-1].append(item)
+
+    def report(self, complete: bool = True) -> Report:
+        """Decode what was gathered; ``complete`` says whether that is all of the source."""
+        bundle = self._bundle
+        scores = _stacked([scored for run in self._runs for scored in run], len(bundle.labels))
+        period = self._period()
+        start, end = (self._times[0], self._times[-1]) if self._times else (0.0, 0.0)
+        return Report(
+            source=self._source,
+            model=bundle.name,
+            engine=self._engine,
+            fps=1 / period,
+            frames=self.frames,
+            start=start,
+            duration=end - start + period if self._times else 0.0,
+            events=tuple(sorted(self._events(scores), key=_begin)),
+            scores=scores,
+            labels=bundle.labels,
+            complete=complete,
+        )
+
+    def _events(self, scores: Scores) -> list[Event]:
+        """Return the gaps, and what is found in each run."""
+        bundle, settings = self._bundle, self._bundle.decode_settings
+        events: list[Event] = list(self._gaps)
+        scored = 0
+        for run in self._runs:
+            part = slice(scored, scored + len(run))
+            scored += len(run)
+            intervals = decode_clip(scores.spot[part], scores.emotion[part], bundle.k_p, settings)
+            events += [micro_expression(interval, bundle.labels, run.__getitem__) for interval in intervals]
+        return events
+
+    def _period(self) -> float:
+        """Return the seconds from frame to frame."""
+        if self.frames < 2:
+            return 1 / (self.nominal_fps or self._bundle.fps)
+        steps = np.diff(self._times)
+        # Holes in time do not make a source slower.
+        return float(steps[steps <= 3 * np.median(steps)].mean())
+
+
+def _begin(event: Event) -> float:
+    return event.start if isinstance(event, Gap) else event.onset
+
+
+def _stacked(scored: list[Scored], classes: int) -> Scores:
+    return Scores(
+        time=np.array([item.time for item in scored], np.float64),
+        frame=np.array([item.frame for item in scored], np.int64),
+        spot=np.array([item.spot for item in scored], np.float32),
+        emotion=np.array([item.emotion for item in scored], np.float32).reshape(-1, classes),
+    )

@@ -1,0 +1,82 @@
+"""One face's two windows with optical flow on the CPU, in front of any engine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metst_edge.engine import Stream
+from metst_edge.engine.lanes import LANES, FrameScore, Lanes
+from metst_edge.face import Face
+from metst_edge.flow import RoiFlow, channels, measure
+from metst_edge.scoring.slots import Moment, Picture
+from metst_edge.scoring.stages import OnStage, timed
+from metst_edge.scoring.windows import Window, lost, unknown
+
+
+class _HostWindow(Window):
+    """A window with its flow, and the features of its last two pictures: float32 (C,) each."""
+
+    def __init__(self, anchor: Picture, face: Face, roi_set: str, compat: bool) -> None:
+        super().__init__(anchor)
+        self.flow = RoiFlow(anchor.gray, face.box, face.crop_landmarks, roi_set, compat)
+        self.before = self.last = np.zeros(channels(roi_set), np.float32)
+
+
+class HostLanes:
+    """From moments to scores, with flow on the CPU.
+
+    Args:
+        stream: with two lanes; nobody else feeds it.
+        k: slots in a window, even.
+        roi_set: "metst" or "metst_plus".
+        compat: measure as the published code does.
+        threads: that a picture's flow is spread over, at most.
+        on_stage: told how long each call of a stage took.
+
+    Attributes:
+        flow: where it is measured.
+        network: the stream's lanes.
+    """
+
+    flow = "cpu"
+
+    def __init__(
+        self,
+        stream: Stream,
+        k: int,
+        roi_set: str,
+        compat: bool = False,
+        threads: int = 1,
+        on_stage: OnStage | None = None,
+    ) -> None:
+        self._roi_set, self._compat, self._channels = roi_set, compat, channels(roi_set)
+        self._threads, self._on_stage = threads, on_stage
+        self.network = Lanes(stream, k)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all windows."""
+        self.network.reset()
+        self._windows: dict[int, _HostWindow] = {}
+
+    def start(self, lane: int, anchor: Picture, face: Face) -> None:
+        """Begin a lane's window."""
+        self._windows[lane] = _HostWindow(anchor, face, self._roi_set, self._compat)
+
+    def push(self, moment: Moment) -> list[FrameScore] | None:
+        """Score a moment; None, and nothing done, if the face is lost."""
+        starting = self.network.starting
+        windows = {lane: window for lane, window in self._windows.items() if lane != starting}
+        features = np.zeros((LANES, self._channels), np.float32)
+        with timed("flow", self._on_stage):
+            for picture, lanes in unknown(windows, moment):
+                flows = [windows[lane].flow for lane in lanes]
+                for lane, new in zip(lanes, measure(flows, picture.gray, self._threads), strict=True):
+                    windows[lane].before, windows[lane].last = windows[lane].last, new
+            for lane, window in windows.items():
+                of_before, of_last = window.shares(moment)
+                features[lane] = of_before * window.before + of_last * window.last
+        if lost([window.flow.likeness for window in windows.values()]):
+            return None
+        with timed("network", self._on_stage):
+            return self.network.push(features)

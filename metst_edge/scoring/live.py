@@ -1,0 +1,57 @@
+"""Scores to events while they come in; `metst_edge.scoring.collected` is its offline counterpart."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from metst_edge.bundle import Bundle
+from metst_edge.decode import Interval, OnlineDecoder
+from metst_edge.events import Event, Gap
+from metst_edge.scoring.items import Item, RunEnd, Scored, micro_expression
+from metst_edge.scoring.stages import OnStage, timed
+
+
+class LiveEvents:
+    """Decodes runs of scores as they come, and gives events as soon as they are final.
+
+    Args:
+        bundle: whose scores they are.
+        on_stage: told how long each call of the decoder took.
+    """
+
+    def __init__(self, bundle: Bundle, on_stage: OnStage | None = None) -> None:
+        self._labels, self._on_stage = bundle.labels, on_stage
+        self._decoder = OnlineDecoder.of(bundle.decode_settings, bundle.k_p, bundle.fps)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all scores."""
+        self._decoder.reset()
+        self._forget()
+
+    def take(self, items: Iterable[Item]) -> list[Event]:
+        """Return the events that are final with these items."""
+        events: list[Event] = []
+        for item in items:
+            if isinstance(item, Gap):
+                events.append(item)
+            elif isinstance(item, RunEnd):
+                events += self._events(self._decoder.flush())
+                self._forget()
+            else:
+                self._scored.append(item)
+                if len(self._scored) > self._decoder.reach:
+                    self._scored.popleft()
+                    self._first += 1
+                with timed("decode", self._on_stage):
+                    events += self._events(self._decoder.push(item.spot, item.emotion))
+        return events
+
+    def _forget(self) -> None:
+        self._scored: deque[Scored] = deque()  # of the latest slots, as far back as an interval may reach
+        self._first = 0  # the slot of the run that is the first of them
+
+    def _events(self, intervals: list[Interval]) -> list[Event]:
+        first, scored = self._first, self._scored
+        return [micro_expression(interval, self._labels, lambda slot: scored[slot - first]) for interval in intervals]

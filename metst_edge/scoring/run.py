@@ -1,0 +1,89 @@
+"""What belongs to a face: its windows, its lanes, and the scores under way, from where it is found to where it is lost.
+
+Knows moments and whoever finds the face on a picture; nothing of sources, cuts or other faces.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from metst_edge.engine.lanes import FrameScore
+from metst_edge.errors import EngineError
+from metst_edge.face import Face
+from metst_edge.scoring.device import DeviceLanes
+from metst_edge.scoring.host import HostLanes
+from metst_edge.scoring.items import RunEnd, Scored
+from metst_edge.scoring.slots import Moment, Picture
+
+
+class Run:
+    """Follows one face by the rule of `metst_edge.scoring.windows`. When it has ended, another may begin.
+
+    Args:
+        lanes: for its windows; nobody else uses them.
+        find: returns this face on a picture; None where it is not seen.
+
+    Attributes:
+        going: whether a face is followed.
+        lanes: those of its windows.
+    """
+
+    def __init__(self, lanes: HostLanes | DeviceLanes, find: Callable[[Picture], Face | None]) -> None:
+        self.lanes, self._find = lanes, find
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face, and its scores under way."""
+        self.going = False
+        self.lanes.reset()
+        self._waiting: deque[Picture] = deque()  # the anchors of slots whose scores are still under way
+
+    def push(self, moment: Moment, face: Face | None = None) -> list[Scored] | None:
+        """Score the next moment of the face; the first one begins the run.
+
+        Args:
+            moment: next on the grid.
+            face: what was found on its anchor, if it is known.
+
+        Returns:
+            The scores that became known; None, and the moment not scored, where the face is lost: end the run then.
+
+        Raises:
+            EngineError: a score is no number.
+        """
+        self.going = True
+        starting = self.lanes.network.starting
+        if starting is not None:
+            face = face or self._find(moment.anchor)
+            if face is None:
+                return None
+            self.lanes.start(starting, moment.anchor, face)
+        scores = self.lanes.push(moment)
+        if scores is None:
+            return None
+        self._waiting.append(moment.anchor)
+        return self._scored(scores)
+
+    def end(self) -> list[Scored | RunEnd]:
+        """End the run: return its scores still under way. Harmless where there is none."""
+        items: list[Scored | RunEnd] = [*self._scored(self.lanes.network.flush())]
+        if self.going:
+            items.append(RunEnd())
+        self.reset()
+        return items
+
+    def _scored(self, scores: list[FrameScore]) -> list[Scored]:
+        for score in scores:
+            if not (np.isfinite(score.spot) and np.isfinite(score.emotion).all()):
+                raise EngineError(
+                    f"expected finite scores, got spot {score.spot} and logits {score.emotion}; "
+                    "the model's weights are damaged: export it again"
+                )
+        pictures = (self._waiting.popleft() for _ in scores)
+        return [
+            Scored(picture.index, picture.time, score.spot, score.emotion)
+            for picture, score in zip(pictures, scores, strict=True)
+        ]

@@ -1,0 +1,77 @@
+"""What belongs to a frame: what it is made of, and the moments of the grid that it decides."""
+
+import numpy as np
+import pytest
+
+from metst_edge.capture.retime import Hole
+from metst_edge.errors import FrameError, TimestampError
+from metst_edge.scoring import Timeline
+
+
+def picture(value=0, shape=(48, 64)):
+    return np.random.default_rng(value).integers(0, 256, shape, np.uint8)
+
+
+def indices(moments):
+    return [(m.before.index, m.after.index, round(m.weight, 2), m.anchor.index) for m in moments]
+
+
+def test_moments_name_the_two_pictures_that_they_lie_between():
+    """20 frames a second into 30: of three moments one is a frame, two lie between frames."""
+    timeline, found = Timeline(30.0), []
+    for index in range(5):
+        timeline.take(picture(), index / 20, index)
+        found += timeline.advance()
+    expected = [(0, 0, 0.0, 0), (0, 1, 0.67, 1), (1, 2, 0.33, 1), (2, 2, 0.0, 2), (2, 3, 0.67, 3), (3, 4, 0.33, 3)]
+    assert indices(found)[:6] == expected
+
+
+def test_a_moment_that_waited_for_a_nearer_picture_comes_at_the_end():
+    """The next picture of this fast source would have been nearer, by the pace of those before."""
+    timeline, early = Timeline(30.0), []
+    for index, periods in enumerate((0.0, 0.25, 0.5, 0.8)):
+        timeline.take(picture(), periods / 30, index)
+        early += timeline.advance()
+    assert indices(early) == [(0, 0, 0.0, 0)]
+    assert indices(timeline.flush()) == [(3, 3, 0.0, 3)]
+    assert timeline.flush() == []
+
+
+def test_the_grid_begins_anew_after_a_stop_and_after_a_hole():
+    timeline = Timeline(30.0)
+    timeline.take(picture(), 0.0, 0)
+    timeline.advance()
+    timeline.stop()
+    timeline.take(picture(), 0.02, 1)
+    assert indices(timeline.advance()) == [(1, 1, 0.0, 1)]
+    timeline.take(picture(), 3.0, 2)
+    hole, first = timeline.advance()
+    assert hole == Hole(0.02, 3.0) and indices([first]) == [(2, 2, 0.0, 2)]
+
+
+def test_the_scene_is_cut_between_pictures_that_have_nothing_in_common():
+    timeline = Timeline(30.0)
+    cuts = []
+    for index, value in enumerate((1, 1, 2, 2)):
+        timeline.take(np.kron(picture(value, (8, 8)), np.ones((8, 8), np.uint8)), index / 30, index)
+        if index:
+            cuts.append(timeline.cut())
+    assert cuts == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("frame", "time", "error"),
+    [
+        (picture(shape=(48, 65)), 0.1, FrameError),
+        (picture().astype(float), 0.1, FrameError),
+        (picture(), 0.0, TimestampError),
+    ],
+)
+def test_what_is_refused_changes_nothing(frame, time, error):
+    timeline = Timeline(30.0)
+    first = timeline.take(picture(), 0.0, 0)
+    with pytest.raises(error):
+        timeline.take(frame, time, 1)
+    assert timeline.last is first and timeline.before is None
+    timeline.reset()
+    assert timeline.take(picture(shape=(64, 48)), 0.0, 0).gray.shape == (64, 48)
