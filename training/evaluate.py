@@ -1,7 +1,6 @@
 """Scores of a finished model on labelled video, through the whole of the SDK: files in, events out.
 
-Every video's result is written as soon as it is there, so an evaluation that is broken off goes on where it
-stopped.
+Every video's result is written as soon as it is there, so an evaluation that is broken off goes on where it stopped.
 
     OUT/videos/<video>.json    events found and true
     OUT/metrics.json           all scores

@@ -5,8 +5,7 @@
     RUN/metrics.jsonl   one line per step, and one per validation
     RUN/loss.png        the loss curves
 
-Every random choice is a function of (seed, step), so a run can be repeated, and an interrupted one continued,
-bit for
+Every random choice is a function of (seed, step), so a run can be repeated, and an interrupted one continued, bit for
 bit: on the same machine, with as many threads.
 """
 
@@ -80,7 +79,8 @@ class Run:
         threads: torch's; sums are rounded differently with another number.
         device: torch's name.
         data: a description of the training data, for the checkpoint.
-        ratio, floor: decode defaults, for the checkpoint and the scores on held-out clips.
+        ratio: decode default, for the checkpoint and the scores on held-out clips.
+        floor: the same.
     """
 
     preset: Preset
@@ -128,8 +128,7 @@ def fit(
     Args:
         run: what to train.
         windows: training batches.
-        clips: held out, scored ``validations`` times on the way, the last time after the last step; may be
-            empty.
+        clips: held out, scored ``validations`` times on the way, the last time after the last step; may be empty.
         folder: of the run; made if missing.
         resume: go on from the state saved in ``folder``.
         validations: how often the clips are scored.

@@ -44,8 +44,8 @@ def loss(spot: Tensor, logits: Tensor, y: Tensor, labels: Tensor, weights: Tenso
         weights: float32 (E,).
 
     Returns:
-        (total, spotting part, emotion part), scalars, the parts unweighted. The emotion part is the mean of
-        the weighted terms over the frames, not over the sum of their weights.
+        (total, spotting part, emotion part), scalars, the parts unweighted. The emotion part is the mean of the
+        weighted terms over the frames, not over the sum of their weights.
     """
     spotting = functional.mse_loss(spot, y)
     each = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), weights, reduction="none")

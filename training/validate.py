@@ -22,8 +22,7 @@ Curve = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 @torch.no_grad()
 def curves(network: MeTst, clips: Sequence[MeasuredClip], k: int) -> list[Curve]:
-    """Run the network over clips and stitch: the first window whole, of later ones what follows their first
-    half.
+    """Run the network over clips and stitch: the first window whole, of later ones what follows their first half.
 
     Args:
         network: is put into evaluation mode and left there.
@@ -56,8 +55,10 @@ def validate(network: MeTst, clips: Sequence[MeasuredClip], k: int, k_p: int, ra
     Args:
         network: is put into evaluation mode and left there.
         clips: measured, truth included.
-        k: frames in a window. k_p: half the typical duration, frames.
-        ratio, floor: as for `metst_edge.decode.decode`.
+        k: frames in a window.
+        k_p: half the typical duration, frames.
+        ratio: as for `metst_edge.decode.decode`.
+        floor: as for `metst_edge.decode.decode`.
     """
     found = []
     for clip, (spot, logits) in zip(clips, curves(network, clips, k), strict=True):

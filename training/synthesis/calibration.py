@@ -1,9 +1,8 @@
 """What the real front end measures when a rendered face moves: what the fast generator draws from.
 
-Every movement is rendered alone on many variants of the training portraits and measured as a user's video
-would be (face finder, crop, optical flow of 18 regions, `compat=False`). Noise is what remains on rendered,
-compressed clips when the sum of those responses is taken away. The result is a small file, so that training
-needs no portraits.
+Every movement is rendered alone on many variants of the training portraits and measured as a user's video would be
+(face finder, crop, optical flow of 18 regions, `compat=False`). Noise is what remains on rendered, compressed clips
+when the sum of those responses is taken away. The result is a small file, so that training needs no portraits.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ FORMAT = 1
 REMEDY = "make it with: python -m training calibrate --portraits DIR"
 
 ROIS = ROI_SETS["metst_plus"]
-# Cells that a region is divided into, down and across: the flow's own averaging box of 15 px leaves no finer
-# detail.
+# Cells that a region is divided into, down and across: the flow's own averaging box of 15 px leaves no finer detail.
 _CELLS = {name: (2, 2) for name in (roi.name for roi in ROIS)} | {
     "left brow": (3, 6),
     "right brow": (3, 6),
@@ -47,8 +45,8 @@ for _roi in ROIS:
 ALL_POINTS = POINTS[ROIS[-1].name].stop + 1
 """All of them, the head's own motion as measured on the nose bridge last."""
 
-# Amounts at which each track is rendered. What a large movement gives is not what a small one gives times a
-# factor: the skin leaves the region.
+# Amounts at which each track is rendered. What a large movement gives is not what a small one gives times a factor: the
+# skin leaves the region.
 _ACTION_LEVELS = (2.0, 10.0)
 _SIGNED_LEVEL = {
     **{"tx": 4.0, "ty": 4.0, "roll": 1.5, "scale": 1.5, "yaw": 2.0, "pitch": 2.0},
@@ -74,10 +72,9 @@ class Calibration:
     """Responses and noise of the real front end.
 
     Attributes:
-        responses: float32 (persons, len(BASIS), ALL_POINTS, 2), pixels of the 320 px crop: flow at each point
-            when the track is at that level and everything else at rest.
-        noise: float32 (persons, len(NOISE), 36), standard deviations of what the responses do not explain,
-            pixels.
+        responses: float32 (persons, len(BASIS), ALL_POINTS, 2), pixels of the 320 px crop: flow at each point when the
+            track is at that level and everything else at rest.
+        noise: float32 (persons, len(NOISE), 36), standard deviations of what the responses do not explain, pixels.
         correlation: float32 (len(NOISE), 36, 36), of the noise between channels, all persons together.
     """
 
@@ -228,9 +225,8 @@ def measure_responses(
     Args:
         portrait: whom.
         finder: the front end's.
-        camera: only its noise and JPEG compression count. Where skin is smooth, noise weakens the flow that
-            is measured, the head's on the nose bridge first of all, so that head motion leaks into the
-            channels.
+        camera: only its noise and JPEG compression count. Where skin is smooth, noise weakens the flow that is
+            measured, the head's on the nose bridge first of all, so that head motion leaks into the channels.
         rng: of the noise.
 
     Raises:
@@ -252,8 +248,7 @@ def measure_responses(
             signs = (1, -1) if len(LEVELS[track]) == 1 else (1,)
             for sign in signs:
                 flow.reset()
-                # The head moves by about a pixel from frame to frame, not in one jump: the crop follows it in
-                # steps.
+                # The head moves by about a pixel from frame to frame, not in one jump: the crop follows it in steps.
                 steps = 4 if track in HEAD else 1
                 for step in range(steps):
                     tracks = np.zeros(len(TRACKS), np.float32)
@@ -314,8 +309,7 @@ def calibrate(
 
     Args:
         portraits: picture files of the training identities.
-        persons: how many variants, taken from the portraits in turn; the first of each is the portrait as it
-            is.
+        persons: how many variants, taken from the portraits in turn; the first of each is the portrait as it is.
         seed: the same seed gives the same calibration.
         finder: the front end's face finder.
         progress: called with how many persons are done, and of how many.

@@ -23,8 +23,8 @@ SOURCE = {
     "made_by": "python -m training demo-clip: every movement in it is rendered, none was recorded",
 }
 
-# Onset, frames up to the apex, frames down from it, action units, pixels of the 320 px crop, strength of the
-# weaker side.
+# Onset, frames up to the apex, frames down from it, action units, pixels of the 320 px crop, strength of the weaker
+# side.
 _SCRIPT = (
     (57, 5, 7, (1, 2), 2.0, 0.9),
     (128, 5, 6, (6, 12), 2.2, 0.85),

@@ -1,8 +1,8 @@
 """Training data in volume: feature windows drawn from timelines and the calibration, without a picture.
 
-A window is what `metst_edge.flow.window_features` would give for a rendered clip, to within the calibration:
-flow at points is the sum of every movement's response, less that of the window's first frame; channels are
-its largest vectors' mean, less the head's motion, plus noise. A thousand times faster than rendering.
+A window is what `metst_edge.flow.window_features` would give for a rendered clip, to within the calibration: flow at
+points is the sum of every movement's response, less that of the window's first frame; channels are its largest vectors'
+mean, less the head's motion, plus noise. A thousand times faster than rendering.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ class FeatureGenerator:
 
         Args:
             n: how many.
-            positive_fraction: share of windows with at least one frame of a micro-expression; None takes them
-                as they come.
+            positive_fraction: share of windows with at least one frame of a micro-expression; None takes them as they
+                come.
 
         Returns:
-            features float32 (n, C, k), pixels of the 320 px crop, column 0 zero; y float32 (n, k), 1 on
-            onset+1 .. offset-1; label int64 (n, k), 0 negative, 1 positive, 2 surprise, 3 others, 4 neutral.
+            features float32 (n, C, k), pixels of the 320 px crop, column 0 zero; y float32 (n, k), 1 on onset+1 ..
+            offset-1; label int64 (n, k), 0 negative, 1 positive, 2 surprise, 3 others, 4 neutral.
 
         Raises:
             ValueError: ``n`` below 1 or a fraction outside 0 to 1.

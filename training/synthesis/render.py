@@ -1,8 +1,8 @@
 """Frames of a portrait that moves as a timeline says, seen by a camera with noise and compression.
 
-A frame's pixel x shows the portrait at p - d(p), where p is x with the head's motion taken back and d the
-displacement of the skin: for the small d of micro-expressions that is the skin at p moved by d. Lids are
-drawn over the eyeball instead, which does not move with them.
+A frame's pixel x shows the portrait at p - d(p), where p is x with the head's motion taken back and d the displacement
+of the skin: for the small d of micro-expressions that is the skin at p moved by d. Lids are drawn over the eyeball
+instead, which does not move with them.
 """
 
 from __future__ import annotations
@@ -84,8 +84,7 @@ class Sensor:
         self._camera = camera
         self._rng = rng
         height, width = size
-        # Noise is cut from a larger sheet at random places: independent to the eye of any flow, and ten times
-        # faster.
+        # Noise is cut from a larger sheet at random places: independent to the eye of any flow, and ten times faster.
         shape = (height + self._SPARE, width + self._SPARE)
         # Behind a Bayer mosaic part of the noise is common to the colours.
         sheet = 0.8 * rng.standard_normal((*shape, 3), np.float32) + 0.6 * rng.standard_normal((*shape, 1), np.float32)
@@ -179,8 +178,7 @@ class Renderer:
                 lid.close(out, self._image, source, min(closed, 1.0))
         gain, gamma = float(tracks[TRACK["gain"]]), float(tracks[TRACK["gamma"]])
         if gain or gamma:
-            # Kept as float until the noise is on would be truer; at noise of a level and more it makes no
-            # difference.
+            # Kept as float until the noise is on would be truer; at noise of a level and more it makes no difference.
             levels = 255 * (np.arange(256) / 255) ** np.exp(gamma) * np.exp(gain)
             out = cv2.LUT(out, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
         return out
