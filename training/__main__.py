@@ -27,7 +27,8 @@ from rich.progress import (
 from rich.table import Table
 
 from metst_edge.errors import MetstError
-from training.metrics import EMOTIONS, Scores
+from metst_edge.labels import EMOTIONS
+from training.metrics import Scores
 from training.presets import PRESETS, Preset
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from typing import Any
 from rich.console import Console
 
 from metst_edge import Analyzer, Bundle
+from metst_edge.labels import EMOTIONS
 from training.data.errors import DataError
 from training.data.folder import Video
-from training.metrics import EMOTIONS, Clip, Labelled, Scores, score
+from training.metrics import Clip, Labelled, Scores, score
 from training.models import load_checkpoint
 from training.plots import confusion
 

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from metst_edge.decode.offline import RATIO
+from metst_edge.labels import LABELS
 from training.data.errors import DataError
 from training.data.samples import Batch, MeasuredClip
 from training.losses import loss as training_loss
@@ -39,8 +40,6 @@ from training.models.metst import MeTst
 from training.plots import loss_curves
 from training.presets import Preset
 from training.validate import validate
-
-LABELS = ("negative", "positive", "surprise", "others", "neutral")
 
 AUGMENTATION = (0.9, 1.1)
 """A training window is multiplied by one number from this range (ME-TST, arXiv 2409.09707)."""

@@ -1,7 +1,8 @@
 """Spot-then-recognise scores as the micro-expression grand challenge (MEGC) counts them.
 
 Spotting is counted over all videos together, those without any micro-expression included. Recognition is scored on the
-true positives only. Definitions: those of the published code of arXiv 2409.09707 and 2508.08082.
+true positives only, so neutral is no class of it. Definitions: those of the published code of arXiv 2409.09707 and
+2508.08082.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.decode.matching import match as match_spans
-
-EMOTIONS = ("negative", "positive", "surprise", "others")
-"""The emotions in label order; neutral, the fifth label, is never an interval's emotion in the scores."""
+from metst_edge.labels import EMOTIONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metst_edge.flow import RoiFlow
+from metst_edge.labels import EMOTIONS, LABELS
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
@@ -18,7 +19,7 @@ from training.synthesis.calibration import (
     measure_responses,
     window_starts,
 )
-from training.synthesis.face_actions import EMOTIONS, combinations
+from training.synthesis.face_actions import combinations
 from training.synthesis.generator import FeatureGenerator, frame_labels
 from training.synthesis.render import Camera, Renderer, render_clip
 from training.synthesis.timeline import (
@@ -56,7 +57,7 @@ def test_shapes_and_types(calibration, roi_set, channels, k):
 def test_labels_and_spotting_targets_agree(windows):
     _, y, label = windows
     assert set(np.unique(y)) == {0, 1}
-    np.testing.assert_array_equal(y == 1, label != EMOTIONS.index("neutral"))
+    np.testing.assert_array_equal(y == 1, label != LABELS.index("neutral"))
     assert set(np.unique(label)) == set(range(5))
 
 
@@ -179,7 +180,7 @@ def seen(portrait, finder):
 def apexes():
     """Every known combination at 2 px, both sides alike: (emotion, column of a timeline)."""
     out = []
-    for emotion in EMOTIONS[:4]:
+    for emotion in EMOTIONS:
         for units in combinations(emotion):
             column = np.zeros(len(TRACKS), np.float32)
             for unit in units:

@@ -11,12 +11,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from metst_edge import Analyzer  # noqa: E402
+from metst_edge.labels import EMOTIONS  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
 from training.data.samples import Annotation  # noqa: E402
 from training.evaluate import evaluate, false_alarms  # noqa: E402
 from training.fit import Run, checkpoint_meta  # noqa: E402
-from training.metrics import EMOTIONS  # noqa: E402
 from training.models import build, save_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
 

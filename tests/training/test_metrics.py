@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metst_edge.decode.matching import iou
-from training.metrics import EMOTIONS, Clip, Labelled, match, recognition, score
+from metst_edge.labels import EMOTIONS
+from training.metrics import Clip, Labelled, match, recognition, score
 
 NEGATIVE, POSITIVE, SURPRISE, OTHERS = range(4)
 

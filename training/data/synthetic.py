@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from metst_edge.labels import EMOTIONS
 from training.data.samples import Annotation, Batch, MeasuredClip, half_duration
 from training.losses import class_weights
-from training.metrics import EMOTIONS
 from training.presets import Preset
 from training.synthesis.calibration import Calibration
 from training.synthesis.generator import FeatureGenerator

@@ -19,9 +19,6 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 
-EMOTIONS = ("negative", "positive", "surprise", "others", "neutral")
-"""Label order of the models; the last is no micro-expression at all."""
-
 MIRROR = (
     *(16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
     *(26, 25, 24, 23, 22, 21, 20, 19, 18, 17),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face import ROI_SETS
+from metst_edge.labels import EMOTIONS, LABELS, NEUTRAL
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
@@ -22,7 +23,6 @@ from training.synthesis.calibration import (
     expand,
     window_starts,
 )
-from training.synthesis.face_actions import EMOTIONS
 from training.synthesis.timeline import Rates, Timeline, TruthEvent, draw_timeline
 
 FloatArray = npt.NDArray[np.float32]
@@ -30,8 +30,6 @@ IntArray = npt.NDArray[np.int64]
 
 PER_TIMELINE = 40
 """Windows that share one person and one course of movements: about as many as half a minute holds."""
-
-NEUTRAL = EMOTIONS.index("neutral")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +52,7 @@ class FeatureClip:
 def frame_labels(truth: tuple[TruthEvent, ...], frames: int) -> tuple[FloatArray, IntArray]:
     """Label every frame: y float32 (n,), 1 on onset+1 .. offset-1; class int64 (n,), else neutral."""
     y = np.zeros(frames, np.float32)
-    label = np.full(frames, NEUTRAL, np.int64)
+    label = np.full(frames, LABELS.index(NEUTRAL), np.int64)
     for event in truth:
         y[event.onset + 1 : event.offset] = 1
         label[event.onset + 1 : event.offset] = EMOTIONS.index(event.emotion)
@@ -106,7 +104,7 @@ class FeatureGenerator:
 
         Returns:
             features float32 (n, C, k), pixels of the 320 px crop, column 0 zero; y float32 (n, k), 1 on onset+1 ..
-            offset-1; label int64 (n, k), 0 negative, 1 positive, 2 surprise, 3 others, 4 neutral.
+            offset-1; label int64 (n, k), index into `metst_edge.labels.LABELS`.
 
         Raises:
             ValueError: ``n`` below 1 or a fraction outside 0 to 1.

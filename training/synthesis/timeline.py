@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge.labels import EMOTIONS
 from training.synthesis.face_actions import ACTION_UNITS, NAMES, UNILATERAL, combinations, emotion_of
 
 FloatArray = npt.NDArray[np.float32]
@@ -237,7 +238,7 @@ class _Draft:
 
     def draw_micro(self, onset: int, length: int) -> tuple[TruthEvent, float]:
         rng = self.rng
-        emotion = ("negative", "positive", "surprise", "others")[rng.choice(4, p=(0.31, 0.23, 0.23, 0.23))]
+        emotion = EMOTIONS[rng.choice(4, p=(0.31, 0.23, 0.23, 0.23))]
         sets = combinations(emotion)
         units = tuple(sorted(sets[rng.integers(len(sets))]))
         # The onset phase is the shorter one, as annotated in CASME II and SAMM.
@@ -300,7 +301,7 @@ class _Draft:
         size = rng.uniform(1.0, 5.0) if rng.uniform() < 0.35 else rng.uniform(5.0, 20.0)
         course = size * pulse(length, rise, length - rise - fall)
         if rng.uniform() < 0.7:
-            sets = combinations(("negative", "positive", "surprise", "others")[rng.integers(4)])
+            sets = combinations(EMOTIONS[rng.integers(4)])
             units = tuple(sorted(sets[rng.integers(len(sets))]))
         else:
             units = (int(rng.choice(ACTION_UNITS)),)
