@@ -28,10 +28,11 @@ from rich.table import Table
 
 from metst_edge.errors import MetstError
 from metst_edge.labels import EMOTIONS
-from training.metrics import Scores
+from training.evaluation.metrics import Scores
 from training.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
+    from metst_edge import Bundle
     from training.data.samples import MeasuredClip
     from training.fit import Windows
 
@@ -258,7 +259,7 @@ def _advance(bar: Progress, task: TaskID, before: int, share: float) -> None:
 def run_evaluate(options: argparse.Namespace, console: Console) -> int:
     """Score one model on labelled video."""
     from training.data.folder import read_folder, split_subjects
-    from training.evaluate import evaluate
+    from training.evaluation.evaluate import evaluate
 
     if options.data == SYNTHETIC:
         folder = Path("runs") / f"rendered-seed{options.seed}-{options.seconds:g}s"
@@ -276,10 +277,25 @@ def run_evaluate(options: argparse.Namespace, console: Console) -> int:
         def report(video: str, share: float) -> None:
             bar.update(task, completed=order[video] + share, video=video)
 
-        scores = evaluate(options.model, videos, out, engine=options.engine, report=report)
+        scores = evaluate(_bundle(options.model, out), videos, out, engine=options.engine, report=report)
     show(console, scores, f"{options.model} on {options.data}")
     console.print(f"wrote {out / 'metrics.json'} and {out / 'confusion.png'}")
     return 0
+
+
+def _bundle(model: Path, out: Path) -> Bundle:
+    """Load ``model`` if it is a bundle; export it to one in ``out`` if it is a checkpoint."""
+    from metst_edge import Bundle
+
+    if model.is_dir() or model.suffix == ".zip":
+        return Bundle.load(model)
+    from export.bundle import write
+    from export.description import Description
+    from training.models import load_checkpoint
+
+    checkpoint = load_checkpoint(model)
+    description = Description.from_meta(checkpoint.meta, name=model.parent.name)
+    return write(checkpoint.network, description, out / "bundle", force=True, console=Console(quiet=True))
 
 
 def _model_name(model: Path) -> str:
@@ -288,7 +304,7 @@ def _model_name(model: Path) -> str:
 
 def run_false_alarms(options: argparse.Namespace, console: Console) -> int:
     """Count what a model finds where nothing is."""
-    from training.evaluate import false_alarms
+    from training.evaluation.evaluate import false_alarms
 
     out = options.out or Path("runs") / f"evaluate-{_model_name(options.model)}-real"
     with _bar(console, TextColumn("{task.fields[clip]}")) as bar:
@@ -298,7 +314,7 @@ def run_false_alarms(options: argparse.Namespace, console: Console) -> int:
         def report(clip: str, share: float) -> None:
             bar.update(task, completed=order[clip] + share, clip=clip)
 
-        found = false_alarms(options.model, options.clips, out, engine=options.engine, report=report)
+        found = false_alarms(_bundle(options.model, out), options.clips, out, engine=options.engine, report=report)
     table = Table("clip", title="Found where nothing is annotated", title_justify="left")
     for name in ("false alarms", "gaps", "minutes of face"):
         table.add_column(name, justify="right")

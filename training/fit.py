@@ -33,13 +33,13 @@ from metst_edge.decode.offline import RATIO
 from metst_edge.labels import LABELS
 from training.data.errors import DataError
 from training.data.samples import Batch, MeasuredClip
+from training.evaluation.metrics import Scores
+from training.evaluation.plots import loss_curves
+from training.evaluation.validate import validate
 from training.losses import loss as training_loss
-from training.metrics import Scores
 from training.models import build, save_checkpoint
 from training.models.metst import MeTst
-from training.plots import loss_curves
 from training.presets import Preset
-from training.validate import validate
 
 AUGMENTATION = (0.9, 1.1)
 """A training window is multiplied by one number from this range (ME-TST, arXiv 2409.09707)."""

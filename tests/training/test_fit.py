@@ -14,10 +14,10 @@ torch = pytest.importorskip("torch")
 
 from training.data.errors import DataError  # noqa: E402
 from training.data.samples import Annotation, MeasuredClip  # noqa: E402
+from training.evaluation.validate import curves  # noqa: E402
 from training.fit import Interrupted, Point, Run, fit, saved_steps, steps_in  # noqa: E402
 from training.models import load_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
-from training.validate import curves  # noqa: E402
 
 K, CHANNELS = 30, 10
 RUN = Run(PRESETS["metst64"], 3, 6, 4, 1e-3, 1, "cpu", "bumps on noise")

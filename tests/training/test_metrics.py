@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from metst_edge.decode.matching import iou
 from metst_edge.labels import EMOTIONS
-from training.metrics import Clip, Labelled, match, recognition, score
+from training.evaluation.metrics import Clip, Labelled, match, recognition, score
 
 NEGATIVE, POSITIVE, SURPRISE, OTHERS = range(4)
 

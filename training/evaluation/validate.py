@@ -1,6 +1,6 @@
 """Scores of a torch network on clips that are already measured: the offline rule of the SDK, without video.
 
-Used while training. ``training.evaluate`` is the real thing: encoded video through the whole of the SDK.
+Used while training. ``training.evaluation.evaluate`` is the real thing: encoded video through the whole of the SDK.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from metst_edge.decode import decode
 from training.data.samples import MeasuredClip
-from training.metrics import Clip, Labelled, Scores, score
+from training.evaluation.metrics import Clip, Labelled, Scores, score
 from training.models import MeTst
 
 Curve = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
