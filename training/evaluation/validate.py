@@ -20,7 +20,6 @@ Curve = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """spot (n,) and emotion logits (n, E) of one clip's frames."""
 
 
-@torch.no_grad()
 def curves(network: MeTst, clips: Sequence[MeasuredClip], k: int) -> list[Curve]:
     """Run the network over clips and stitch: the first window whole, of later ones what follows their first half.
 
@@ -36,7 +35,8 @@ def curves(network: MeTst, clips: Sequence[MeasuredClip], k: int) -> list[Curve]
     for width in sorted(shapes):
         alike = [window for clip in clips for window in clip.windows if window.shape[1] == width]
         parts = [alike[i : i + 64] for i in range(0, len(alike), 64)]
-        outputs = [network(torch.from_numpy(np.stack(part)).to(device)) for part in parts]
+        with torch.no_grad():
+            outputs = [network(torch.from_numpy(np.stack(part)).to(device)) for part in parts]
         scored[width] = [
             (s, e) for spot, logits in outputs for s, e in zip(spot.cpu().numpy(), logits.cpu().numpy(), strict=True)
         ]

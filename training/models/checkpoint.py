@@ -105,7 +105,8 @@ def load_published(path: str | os.PathLike[str], model: str, **sizes: int) -> Me
         content = content["state_dict"]
     network = build(model, init="mamba", **sizes)
     fill(network, content, path)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
