@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 
 from metst_edge.labels import EMOTIONS
-from training.synthesis.face_actions import (
-    ACTION_UNITS,
-    MIRROR,
-    NAMES,
-    FaceFrame,
-    action_fields,
-    combinations,
-    emotion_of,
-)
+from training.synthesis.emotions import ACTION_UNITS, combinations, emotion_of
+from training.synthesis.face_actions import MIRROR, NAMES, FaceFrame, action_fields
 
 UP, DOWN, OUT, IN = (0, 1), (0, -1), (1, 0), (-1, 0)
 

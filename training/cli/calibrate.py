@@ -24,7 +24,8 @@ def add(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure the training portraits for the feature generator."""
-    from training.synthesis.calibration import CALIBRATION_FILE, calibrate_folder
+    from training.synthesis.calibration import CALIBRATION_FILE
+    from training.synthesis.measuring import calibrate_folder
 
     console = terminal.console()
     out = options.out or CALIBRATION_FILE

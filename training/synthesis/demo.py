@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from metst_edge.face import FaceFinder
-from training.synthesis.face_actions import emotion_of
+from training.synthesis.camera import Camera
+from training.synthesis.emotions import emotion_of
+from training.synthesis.h264 import encode
 from training.synthesis.portrait import Variation, astronaut
-from training.synthesis.render import Camera, encode, render_frames
+from training.synthesis.render import render_frames
 from training.synthesis.timeline import Rates, TruthEvent, draw_timeline, scripted_timeline
 
 SECONDS = 22.0

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.labels import EMOTIONS
-from training.synthesis.face_actions import ACTION_UNITS, NAMES, UNILATERAL, combinations, emotion_of
+from training.synthesis.emotions import ACTION_UNITS, UNILATERAL, combinations, emotion_of
+from training.synthesis.face_actions import NAMES
 
 FloatArray = npt.NDArray[np.float32]
 
