@@ -8,6 +8,7 @@ import pytest
 from metst_edge.capture import to_gray
 from metst_edge.flow import RoiFlow
 from metst_edge.labels import EMOTIONS, LABELS
+from training.data.samples import frame_labels
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
@@ -19,7 +20,7 @@ from training.synthesis.calibration import (
 )
 from training.synthesis.camera import Camera
 from training.synthesis.emotions import combinations
-from training.synthesis.generator import FeatureGenerator, frame_labels
+from training.synthesis.generator import FeatureGenerator, as_annotations
 from training.synthesis.measuring import measure_clip, measure_responses
 from training.synthesis.render import Renderer, render_clip
 from training.synthesis.timeline import (
@@ -62,7 +63,7 @@ def test_labels_and_spotting_targets_agree(windows):
 
 
 def test_labels_begin_after_the_onset_and_end_before_the_offset():
-    y, label = frame_labels((TruthEvent(3, 5, 8, "surprise", (1, 2), 1.0),), 12)
+    y, label = frame_labels(as_annotations((TruthEvent(3, 5, 8, "surprise", (1, 2), 1.0),)), 12)
     np.testing.assert_array_equal(y, [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0])
     np.testing.assert_array_equal(label, [4, 4, 4, 4, 2, 2, 2, 2, 4, 4, 4, 4])
 

@@ -7,13 +7,15 @@ mean, less the head's motion, plus noise. A thousand times faster than rendering
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face import ROI_SETS
-from metst_edge.labels import EMOTIONS, LABELS, NEUTRAL
+from metst_edge.labels import EMOTIONS
+from training.data.samples import Annotation, frame_labels
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
@@ -49,14 +51,9 @@ class FeatureClip:
     truth: tuple[TruthEvent, ...]
 
 
-def frame_labels(truth: tuple[TruthEvent, ...], frames: int) -> tuple[FloatArray, IntArray]:
-    """Label every frame: y float32 (n,), 1 on onset+1 .. offset-1; class int64 (n,), else neutral."""
-    y = np.zeros(frames, np.float32)
-    label = np.full(frames, LABELS.index(NEUTRAL), np.int64)
-    for event in truth:
-        y[event.onset + 1 : event.offset] = 1
-        label[event.onset + 1 : event.offset] = EMOTIONS.index(event.emotion)
-    return y, label
+def as_annotations(truth: Iterable[TruthEvent]) -> list[Annotation]:
+    """Return what was put in as annotations of the same frames."""
+    return [Annotation(event.onset, event.apex, event.offset, EMOTIONS.index(event.emotion)) for event in truth]
 
 
 class FeatureGenerator:
@@ -70,7 +67,9 @@ class FeatureGenerator:
         calibration: the committed one if not given.
 
     Example:
-        >>> features, y, label = FeatureGenerator(0).windows(256)   # (256, 10, 30), (256, 30), (256, 30)
+        >>> features, y, label = FeatureGenerator(0).windows(256)
+        >>> features.shape, y.shape, label.shape
+        ((256, 10, 30), (256, 30), (256, 30))
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class FeatureGenerator:
         features, ys, labels = [], [], []
         while sum(quota) > 0:
             timeline = draw_timeline(self._rng, max(round(30 * self.fps), 3 * self.k), self.fps, self._draw_rates())
-            y, label = frame_labels(timeline.truth, timeline.frames)
+            y, label = frame_labels(as_annotations(timeline.truth), timeline.frames)
             starts = self._rng.permutation(timeline.frames - self.k)
             if positives is None:
                 taken = starts[: min(quota[1], PER_TIMELINE)]
