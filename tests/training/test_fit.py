@@ -105,6 +105,26 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> Non
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
+def test_fit_leaves_the_process_to_whoever_owns_it(tmp_path: Path) -> None:
+    def settings() -> tuple[object, ...]:
+        handler = signal.getsignal(signal.SIGINT)
+        return handler, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+
+    before, seen = settings(), []
+    fit(replace(RUN, steps=2, threads=3), Bumps(), [], tmp_path / "run", report=lambda point: seen.append(settings()))
+    assert seen == [before, before] and settings() == before
+
+
+def test_the_second_ctrl_c_breaks_off_and_the_handler_before_comes_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), ctrl_c() as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGINT)
+        assert asked()
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
 def test_validation_on_the_way_does_not_change_the_run(tmp_path: Path) -> None:
     fit(RUN, Bumps(), [], tmp_path / "without")
     scores = fit(RUN, Bumps(), [a_clip()], tmp_path / "with", validations=3)
