@@ -7,29 +7,29 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn import functional
 
+from metst_edge.labels import LABELS, NEUTRAL
+
 SPOT_WEIGHT = 0.9
 """Share of the spotting error; the emotion error has the rest (ME-TST, arXiv 2409.09707)."""
 
-NEUTRAL = 4
 NEUTRAL_FACTOR = 6.0
 """Neutral's balanced weight is multiplied by this (same source)."""
 
 
-def class_weights(labels: npt.NDArray[np.int64], classes: int = 5) -> npt.NDArray[np.float32]:
+def class_weights(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Weigh each class inversely to its share of the frames ("balanced"), neutral times six.
 
     Args:
         labels: int64, any shape: the class of every training frame.
-        classes: how many there are.
 
     Returns:
-        float32 (classes,): frames / (occurring classes * frames of the class); 0 for a class without frames.
+        float32 (E,): frames / (occurring classes * frames of the class); 0 for a class without frames.
     """
-    counts = np.bincount(labels.ravel(), minlength=classes).astype(np.float64)
+    counts = np.bincount(labels.ravel(), minlength=len(LABELS)).astype(np.float64)
     occurring = counts > 0
-    weights = np.zeros(classes)
+    weights = np.zeros(len(LABELS))
     weights[occurring] = counts.sum() / (occurring.sum() * counts[occurring])
-    weights[NEUTRAL] *= NEUTRAL_FACTOR
+    weights[LABELS.index(NEUTRAL)] *= NEUTRAL_FACTOR
     return weights.astype(np.float32)
 
 
@@ -44,8 +44,8 @@ def loss(spot: Tensor, logits: Tensor, y: Tensor, labels: Tensor, weights: Tenso
         weights: float32 (E,).
 
     Returns:
-        (total, spotting part, emotion part), scalars, the parts unweighted. The emotion part is the mean of
-        the weighted terms over the frames, not over the sum of their weights.
+        (total, spotting part, emotion part), scalars, the parts unweighted. The emotion part is the mean of the
+        weighted terms over the frames, not over the sum of their weights.
     """
     spotting = functional.mse_loss(spot, y)
     each = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), weights, reduction="none")

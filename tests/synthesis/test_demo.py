@@ -7,8 +7,8 @@ import pytest
 
 from metst_edge.app.demo import demo_clip, demo_truth
 from training.synthesis.demo import write_demo
-from training.synthesis.face_actions import emotion_of
-from training.synthesis.render import decode
+from training.synthesis.emotions import emotion_of
+from training.synthesis.h264 import decode
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,10 @@ import time
 import numpy as np
 import pytest
 
+from metst_edge.capture import to_gray
 from metst_edge.flow import RoiFlow
+from metst_edge.labels import EMOTIONS, LABELS
+from training.data.samples import frame_labels
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
@@ -13,14 +16,13 @@ from training.synthesis.calibration import (
     Calibration,
     channel_values,
     expand,
-    gray,
-    measure_clip,
-    measure_responses,
     window_starts,
 )
-from training.synthesis.face_actions import EMOTIONS, combinations
-from training.synthesis.generator import FeatureGenerator, frame_labels
-from training.synthesis.render import Camera, Renderer, render_clip
+from training.synthesis.camera import Camera
+from training.synthesis.emotions import combinations
+from training.synthesis.generator import FeatureGenerator, as_annotations
+from training.synthesis.measuring import measure_clip, measure_responses
+from training.synthesis.render import Renderer, render_clip
 from training.synthesis.timeline import (
     LIGHT,
     NOTHING,
@@ -56,12 +58,12 @@ def test_shapes_and_types(calibration, roi_set, channels, k):
 def test_labels_and_spotting_targets_agree(windows):
     _, y, label = windows
     assert set(np.unique(y)) == {0, 1}
-    np.testing.assert_array_equal(y == 1, label != EMOTIONS.index("neutral"))
+    np.testing.assert_array_equal(y == 1, label != LABELS.index("neutral"))
     assert set(np.unique(label)) == set(range(5))
 
 
 def test_labels_begin_after_the_onset_and_end_before_the_offset():
-    y, label = frame_labels((TruthEvent(3, 5, 8, "surprise", (1, 2), 1.0),), 12)
+    y, label = frame_labels(as_annotations((TruthEvent(3, 5, 8, "surprise", (1, 2), 1.0),)), 12)
     np.testing.assert_array_equal(y, [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0])
     np.testing.assert_array_equal(label, [4, 4, 4, 4, 2, 2, 2, 2, 4, 4, 4, 4])
 
@@ -173,13 +175,13 @@ def seen(portrait, finder):
     renderer = Renderer(portrait)
     rest = renderer.draw(np.zeros(len(TRACKS), np.float32))
     face = finder.find(rest)
-    return renderer, RoiFlow(gray(rest), face.box, face.crop_landmarks, "metst")
+    return renderer, RoiFlow(to_gray(rest), face.box, face.crop_landmarks, "metst")
 
 
 def apexes():
     """Every known combination at 2 px, both sides alike: (emotion, column of a timeline)."""
     out = []
-    for emotion in EMOTIONS[:4]:
+    for emotion in EMOTIONS:
         for units in combinations(emotion):
             column = np.zeros(len(TRACKS), np.float32)
             for unit in units:
@@ -192,7 +194,7 @@ def apexes():
 def test_responses_add_up_to_what_the_front_end_measures_on_a_third_person(calibration, seen):
     renderer, flow = seen
     columns = np.stack([column for _, column in apexes()], axis=1)
-    measured = np.stack([flow.measure(gray(renderer.draw(column))) for column in columns.T], axis=1)
+    measured = np.stack([flow.measure(to_gray(renderer.draw(column))) for column in columns.T], axis=1)
     mean = np.tensordot(calibration.responses.mean(0), expand(columns), ((0,), (0,)))
     generated = channel_values(mean, "metst")
     assert np.corrcoef(measured.ravel(), generated.ravel())[0, 1] > 0.9
@@ -210,7 +212,7 @@ def test_a_linear_probe_of_generated_features_tells_emotions_of_rendered_faces(c
     sane = np.abs(features).max(1) < 4
     weights = _probe(features[sane], classes[sane])
     renderer, flow = seen
-    faces = [(EMOTIONS.index(emotion), flow.measure(gray(renderer.draw(c)))) for emotion, c in apexes()]
+    faces = [(EMOTIONS.index(emotion), flow.measure(to_gray(renderer.draw(c)))) for emotion, c in apexes()]
     right = np.zeros((4, 2))
     for emotion, measured in faces:
         right[emotion, int((_design(measured[None]) @ weights).argmax() == emotion)] += 1
@@ -251,7 +253,7 @@ def test_calibrating_measures_what_moves(portrait, finder):
     timeline = draw_timeline(np.random.default_rng(1), 60, rates=rates)
     timeline.tracks[[TRACK[name] for name in LIGHT]] = 0
     renderer = Renderer(portrait)
-    frames = [gray(renderer.draw(column)) for column in timeline.tracks.T]
+    frames = [to_gray(renderer.draw(column)) for column in timeline.tracks.T]
     face = finder.find(renderer.draw(np.zeros(len(TRACKS), np.float32)))
     flow = RoiFlow(frames[0], face.box, face.crop_landmarks, "metst")
     measured = np.stack([flow.measure(frame) for frame in frames], axis=1)

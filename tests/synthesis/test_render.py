@@ -6,16 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
+from training.synthesis.camera import Camera, Sensor
 from training.synthesis.face_actions import action_fields
+from training.synthesis.h264 import decode, encode, recompress
 from training.synthesis.portrait import MARGIN, Variation, astronaut, read_portrait, standardise
 from training.synthesis.render import (
-    Camera,
     Clip,
     Renderer,
-    Sensor,
-    decode,
-    encode,
-    recompress,
     render_clip,
     render_timeline,
     write_clip,

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from training.synthesis.face_actions import emotion_of
+from training.synthesis.emotions import emotion_of
 from training.synthesis.timeline import (
     HEAD,
     LIGHT,

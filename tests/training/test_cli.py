@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training import __main__ as command_line  # noqa: E402
-from training.__main__ import main  # noqa: E402
+from training.cli import fit as command_line  # noqa: E402
+from training.cli import main  # noqa: E402
 from training.models import load_checkpoint  # noqa: E402
 
 

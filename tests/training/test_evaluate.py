@@ -11,22 +11,31 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from metst_edge import Analyzer  # noqa: E402
+from metst_edge.labels import EMOTIONS  # noqa: E402
+from training.cli.model import as_bundle  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
 from training.data.samples import Annotation  # noqa: E402
-from training.evaluate import evaluate, false_alarms  # noqa: E402
-from training.fit import Run, checkpoint_meta  # noqa: E402
-from training.metrics import EMOTIONS  # noqa: E402
+from training.evaluation.evaluate import evaluate, false_alarms  # noqa: E402
 from training.models import build, save_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
+from training.run import Run  # noqa: E402
 
 
 def checkpoint(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     network = build("metst64", channels=10, depth=1).eval()
-    save_checkpoint(
-        path, network, checkpoint_meta(Run(PRESETS["metst64"], seed, 1, 1, 1e-3, 1, "cpu", "none"), 5, None)
+    run = Run(
+        preset=PRESETS["metst64"],
+        seed=seed,
+        steps=1,
+        batch=1,
+        learning_rate=1e-3,
+        threads=1,
+        device="cpu",
+        data="none",
     )
+    save_checkpoint(path, network, run.checkpoint_meta(5, None))
     return path
 
 
@@ -43,7 +52,8 @@ def test_what_is_found_is_scored_and_kept(
     model: Path, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shares = []
-    evaluate(model, [video(test_data)], tmp_path, report=lambda name, share: shares.append((name, share)))
+    bundle = as_bundle(model, tmp_path)
+    evaluate(bundle, [video(test_data)], tmp_path, report=lambda name, share: shares.append((name, share)))
     kept = json.loads((tmp_path / "videos" / "single_face.mp4.json").read_text())
     events = [event for event in kept["events"] if event["type"] == "micro_expression"]
     assert kept["frames"] == 72
@@ -54,7 +64,7 @@ def test_what_is_found_is_scored_and_kept(
     truth = [
         Annotation(e["onset_frame"], e["apex_frame"], e["offset_frame"], EMOTIONS.index(e["emotion"])) for e in events
     ]
-    scores = evaluate(model, [video(test_data, *truth)], tmp_path)
+    scores = evaluate(bundle, [video(test_data, *truth)], tmp_path)
     assert (scores.spotting.tp, scores.spotting.fp, scores.spotting.fn) == (len(events), 0, 0)
     assert np.trace(scores.confusion) == len(events)
     written = json.loads((tmp_path / "metrics.json").read_text())
@@ -63,20 +73,20 @@ def test_what_is_found_is_scored_and_kept(
 
 
 def test_results_of_another_model_are_not_mixed_in(model: Path, test_data: Path, tmp_path: Path) -> None:
-    evaluate(model, [video(test_data)], tmp_path)
+    evaluate(as_bundle(model, tmp_path), [video(test_data)], tmp_path)
     other = checkpoint(tmp_path / "other.pt", 1)
     with pytest.raises(DataError, match="holds results of another model"):
-        evaluate(other, [video(test_data)], tmp_path)
+        evaluate(as_bundle(other, tmp_path), [video(test_data)], tmp_path)
 
 
 def test_a_truth_behind_the_end_is_refused(model: Path, test_data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected offsets below the video's 72 frames"):
-        evaluate(model, [video(test_data, Annotation(70, 71, 72, 0))], tmp_path)
+        evaluate(as_bundle(model, tmp_path), [video(test_data, Annotation(70, 71, 72, 0))], tmp_path)
 
 
 def test_false_alarms_are_counted_per_minute_of_visible_face(model: Path, test_data: Path, tmp_path: Path) -> None:
     clips = [test_data / "single_face.mp4", test_data / "no_face.mp4"]
-    found = false_alarms(model, clips, tmp_path)
+    found = false_alarms(as_bundle(model, tmp_path), clips, tmp_path)
     with Analyzer(model=tmp_path / "bundle") as analyzer:
         events = len(analyzer.analyze(clips[0]).micro_expressions)
     assert found["clips"]["single_face.mp4"] == {"events": events, "gaps": 0, "minutes_of_face": 0.04}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +13,27 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from training.cli.terminal import ctrl_c  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.samples import Annotation, MeasuredClip  # noqa: E402
-from training.fit import Interrupted, Point, Run, fit, saved_steps, steps_in  # noqa: E402
+from training.evaluation.validate import curves  # noqa: E402
+from training.fit import Interrupted, fit, steps_in  # noqa: E402
 from training.models import load_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
-from training.validate import curves  # noqa: E402
+from training.run import Point, Run  # noqa: E402
+from training.state import saved_steps  # noqa: E402
 
 K, CHANNELS = 30, 10
-RUN = Run(PRESETS["metst64"], 3, 6, 4, 1e-3, 1, "cpu", "bumps on noise")
+RUN = Run(
+    preset=PRESETS["metst64"],
+    seed=3,
+    steps=6,
+    batch=4,
+    learning_rate=1e-3,
+    threads=1,
+    device="cpu",
+    data="bumps on noise",
+)
 
 
 class Bumps:
@@ -43,6 +56,16 @@ class Bumps:
 
     def close(self) -> None:
         pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torch_as_the_command_line_sets_it() -> Iterator[None]:
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(RUN.threads)
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.set_num_threads(before[0])
+    torch.use_deterministic_algorithms(before[1])
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -72,14 +95,34 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> Non
         if point.step == 2:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted) as stop:
-        fit(RUN, Bumps(), [], tmp_path / "broken", report=interrupt)
+    with pytest.raises(Interrupted) as stop, ctrl_c() as asked:
+        fit(RUN, Bumps(), [], tmp_path / "broken", stop=asked, report=interrupt)
     assert stop.value.step == 2
     assert not (tmp_path / "broken" / "model.pt").exists()
     fit(RUN, Bumps(), [], tmp_path / "broken", resume=True)
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "broken"))
     steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_fit_leaves_the_process_to_whoever_owns_it(tmp_path: Path) -> None:
+    def settings() -> tuple[object, ...]:
+        handler = signal.getsignal(signal.SIGINT)
+        return handler, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+
+    before, seen = settings(), []
+    fit(replace(RUN, steps=2, threads=3), Bumps(), [], tmp_path / "run", report=lambda point: seen.append(settings()))
+    assert seen == [before, before] and settings() == before
+
+
+def test_the_second_ctrl_c_breaks_off_and_the_handler_before_comes_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), ctrl_c() as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGINT)
+        assert asked()
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_validation_on_the_way_does_not_change_the_run(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metst_edge.labels import EMOTIONS
 from metst_edge.matching import iou
-from training.metrics import EMOTIONS, Clip, Labelled, match, recognition, score
+from training.evaluation.metrics import Clip, Labelled, match, recognition, score
 
 NEGATIVE, POSITIVE, SURPRISE, OTHERS = range(4)
 

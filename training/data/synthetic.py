@@ -6,18 +6,15 @@ on where it stopped and a repeated run sees what the first one saw.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from metst_edge.labels import EMOTIONS
-from training.data.samples import Annotation, Batch, MeasuredClip, half_duration
+from training.data.samples import Batch, MeasuredClip, half_duration
 from training.losses import class_weights
 from training.presets import Preset
 from training.synthesis.calibration import Calibration
-from training.synthesis.generator import FeatureGenerator
-from training.synthesis.timeline import TruthEvent
+from training.synthesis.generator import FeatureGenerator, as_annotations
 
 CHUNK_BATCHES = 32
 STATISTICS_WINDOWS = 4096
@@ -50,7 +47,7 @@ class SyntheticWindows:
         self._chunks: dict[int, Future[Batch]] = {}
         statistics = self._generator(_STATISTICS, 0)
         self.weights = class_weights(statistics.windows(STATISTICS_WINDOWS)[2])
-        self.k_p = half_duration(_annotations(statistics.clip(STATISTICS_SECONDS).truth))
+        self.k_p = half_duration(as_annotations(statistics.clip(STATISTICS_SECONDS).truth))
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0."""
@@ -67,7 +64,7 @@ class SyntheticWindows:
     def clips(self, count: int, seconds: float) -> list[MeasuredClip]:
         """Generate held-out clips, from streams that no batch comes from."""
         made = (self._generator(_VALIDATION, i).clip(seconds) for i in range(count))
-        return [MeasuredClip(clip.windows, _annotations(clip.truth)) for clip in made]
+        return [MeasuredClip(clip.windows, as_annotations(clip.truth)) for clip in made]
 
     def close(self) -> None:
         """Stop making windows ahead."""
@@ -80,7 +77,3 @@ class SyntheticWindows:
         seed = int(np.random.SeedSequence((self._seed, stream, index)).generate_state(1)[0])
         preset = self._preset
         return FeatureGenerator(seed, preset.roi_set, preset.fps, preset.k, self._calibration)
-
-
-def _annotations(truth: Iterable[TruthEvent]) -> list[Annotation]:
-    return [Annotation(t.onset, t.apex, t.offset, EMOTIONS.index(t.emotion)) for t in truth]

@@ -21,8 +21,7 @@ from training.models.registry import MODELS, build
 
 FORMAT = 1
 
-# In published checkpoints but read by no forward pass: the recognition stack of both releases and each
-# block's norm2.
+# In published checkpoints but read by no forward pass: the recognition stack of both releases and each block's norm2.
 UNUSED_PREFIXES = ("blocks_recog.", "recog_pathway.")
 UNUSED_LEAVES = (".norm2.weight", ".norm2.bias")
 
@@ -37,8 +36,8 @@ class Checkpoint:
 
     Attributes:
         network: in evaluation mode, with the checkpoint's weights.
-        meta: what the exporter writes into the bundle, plain JSON values: name, fps, k, k_p, roi_set, compat,
-            decode, labels, training, licence, metrics.
+        meta: what the exporter writes into the bundle, plain JSON values: name, fps, k, k_p, roi_set, compat, decode,
+            labels, training, licence, metrics.
     """
 
     network: MeTst
@@ -51,8 +50,7 @@ def save_checkpoint(path: str | os.PathLike[str], network: MeTst, meta: Mapping[
     Args:
         path: the file to write; its folder must exist.
         network: weights are copied to the CPU.
-        meta: JSON-like values only (str, numbers, bool, None, lists, dicts), so that `weights_only` can read
-            it back.
+        meta: JSON-like values only (str, numbers, bool, None, lists, dicts), so that `weights_only` can read it back.
     """
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     content = {
@@ -95,9 +93,9 @@ def load_published(path: str | os.PathLike[str], model: str, **sizes: int) -> Me
     """Read a state dict of the published code into the network of that name.
 
     Args:
-        path: a pickled state dict; `module.` before names, and weights the published code never reads, are
-            accepted.
-        model: a key of MODELS. sizes: as for `build`.
+        path: a pickled state dict; `module.` before names, and weights the published code never reads, are accepted.
+        model: a key of MODELS.
+        sizes: as for `build`.
 
     Raises:
         CheckpointError: not a state dict, or names or shapes do not fit; every one of them is listed.
@@ -107,7 +105,8 @@ def load_published(path: str | os.PathLike[str], model: str, **sizes: int) -> Me
         content = content["state_dict"]
     network = build(model, init="mamba", **sizes)
     fill(network, content, path)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:

@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from training.models.scan import selective_scan
 
-# Standard Mamba initialisation: time steps log-uniform in this range (arXiv 2312.00752, section 3.6), at
-# least 1e-4.
+# Standard Mamba initialisation: time steps log-uniform in this range (arXiv 2312.00752, section 3.6), at least 1e-4.
 DT_RANGE = (1e-3, 1e-1)
 DT_FLOOR = 1e-4
 
@@ -24,8 +23,9 @@ class Mamba(nn.Module):
 
     Args:
         dim: channels in and out.
-        d_state: states per inner channel. d_conv: taps of the convolution. expand: inner channels per
-            channel.
+        d_state: states per inner channel.
+        d_conv: taps of the convolution.
+        expand: inner channels per channel.
     """
 
     def __init__(self, dim: int, d_state: int = 64, d_conv: int = 4, expand: int = 2) -> None:

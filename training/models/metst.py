@@ -1,9 +1,8 @@
 """ME-TST (arXiv 2409.09707): spotting and recognition of micro-expressions, per frame, with Mamba blocks.
 
-The modules carry the names of the published checkpoints: `metst64` those of the first release, `metst128`
-    those of
-the 2025 one. Both heads read the spotting stack; the recognition stack that published checkpoints also hold
-was never read by the published code either, and is not built (see checkpoint.py).
+The modules carry the names of the published checkpoints: `metst64` those of the first release, `metst128` those of
+the 2025 one. Both heads read the spotting stack; the recognition stack that published checkpoints also hold was never
+read by the published code either, and is not built (see checkpoint.py).
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from torch.nn import functional
 
 from training.models.mamba import Mamba
 
-# The published rates: one block without, then this ramp over `depth` blocks, of which the last is never
-# reached.
+# The published rates: one block without, then this ramp over `depth` blocks, of which the last is never reached.
 MAX_DROP_PATH = 0.2
 PUBLISHED_STD = 0.02
 
@@ -93,9 +91,8 @@ class MeTst(nn.Module):
     Args:
         name: "metst64" (names of the first release) or "metst128" (names of the 2025 release).
         sizes: shapes; by default the published ones of that name.
-        init: "mamba" leaves the standard Mamba initialisation; "published" draws every linear map, those
-            inside Mamba too, truncated-normal with std 0.02 and zero bias, which also wipes Mamba's time-step
-            bias.
+        init: "mamba" leaves the standard Mamba initialisation; "published" draws every linear map, those inside Mamba
+            too, truncated-normal with std 0.02 and zero bias, which also wipes Mamba's time-step bias.
     """
 
     def __init__(self, name: str, sizes: Sizes, init: str = "mamba") -> None:

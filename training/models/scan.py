@@ -1,9 +1,8 @@
 """The selective scan in torch: the definition of selective_scan.h, with a backward pass made for a CPU.
 
-Plain autograd over the time loop would keep six (B, D, N) tensors a step alive and rebuild the loop as a
-graph; here only the states are kept and the decays are computed again on the way back, which is faster than
-reading them back from memory. Where `mamba_ssm` is installed and the tensors are on a GPU, its kernel is used
-instead.
+Plain autograd over the time loop would keep six (B, D, N) tensors a step alive and rebuild the loop as a graph; here
+only the states are kept and the decays are computed again on the way back, which is faster than reading them back from
+memory. Where `mamba_ssm` is installed and the tensors are on a GPU, its kernel is used instead.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from torch.nn import functional
 class _Recurrence(torch.autograd.Function):
     """h_t = exp(dt_t A) h_{t-1} + x_t B_t, y_t = h_t . C_t, and its gradient.
 
-    Time comes first here, so that every step works on contiguous memory. `exp2` with log2(e) folded into A is
-    about four times as fast as `exp` in torch's CPU build.
+    Time comes first here, so that every step works on contiguous memory. `exp2` with log2(e) folded into A is about
+    four times as fast as `exp` in torch's CPU build.
     """
 
     @staticmethod
@@ -98,8 +97,14 @@ def selective_scan(
         y_t = (h_t . c_t + d * u_t) * silu(z_t)
 
     Args:
-        u, delta, z: (B, L, D), L at least 1.
-        a: (D, N), negative. b, c: (B, L, N). d, delta_bias: (D).
+        u: (B, L, D), L at least 1.
+        delta: (B, L, D), before its bias and the softplus.
+        a: (D, N), negative.
+        b: (B, L, N).
+        c: (B, L, N).
+        d: (D).
+        z: (B, L, D), the gate.
+        delta_bias: (D).
         h0: (B, D, N) state before the first step; None is zero.
 
     Returns:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from metst_edge.face import FaceFinder
-from training.synthesis.face_actions import emotion_of
+from training.synthesis.camera import Camera
+from training.synthesis.emotions import emotion_of
+from training.synthesis.h264 import encode
 from training.synthesis.portrait import Variation, astronaut
-from training.synthesis.render import Camera, encode, render_frames
+from training.synthesis.render import render_frames
 from training.synthesis.timeline import Rates, TruthEvent, draw_timeline, scripted_timeline
 
 SECONDS = 22.0
@@ -23,8 +25,8 @@ SOURCE = {
     "made_by": "python -m training demo-clip: every movement in it is rendered, none was recorded",
 }
 
-# Onset, frames up to the apex, frames down from it, action units, pixels of the 320 px crop, strength of the
-# weaker side.
+# Onset, frames up to the apex, frames down from it, action units, pixels of the 320 px crop, strength of the weaker
+# side.
 _SCRIPT = (
     (57, 5, 7, (1, 2), 2.0, 0.9),
     (128, 5, 6, (6, 12), 2.2, 0.85),

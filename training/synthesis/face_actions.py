@@ -1,27 +1,22 @@
-"""Facial action units as displacement fields of the skin, and the emotion a combination of them tells of.
+"""Facial action units as displacement fields of the skin.
 
-Directions and places are those of the Facial Action Coding System (P. Ekman, W. Friesen, J. Hager: FACS, the
-manual and the Investigator's Guide, 2002). How far each point moves relative to the action's strongest point
-is this file's own reading of them, measured on nobody. Knows landmarks and fields only; nothing of time or
-pictures.
+Directions and places are those of the Facial Action Coding System (P. Ekman, W. Friesen, J. Hager: FACS, the manual and
+the Investigator's Guide, 2002). How far each point moves relative to the action's strongest point is this file's own
+reading of them, measured on nobody. Knows landmarks and fields only; nothing of time, pictures or emotions.
 
-The face frame: origin at the middle of the inner eye corners, x along the line from the one to the other
-(towards the picture's right), y down, unit g = half the distance between them. "Left" is the picture's left,
-as in the 68-point scheme: landmarks 17-21 and 36-41.
+The face frame: origin at the middle of the inner eye corners, x along the line from the one to the other (towards the
+picture's right), y down, unit g = half the distance between them. "Left" is the picture's left, as in the 68-point
+scheme: landmarks 17-21 and 36-41.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
-
-EMOTIONS = ("negative", "positive", "surprise", "others", "neutral")
-"""Label order of the models; the last is no micro-expression at all."""
 
 MIRROR = (
     *(16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
@@ -58,8 +53,7 @@ _ACTIONS: dict[str, dict[int | str, Move]] = {
     "AU5": {
         37: (0, 1.0), 38: (0, 1.0), "lid fold": (0, 0.35),
     },
-    # cheek raised, skin drawn towards the eye from the temple, outer brow lowered (orbicularis oculi, outer
-    # part)
+    # cheek raised, skin drawn towards the eye from the temple, outer brow lowered (orbicularis oculi, outer part)
     "AU6": {
         "cheek": (-0.1, 1.0), "outer cheek": (-0.3, 0.8), "temple": (-0.6, 0.05), "furrow": (0, 0.35),
         41: (0, 0.45), 40: (0, 0.35), 36: (-0.2, 0), 17: (-0.1, -0.25), 18: (0, -0.15),
@@ -68,15 +62,15 @@ _ACTIONS: dict[str, dict[int | str, Move]] = {
     "AU7": {
         41: (-0.2, 1.0), 40: (-0.2, 0.9), 37: (0, -0.35), 38: (0, -0.35), "under eye": (-0.2, 0.5),
     },
-    # nose wrinkled: its wings and sides and the upper lip pulled up, inner brows lowered (levator labii
-    # superioris alaeque nasi)
+    # nose wrinkled: its wings and sides and the upper lip pulled up, inner brows lowered (levator labii superioris
+    # alaeque nasi)
     "AU9": {
         31: (0.1, 1.0), 32: (0, 0.6), "nose side": (-0.1, 0.9), "furrow": (0, 0.7), "cheek": (-0.1, 0.5),
         50: (0, 0.55), 49: (0, 0.45), 51: (0, 0.45), 33: (0, 0.4), "glabella": (0, -0.45),
         21: (-0.25, -0.45), 20: (-0.15, -0.3), 40: (0, 0.2),
     },
-    # upper lip raised, its centre straight up; infraorbital triangle pushed up, nose wings raised and widened
-    # (levator labii superioris)
+    # upper lip raised, its centre straight up; infraorbital triangle pushed up, nose wings raised and widened (levator
+    # labii superioris)
     "AU10": {
         50: (0, 1.0), 51: (0, 0.85), 49: (0.05, 0.75), 61: (0, 0.9), 62: (0, 0.8), "furrow": (0.1, 0.75),
         31: (0.2, 0.4), "cheek": (0, 0.4), 48: (0, 0.15), 33: (0, 0.1),
@@ -122,7 +116,8 @@ _ACTIONS: dict[str, dict[int | str, Move]] = {
         57: (0, -1.0), 58: (0, -0.95), 59: (0, -0.5), 66: (0, -1.0), 67: (0, -1.0), "chin": (0, -0.35),
         51: (0, 0.3), 50: (0, 0.25), 61: (0, 0.25), 62: (0, 0.3),
     },
-    # Used by speech only, never part of a micro-expression.
+    # The rest is used by speech only, never part of a micro-expression.
+
     # jaw dropped (AU26)
     "open": {
         57: (0, -1.0), 58: (0, -0.95), 59: (0, -0.65), 66: (0, -0.95), 67: (0, -0.95), 48: (-0.1, -0.35),
@@ -136,98 +131,8 @@ _ACTIONS: dict[str, dict[int | str, Move]] = {
 }
 # fmt: on
 
-ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25)
-"""The action units that micro- and macro-expressions are made of."""
-
-UNILATERAL = frozenset({14})
-"""Action units that tell an emotion on one side of the face only (contempt)."""
-
 NAMES = tuple(_ACTIONS)
 """Every action that has a field: the action units as "AU<n>", and the two of speech."""
-
-
-def _sets(*units: tuple[int, ...]) -> tuple[frozenset[int], ...]:
-    return tuple(frozenset(some) for some in units)
-
-
-# Combinations with the emotion they tell of. Two tables are held against each other: the prototypes and major
-# variants of the FACS Investigator's Guide (2002; EMFACS), and the objective classes of A.
-# Davison et al., "Objective classes for micro-facial expression recognition" (J. Imaging 2018), made from
-# EMFACS for real micro-expressions. Only what neither contradicts is in here; see `_AMBIGUOUS` for what was
-# left out. fmt: off
-_COMBINATIONS: dict[str, tuple[frozenset[int], ...]] = {
-    "negative": _sets(
-        (4,),
-        (4, 5),
-        (4, 7),
-        (4, 5, 7),
-        (4, 7, 23),
-        (4, 5, 7, 23),
-        (4, 5, 7, 24),  # anger
-        (9,),
-        (10,),
-        (9, 10),
-        (4, 9),
-        (7, 10),
-        (9, 17),
-        (10, 17),
-        (4, 7, 9),
-        (4, 7, 10),  # disgust
-        (15,),
-        (1, 4),
-        (1, 4, 15),
-        (1, 4, 15, 17),
-        (6, 15),
-        (15, 17),  # sadness
-        (20,),
-        (5, 20),
-        (1, 2, 4),
-        (1, 2, 4, 5),
-        (1, 2, 4, 20),
-        (1, 2, 4, 5, 20),
-        (1, 2, 4, 5, 20, 25),  # fear
-        (14,),  # contempt
-    ),
-    "positive": _sets((12,), (6, 12), (7, 12), (6, 7, 12), (12, 25), (6, 12, 25)),
-    "surprise": _sets((1, 2), (1, 2, 5), (1, 2, 25), (1, 2, 5, 25)),
-    # Mouth movements that neither table gives an emotion.
-    "others": _sets((17,), (24,), (23, 24), (17, 25)),
-}
-# fmt: on
-
-_AMBIGUOUS = {
-    frozenset({25}): "surprise in the objective classes, no emotion in EMFACS",
-    frozenset({17, 24}): "anger in the objective classes, no emotion in EMFACS without brows or lids",
-    frozenset({1}): "sadness in the objective classes, a part of surprise and fear in EMFACS",
-    frozenset({1, 2, 5, 20}): "surprise without AU 20, fear with AU 4 or without AU 1 and 2",
-}
-
-
-def combinations(emotion: str) -> tuple[frozenset[int], ...]:
-    """Return the sets of action units that tell of ``emotion`` and of no other."""
-    return _COMBINATIONS[emotion]
-
-
-def emotion_of(action_units: Iterable[int]) -> str:
-    """Return the emotion that a combination of action units tells of.
-
-    Args:
-        action_units: numbers of the action units, in any order.
-
-    Returns:
-        "negative", "positive", "surprise" or "others".
-
-    Raises:
-        ValueError: the sources disagree about the combination, or none of them has it.
-    """
-    units = frozenset(action_units)
-    for emotion, sets in _COMBINATIONS.items():
-        if units in sets:
-            return emotion
-    listed = "+".join(map(str, sorted(units))) or "no action unit"
-    if units in _AMBIGUOUS:
-        raise ValueError(f"expected a combination with one emotion, got {listed}: {_AMBIGUOUS[units]}")
-    raise ValueError(f"expected a combination of action units with a known emotion, got {listed}; see combinations()")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -314,17 +219,16 @@ STILL_SPREAD = 0.3
 def action_fields(landmarks: FloatArray, grid: FloatArray) -> dict[str, FloatArray]:
     """Spread every action over the skin.
 
-    A point's displacement fades with distance as a Gaussian; where points compete, the weighted mean counts,
-    so no skin moves farther than the strongest point and fields are smooth everywhere.
+    A point's displacement fades with distance as a Gaussian; where points compete, the weighted mean counts, so no skin
+    moves farther than the strongest point and fields are smooth everywhere.
 
     Args:
         landmarks: float32 (68, 2), pixels.
         grid: float32 (..., 2), where the fields are wanted, pixels.
 
     Returns:
-        Name of NAMES -> float32 (2, ..., 2): displacements of the left and the right half of the action, each
-        point's (dx, dy) in the picture's directions. Their sum is the whole action; its largest displacement
-        on the grid is 1.
+        Name of NAMES -> float32 (2, ..., 2): displacements of the left and the right half of the action, each point's
+        (dx, dy) in the picture's directions. Their sum is the whole action; its largest displacement on the grid is 1.
     """
     frame = FaceFrame.of(landmarks)
     own = frame.to_face(landmarks)

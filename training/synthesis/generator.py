@@ -1,18 +1,21 @@
 """Training data in volume: feature windows drawn from timelines and the calibration, without a picture.
 
-A window is what `metst_edge.flow.window_features` would give for a rendered clip, to within the calibration:
-flow at points is the sum of every movement's response, less that of the window's first frame; channels are
-its largest vectors' mean, less the head's motion, plus noise. A thousand times faster than rendering.
+A window is what `metst_edge.flow.window_features` would give for a rendered clip, to within the calibration: flow at
+points is the sum of every movement's response, less that of the window's first frame; channels are its largest vectors'
+mean, less the head's motion, plus noise. A thousand times faster than rendering.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face import ROI_SETS
+from metst_edge.labels import EMOTIONS
+from training.data.samples import Annotation, frame_labels
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
@@ -22,7 +25,6 @@ from training.synthesis.calibration import (
     expand,
     window_starts,
 )
-from training.synthesis.face_actions import EMOTIONS
 from training.synthesis.timeline import Rates, Timeline, TruthEvent, draw_timeline
 
 FloatArray = npt.NDArray[np.float32]
@@ -30,8 +32,6 @@ IntArray = npt.NDArray[np.int64]
 
 PER_TIMELINE = 40
 """Windows that share one person and one course of movements: about as many as half a minute holds."""
-
-NEUTRAL = EMOTIONS.index("neutral")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,14 +51,9 @@ class FeatureClip:
     truth: tuple[TruthEvent, ...]
 
 
-def frame_labels(truth: tuple[TruthEvent, ...], frames: int) -> tuple[FloatArray, IntArray]:
-    """Label every frame: y float32 (n,), 1 on onset+1 .. offset-1; class int64 (n,), else neutral."""
-    y = np.zeros(frames, np.float32)
-    label = np.full(frames, NEUTRAL, np.int64)
-    for event in truth:
-        y[event.onset + 1 : event.offset] = 1
-        label[event.onset + 1 : event.offset] = EMOTIONS.index(event.emotion)
-    return y, label
+def as_annotations(truth: Iterable[TruthEvent]) -> list[Annotation]:
+    """Return what was put in as annotations of the same frames."""
+    return [Annotation(event.onset, event.apex, event.offset, EMOTIONS.index(event.emotion)) for event in truth]
 
 
 class FeatureGenerator:
@@ -72,7 +67,9 @@ class FeatureGenerator:
         calibration: the committed one if not given.
 
     Example:
-        >>> features, y, label = FeatureGenerator(0).windows(256)   # (256, 10, 30), (256, 30), (256, 30)
+        >>> features, y, label = FeatureGenerator(0).windows(256)
+        >>> features.shape, y.shape, label.shape
+        ((256, 10, 30), (256, 30), (256, 30))
     """
 
     def __init__(
@@ -101,12 +98,12 @@ class FeatureGenerator:
 
         Args:
             n: how many.
-            positive_fraction: share of windows with at least one frame of a micro-expression; None takes them
-                as they come.
+            positive_fraction: share of windows with at least one frame of a micro-expression; None takes them as they
+                come.
 
         Returns:
-            features float32 (n, C, k), pixels of the 320 px crop, column 0 zero; y float32 (n, k), 1 on
-            onset+1 .. offset-1; label int64 (n, k), 0 negative, 1 positive, 2 surprise, 3 others, 4 neutral.
+            features float32 (n, C, k), pixels of the 320 px crop, column 0 zero; y float32 (n, k), 1 on onset+1 ..
+            offset-1; label int64 (n, k), index into `metst_edge.labels.LABELS`.
 
         Raises:
             ValueError: ``n`` below 1 or a fraction outside 0 to 1.
@@ -118,7 +115,7 @@ class FeatureGenerator:
         features, ys, labels = [], [], []
         while sum(quota) > 0:
             timeline = draw_timeline(self._rng, max(round(30 * self.fps), 3 * self.k), self.fps, self._draw_rates())
-            y, label = frame_labels(timeline.truth, timeline.frames)
+            y, label = frame_labels(as_annotations(timeline.truth), timeline.frames)
             starts = self._rng.permutation(timeline.frames - self.k)
             if positives is None:
                 taken = starts[: min(quota[1], PER_TIMELINE)]

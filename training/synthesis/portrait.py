@@ -62,7 +62,8 @@ class Variation:
         bumps: standard deviation of a smooth random change of shape, in g; seeded by ``seed``.
         flip: mirror image.
         blur: standard deviation in pixels of the frames.
-        gamma, contrast: power and factor on brightness.
+        gamma: power of brightness.
+        contrast: factor on brightness, about its middle.
         shift: of the face from its place, in g across and down.
         seed: of the random shape.
     """

@@ -1,16 +1,14 @@
 """Frames of a portrait that moves as a timeline says, seen by a camera with noise and compression.
 
-A frame's pixel x shows the portrait at p - d(p), where p is x with the head's motion taken back and d the
-displacement of the skin: for the small d of micro-expressions that is the skin at p moved by d. Lids are
-drawn over the eyeball instead, which does not move with them.
+A frame's pixel x shows the portrait at p - d(p), where p is x with the head's motion taken back and d the displacement
+of the skin: for the small d of micro-expressions that is the skin at p moved by d. Lids are drawn over the eyeball
+instead, which does not move with them.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face.crop import CROP_SIZE
+from training.synthesis.camera import CAMERA, Camera, Sensor
 from training.synthesis.face_actions import NAMES, FaceFrame, action_fields
+from training.synthesis.h264 import encode, recompress
 from training.synthesis.portrait import MARGIN, Portrait
 from training.synthesis.timeline import (
     HEAD,
@@ -38,73 +38,6 @@ Image = npt.NDArray[np.uint8]
 
 STEP = 4
 """Pixels between the points on which movement is computed; between them it is interpolated."""
-
-
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """How frames are seen.
-
-    Attributes:
-        noise: standard deviation of the sensor's noise in gray levels, independent from frame to frame.
-        jpeg: quality of every frame's compression, 1 to 100; None for none.
-        crf: H.264 constant rate factor of the whole clip; None for none. ``write_clip`` compresses anyway.
-    """
-
-    noise: float = 1.5
-    jpeg: int | None = None
-    crf: int | None = None
-
-
-CAMERA = Camera()
-
-
-def draw_camera(rng: np.random.Generator) -> Camera:
-    """Draw a camera: good light to poor; raw, or compressed by a web camera (JPEG) or a recorder (H.264)."""
-    noise = float(np.exp(rng.uniform(np.log(0.4), np.log(3.0))))
-    kind = rng.uniform()
-    if kind < 0.25:
-        return Camera(noise)
-    if kind < 0.5:
-        return Camera(noise, jpeg=int(rng.integers(70, 96)))
-    return Camera(noise, crf=int(rng.integers(17, 29)))
-
-
-class Sensor:
-    """Puts a camera's noise and JPEG compression on frames, one after the other.
-
-    Args:
-        camera: its H.264 compression is not done here: that takes the whole clip.
-        size: height and width of the frames.
-        rng: of the noise.
-    """
-
-    _SPARE = 64
-
-    def __init__(self, camera: Camera, size: tuple[int, int], rng: np.random.Generator) -> None:
-        self._camera = camera
-        self._rng = rng
-        height, width = size
-        # Noise is cut from a larger sheet at random places: independent to the eye of any flow, and ten times
-        # faster.
-        shape = (height + self._SPARE, width + self._SPARE)
-        # Behind a Bayer mosaic part of the noise is common to the colours.
-        sheet = 0.8 * rng.standard_normal((*shape, 3), np.float32) + 0.6 * rng.standard_normal((*shape, 1), np.float32)
-        self._sheet = np.float32(camera.noise) * sheet
-
-    def __call__(self, clean: Image) -> Image:
-        """Return uint8 (H, W, 3) as the camera gives it."""
-        import cv2
-
-        out = clean
-        if self._camera.noise:
-            height, width = clean.shape[:2]
-            dy, dx = self._rng.integers(0, self._SPARE, 2)
-            noisy = clean + self._sheet[dy : dy + height, dx : dx + width]
-            out = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
-        if self._camera.jpeg is not None:
-            _, coded = cv2.imencode(".jpg", out, (cv2.IMWRITE_JPEG_QUALITY, self._camera.jpeg))
-            out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,8 +112,7 @@ class Renderer:
                 lid.close(out, self._image, source, min(closed, 1.0))
         gain, gamma = float(tracks[TRACK["gain"]]), float(tracks[TRACK["gamma"]])
         if gain or gamma:
-            # Kept as float until the noise is on would be truer; at noise of a level and more it makes no
-            # difference.
+            # Kept as float until the noise is on would be truer; at noise of a level and more it makes no difference.
             levels = 255 * (np.arange(256) / 255) ** np.exp(gamma) * np.exp(gain)
             out = cv2.LUT(out, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
         return out
@@ -369,60 +301,3 @@ def write_clip(clip: Clip, path: Path, crf: int = 23, extra: dict[str, Any] | No
     beside = path.with_suffix(".json")
     beside.write_text(json.dumps(truth, indent=1) + "\n")
     return beside
-
-
-def encode(frames: Iterable[Image], size: tuple[int, int], path: Path, fps: float, crf: int) -> None:
-    """Write frames, uint8 (H, W, 3) BGR, as an H.264 file with the encoder that imageio-ffmpeg carries.
-
-    Raises:
-        ValueError: odd height or width.
-        RuntimeError: the encoder failed.
-    """
-    import imageio_ffmpeg  # type: ignore[import-untyped]
-
-    height, width = size
-    if height % 2 or width % 2:
-        raise ValueError(f"expected even height and width for H.264, got {height}x{width}")
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        *("-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}"),
-        *("-r", str(fps), "-i", "-", "-an", "-c:v", "libx264", "-preset", "medium", "-crf", str(crf)),
-        # One thread and no encoder banner: the same frames give the same file.
-        *("-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
-        *("-movflags", "+faststart", str(path)),
-    ]
-    # What the encoder says goes to a file: nobody reads a pipe while frames are being written.
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said)
-        assert process.stdin is not None
-        try:
-            for frame in frames:
-                process.stdin.write(np.ascontiguousarray(frame).data)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # It ended early; its exit status and last words follow.
-        finally:
-            status = process.wait()
-        if status:
-            said.seek(0)
-            raise RuntimeError(f"expected a video at {path}, ffmpeg said: {said.read().decode()[-300:].strip()}")
-
-
-def decode(path: Path) -> Image:
-    """Read a video file whole: uint8 (n, H, W, 3), BGR."""
-    import cv2
-
-    capture = cv2.VideoCapture(str(path))
-    frames = []
-    while (frame := capture.read()[1]) is not None:
-        frames.append(frame)
-    capture.release()
-    return np.array(frames, np.uint8)
-
-
-def recompress(frames: Iterable[Image], size: tuple[int, int], fps: float, crf: int) -> Image:
-    """Return frames as they come back from an H.264 file: uint8 (n, H, W, 3), BGR."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        encode(frames, size, path, fps, crf)
-        return decode(path)

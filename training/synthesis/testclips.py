@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from metst_edge.face import FaceFinder
+from training.synthesis.camera import draw_camera
 from training.synthesis.portrait import Variation, astronaut
-from training.synthesis.render import Clip, draw_camera, render_clip
+from training.synthesis.render import Clip, render_clip
 from training.synthesis.timeline import MODERATE, Rates
 
 
@@ -42,19 +42,5 @@ def test_clip(
     return render_clip(astronaut(finder, change=change), int(rng.integers(1 << 31)), seconds, fps, rates, camera)
 
 
-def test_clips(
-    seed: int,
-    count: int,
-    seconds: float,
-    fps: float = 30.0,
-    rates: Rates = MODERATE,
-    finder: FaceFinder | None = None,
-) -> Iterator[Clip]:
-    """Render the first ``count`` clips of a set, one after the other; arguments as of ``test_clip``."""
-    finder = finder or FaceFinder()
-    for index in range(count):
-        yield test_clip(seed, index, seconds, fps, rates, finder)
-
-
-# pytest collects whatever begins with "test"; these are library functions.
-test_clip.__test__ = test_clips.__test__ = False  # type: ignore[attr-defined]
+# pytest collects whatever begins with "test"; this is a library function.
+test_clip.__test__ = False  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """What a rendered person does over time: every movement's course, and the truth about micro-expressions.
 
-The one source of motion for both the renderer (pictures) and the generator (features), so that the two differ
-in how motion is seen and in nothing else. Knows time and amounts only; nothing of pictures or channels.
+The one source of motion for both the renderer (pictures) and the generator (features), so that the two differ in how
+motion is seen and in nothing else. Knows time and amounts only; nothing of pictures or channels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from training.synthesis.face_actions import ACTION_UNITS, NAMES, UNILATERAL, combinations, emotion_of
+from metst_edge.labels import EMOTIONS
+from training.synthesis.emotions import ACTION_UNITS, UNILATERAL, combinations, emotion_of
+from training.synthesis.face_actions import NAMES
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -46,8 +48,8 @@ class TruthEvent:
         offset: frame; the first one without it again. Onset and offset are both inclusive.
         emotion: what its action units tell of.
         action_units: their numbers, rising.
-        intensity_px: displacement of the most moved point by its strongest action unit at the apex, in pixels
-            of the 320 px crop.
+        intensity_px: displacement of the most moved point by its strongest action unit at the apex, in pixels of the
+            320 px crop.
     """
 
     onset: int
@@ -73,7 +75,10 @@ class Rates:
 
     Attributes:
         micro: micro-expressions, as many as fit without touching.
-        blinks, speech, macros, head_moves: distractors.
+        blinks: distractor.
+        speech: distractor, runs of syllables.
+        macros: distractor, the same action units as a micro-expression's, slower.
+        head_moves: distractor, nods, shakes and changes of pose.
         drift: factor on the head's slow movement; 0 holds it still.
         flicker: largest relative change of the light from frame to frame, mains against shutter.
         micro_pixels: weakest and strongest micro-expression.
@@ -191,8 +196,7 @@ class _Draft:
         if not self.rates.drift:
             return
         rng, t = self.rng, np.arange(self.n) / self.fps
-        # Standard deviations of the wandering, in the units of HEAD: what a seated person does without
-        # intent.
+        # Standard deviations of the wandering, in the units of HEAD: what a seated person does without intent.
         for name, spread in zip(HEAD, (3.0, 2.5, 0.5, 0.5, 0.9, 0.7), strict=True):
             # Three octaves of slow sines: smooth to the second derivative, unlike filtered noise, and cheap.
             track = np.zeros(self.n)
@@ -235,14 +239,13 @@ class _Draft:
 
     def draw_micro(self, onset: int, length: int) -> tuple[TruthEvent, float]:
         rng = self.rng
-        emotion = ("negative", "positive", "surprise", "others")[rng.choice(4, p=(0.31, 0.23, 0.23, 0.23))]
+        emotion = EMOTIONS[rng.choice(4, p=(0.31, 0.23, 0.23, 0.23))]
         sets = combinations(emotion)
         units = tuple(sorted(sets[rng.integers(len(sets))]))
         # The onset phase is the shorter one, as annotated in CASME II and SAMM.
         apex = onset + int(np.clip(round(length * rng.uniform(0.3, 0.6)), 1, length - 1))
         weakest, strongest = self.rates.micro_pixels
-        # Weak ones are more frequent than strong ones, but not by as much as a uniform logarithm would have
-        # it.
+        # Weak ones are more frequent than strong ones, but not by as much as a uniform logarithm would have it.
         intensity = weakest + (strongest - weakest) * rng.beta(1.2, 1.6)
         return TruthEvent(onset, apex, onset + length, emotion_of(units), units, float(intensity)), rng.uniform(0.6, 1)
 
@@ -299,7 +302,7 @@ class _Draft:
         size = rng.uniform(1.0, 5.0) if rng.uniform() < 0.35 else rng.uniform(5.0, 20.0)
         course = size * pulse(length, rise, length - rise - fall)
         if rng.uniform() < 0.7:
-            sets = combinations(("negative", "positive", "surprise", "others")[rng.integers(4)])
+            sets = combinations(EMOTIONS[rng.integers(4)])
             units = tuple(sorted(sets[rng.integers(len(sets))]))
         else:
             units = (int(rng.choice(ACTION_UNITS)),)

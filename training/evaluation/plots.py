@@ -14,8 +14,7 @@ def loss_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw the losses of a run over its steps.
 
     Args:
-        records: one dict per step with "step", "loss", "spotting", "emotion", "learning_rate"; others are
-            passed over.
+        records: one dict per step with "step", "loss", "spotting", "emotion", "learning_rate"; others are passed over.
         path: PNG to write.
     """
     from matplotlib.figure import Figure

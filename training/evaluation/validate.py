@@ -1,6 +1,6 @@
 """Scores of a torch network on clips that are already measured: the offline rule of the SDK, without video.
 
-Used while training. ``training.evaluate`` is the real thing: encoded video through the whole of the SDK.
+Used while training. ``training.evaluation.evaluate`` is the real thing: encoded video through the whole of the SDK.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ import torch
 
 from metst_edge.decode import decode
 from training.data.samples import MeasuredClip
-from training.metrics import Clip, Labelled, Scores, score
+from training.evaluation.metrics import Clip, Labelled, Scores, score
 from training.models import MeTst
 
 Curve = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """spot (n,) and emotion logits (n, E) of one clip's frames."""
 
 
-@torch.no_grad()
 def curves(network: MeTst, clips: Sequence[MeasuredClip], k: int) -> list[Curve]:
-    """Run the network over clips and stitch: the first window whole, of later ones what follows their first
-    half.
+    """Run the network over clips and stitch: the first window whole, of later ones what follows their first half.
 
     Args:
         network: is put into evaluation mode and left there.
@@ -37,7 +35,8 @@ def curves(network: MeTst, clips: Sequence[MeasuredClip], k: int) -> list[Curve]
     for width in sorted(shapes):
         alike = [window for clip in clips for window in clip.windows if window.shape[1] == width]
         parts = [alike[i : i + 64] for i in range(0, len(alike), 64)]
-        outputs = [network(torch.from_numpy(np.stack(part)).to(device)) for part in parts]
+        with torch.no_grad():
+            outputs = [network(torch.from_numpy(np.stack(part)).to(device)) for part in parts]
         scored[width] = [
             (s, e) for spot, logits in outputs for s, e in zip(spot.cpu().numpy(), logits.cpu().numpy(), strict=True)
         ]
@@ -56,8 +55,10 @@ def validate(network: MeTst, clips: Sequence[MeasuredClip], k: int, k_p: int, ra
     Args:
         network: is put into evaluation mode and left there.
         clips: measured, truth included.
-        k: frames in a window. k_p: half the typical duration, frames.
-        ratio, floor: as for `metst_edge.decode.decode`.
+        k: frames in a window.
+        k_p: half the typical duration, frames.
+        ratio: as for `metst_edge.decode.decode`.
+        floor: as for `metst_edge.decode.decode`.
     """
     found = []
     for clip, (spot, logits) in zip(clips, curves(network, clips, k), strict=True):

@@ -1,8 +1,8 @@
 """Spot-then-recognise scores as the micro-expression grand challenge (MEGC) counts them.
 
-Spotting is counted over all videos together, those without any micro-expression included. Recognition is
-scored on the true positives only. Definitions: those of the published code of arXiv
-2409.09707 and 2508.08082.
+Spotting is counted over all videos together, those without any micro-expression included. Recognition is scored on the
+true positives only, so neutral is no class of it. Definitions: those of the published code of arXiv 2409.09707 and
+2508.08082.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge.labels import EMOTIONS
 from metst_edge.matching import match as match_spans
-
-EMOTIONS = ("negative", "positive", "surprise", "others")
-"""The emotions in label order; neutral, the fifth label, is never an interval's emotion in the scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,8 @@ class Labelled:
     """An interval with an emotion.
 
     Attributes:
-        onset, offset: first and last frame, inclusive, counted from 0.
+        onset: first frame, counted from 0.
+        offset: last frame, inclusive.
         emotion: index into EMOTIONS.
     """
 
@@ -138,8 +137,7 @@ def recognition(confusion: npt.NDArray[np.int64], left_out: Sequence[int] = ()) 
 
     Args:
         confusion: int64 (n, n), rows truth, columns prediction. All zeros score 0.
-        left_out: classes that do not count: true positives that are of them go, a prediction of them is a
-            miss.
+        left_out: classes that do not count: true positives that are of them go, a prediction of them is a miss.
     """
     kept = np.ones(len(confusion), bool)
     kept[list(left_out)] = False

@@ -1,9 +1,10 @@
 """Scores of a finished model on labelled video, through the whole of the SDK: files in, events out.
 
-Every video's result is written as soon as it is there, so an evaluation that is broken off goes on where it
-stopped.
+Every video's result is written as soon as it is there, so an evaluation that is broken off goes on where it stopped.
 
-    OUT/videos/<video>.json    events found and true
+Knows bundles only: a checkpoint is exported to one by whoever asks, so nothing here needs torch.
+
+    OUT/videos/<video>.json    events found
     OUT/metrics.json           all scores
     OUT/confusion.png          confusion matrix of the true positives
 """
@@ -18,18 +19,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from metst_edge import Analyzer, Bundle
+from metst_edge.labels import EMOTIONS
 from training.data.errors import DataError
 from training.data.folder import Video
-from training.metrics import EMOTIONS, Clip, Labelled, Scores, score
-from training.models import load_checkpoint
-from training.plots import confusion
+from training.evaluation.metrics import Clip, Labelled, Scores, score
+from training.evaluation.plots import confusion
 
 
 def evaluate(
-    model: Path,
+    bundle: Bundle,
     videos: Sequence[Video],
     out: Path,
     *,
@@ -39,7 +38,7 @@ def evaluate(
     """Analyse every video offline and score what was found.
 
     Args:
-        model: a bundle, or a checkpoint of `training fit`, which is exported to a bundle in ``out`` first.
+        bundle: the model.
         videos: with their truth.
         out: folder for the results; results of the same model in it are kept.
         engine: as for `metst_edge.load_engine`.
@@ -49,7 +48,6 @@ def evaluate(
         DataError: ``out`` holds results of another model, or a truth lies behind a video's end.
         MetstError: the model or a video cannot be read.
     """
-    bundle = _bundle(model, out)
     key = _key(bundle, engine)
     results = out / "videos"
     results.mkdir(parents=True, exist_ok=True)
@@ -72,7 +70,7 @@ def evaluate(
 
 
 def false_alarms(
-    model: Path,
+    bundle: Bundle,
     clips: Sequence[Path],
     out: Path,
     *,
@@ -82,16 +80,15 @@ def false_alarms(
     """Count what is found in video in which nothing is annotated, as false alarms per minute of visible face.
 
     Args:
-        model: as for `evaluate`.
+        bundle: the model.
         clips: video files or folders of images.
-        out: folder for false_alarms.json, and for the bundle of a checkpoint.
+        out: folder for false_alarms.json; made if missing.
         engine: as for `metst_edge.load_engine`.
         report: called with a clip's name and the share of it that is done.
 
     Returns:
         What is written: ``clips`` (name -> events, gaps, minutes of face) and ``per_minute`` over all of them.
     """
-    bundle = _bundle(model, out)
     out.mkdir(parents=True, exist_ok=True)
     counts: dict[str, dict[str, float]] = {}
     events, minutes = 0, 0.0
@@ -115,18 +112,6 @@ def false_alarms(
 def _progress(report: Callable[[str, float], None], video: str, done: int, total: int | None) -> None:
     # Containers are often off by a few frames.
     report(video, min(done / total, 1.0) if total else 0.0)
-
-
-def _bundle(model: Path, out: Path) -> Bundle:
-    """Load ``model`` if it is a bundle; export it to one if it is a checkpoint."""
-    if model.is_dir() or model.suffix == ".zip":
-        return Bundle.load(model)
-    from export.bundle import write
-    from export.description import Description
-
-    checkpoint = load_checkpoint(model)
-    description = Description.from_meta(checkpoint.meta, name=model.parent.name)
-    return write(checkpoint.network, description, out / "bundle", force=True, console=Console(quiet=True))
 
 
 def _key(bundle: Bundle, engine: str) -> str:

@@ -1,0 +1,77 @@
+"""What several verbs ask for on the command line, and the numbers they take. Says what is typed, not what is done."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What `add_subparsers` returns."""
+
+SYNTHETIC = "synthetic"
+"""What --data says for generated windows or rendered clips; anything else is a labelled folder."""
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add where labelled video or windows come from."""
+    parser.add_argument(
+        "--data",
+        metavar="synthetic|DIR",
+        default=SYNTHETIC,
+        help="generated, or a labelled folder (default: synthetic)",
+    )
+    parser.add_argument(
+        "--first-frame",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        help="number of a video's first frame in labels.csv",
+    )
+
+
+def add_clips(parser: argparse.ArgumentParser) -> None:
+    """Add which clips to render."""
+    parser.add_argument("--clips", type=whole, default=20, help="how many clips to render (default: 20)")
+    parser.add_argument("--seconds", type=positive, default=30.0, help="length of each (default: 30)")
+    parser.add_argument("--seed", type=count, default=1, help="of the rendered clips (default: 1)")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the model that is looked at."""
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a bundle, or a model.pt that `fit` left")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add what runs the model."""
+    parser.add_argument("--engine", default="auto", help="auto, native or onnxruntime (default: auto)")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def whole(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value

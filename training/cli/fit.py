@@ -1,0 +1,172 @@
+"""``python -m training fit``: train a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import Progress, TaskID, TextColumn
+
+from training.cli import scores, terminal
+from training.cli.arguments import SYNTHETIC, Verbs, add_data, count, names, positive, whole
+from training.presets import PRESETS, Preset, Schedule
+
+if TYPE_CHECKING:
+    from training.data.samples import MeasuredClip
+    from training.fit import Windows
+    from training.run import Run
+
+HELD_OUT_CLIPS, HELD_OUT_SECONDS = 30, 30.0
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb's parser."""
+    parser = verbs.add_parser("fit", help="train a model", description="Train a model.")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="metst64", help="what to train (default: metst64)")
+    add_data(parser)
+    parser.add_argument("--test-subjects", metavar="A,B", type=names, default=(), help="subjects kept out of training")
+    parser.add_argument(
+        "--cache", metavar="DIR", type=Path, help="where measured windows are kept (default: DATA/.windows)"
+    )
+    parser.add_argument("--ratio", type=positive, help="windows without a micro-expression per window with one")
+    parser.add_argument("--seed", type=count, default=0, help="of every random choice (default: 0)")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/PRESET-DATA-seedN)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=whole, help="optimiser steps (default: the preset's)")
+    length.add_argument("--epochs", type=whole, help="passes over a labelled folder (default: the preset's)")
+    length.add_argument("--minutes", type=positive, help="as many steps as fit into this time, measured here first")
+    parser.add_argument("--batch", type=whole, help="windows per step (default: the preset's)")
+    parser.add_argument(
+        "--learning-rate", type=positive, help="highest of the OneCycle schedule (default: the preset's)"
+    )
+    parser.add_argument(
+        "--threads", type=whole, default=1, help="of torch; another number rounds differently (default: 1)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train one model."""
+    import torch
+
+    from training.fit import Interrupted, fit
+    from training.run import Point
+
+    console = terminal.console()
+    preset = PRESETS[options.preset]
+    schedule = _schedule(options, preset)
+    out = options.out or Path("runs") / f"{options.preset}-{Path(options.data).name}-seed{options.seed}"
+    if options.data == SYNTHETIC:
+        windows, clips, data = _synthetic(preset, schedule.batch, options)
+    else:
+        windows, clips, data = _labelled(preset, schedule.batch, options, console)
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(options.threads)
+    try:
+        job = _job(options, preset, schedule, windows, data, out)
+        console.print(
+            f"{preset.model} on {options.data}: {job.steps} steps of {job.batch} windows, learning rate "
+            f"{job.learning_rate:g}, k_p {windows.k_p}, seed {job.seed}, {job.threads} thread(s); results in {out}"
+        )
+        with terminal.bar(console, TextColumn("loss {task.fields[loss]:.4f}")) as bar:
+            task = bar.add_task("training", total=job.steps, loss=float("nan"))
+
+            def report(point: Point) -> None:
+                bar.update(task, completed=point.step, loss=point.loss)
+                if point.scores is not None:
+                    bar.console.print(f"step {point.step}: held-out clips: {scores.in_short(point.scores)}")
+
+            try:
+                with terminal.ctrl_c() as asked:
+                    reached = fit(job, windows, clips, out, resume=options.resume, stop=asked, report=report)
+            except Interrupted as stop:
+                print(f"training: interrupted after {stop.step} steps; go on with --resume", file=sys.stderr)
+                return 1
+    finally:
+        windows.close()
+    if reached is not None:
+        scores.show(console, reached, "Held-out clips, measured features")
+    console.print(f"wrote {out / 'model.pt'}; next: python -m export bundle {out / 'model.pt'} --out DIR")
+    return 0
+
+
+def _schedule(options: argparse.Namespace, preset: Preset) -> Schedule:
+    """Return the preset's schedule for the data, with what was asked for instead."""
+    schedule = preset.synthetic if options.data == SYNTHETIC else preset.folder
+    return replace(
+        schedule,
+        batch=options.batch or schedule.batch,
+        learning_rate=options.learning_rate or schedule.learning_rate,
+    )
+
+
+def _job(
+    options: argparse.Namespace, preset: Preset, schedule: Schedule, windows: Windows, data: str, out: Path
+) -> Run:
+    """Put together what is trained, for how many steps in any case."""
+    from training.fit import steps_in
+    from training.run import Run
+    from training.state import saved_steps
+
+    steps = options.steps or schedule.steps or 1
+    if windows.batches_per_epoch is not None and not options.steps:
+        steps = (options.epochs or schedule.epochs or 1) * windows.batches_per_epoch
+    job = Run(
+        preset=preset,
+        seed=options.seed,
+        steps=steps,
+        batch=schedule.batch,
+        learning_rate=schedule.learning_rate,
+        threads=options.threads,
+        device=options.device,
+        data=data,
+        ratio=schedule.ratio,
+        floor=schedule.floor,
+    )
+    if not options.minutes:
+        return job
+    # Measured again, the number would be another and the run not the one to go on with.
+    return replace(job, steps=saved_steps(out) if options.resume else steps_in(options.minutes, job, windows))
+
+
+def _synthetic(preset: Preset, batch: int, options: argparse.Namespace) -> tuple[Windows, list[MeasuredClip], str]:
+    from training.data.synthetic import SyntheticWindows
+
+    windows = SyntheticWindows(preset, batch, options.seed)
+    return windows, windows.clips(HELD_OUT_CLIPS, HELD_OUT_SECONDS), windows.description
+
+
+def _labelled(
+    preset: Preset, batch: int, options: argparse.Namespace, console: Console
+) -> tuple[Windows, list[MeasuredClip], str]:
+    from metst_edge.face import FaceFinder
+    from training.data.features import measure
+    from training.data.folder import read_folder, split_subjects
+    from training.data.windows import FolderWindows
+
+    folder = Path(options.data)
+    # Nothing is chosen by looking at the test subjects: they are scored by `evaluate` alone.
+    videos, _ = split_subjects(read_folder(folder, options.first_frame), options.test_subjects)
+    finder, measured = FaceFinder(), []
+    with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
+        task = bar.add_task("measuring", total=len(videos), video="")
+        for i, video in enumerate(videos):
+            bar.update(task, completed=i, video=video.name)
+            cache = options.cache or folder / ".windows"
+            progress = partial(_advance, bar, task, i)
+            measured.append(measure(video, preset, cache, finder, progress))
+    windows = FolderWindows(measured, batch, options.ratio or preset.ratio, options.seed)
+    subjects = sorted({video.subject for video in videos})
+    events = sum(len(video.annotations) for video in videos)
+    return windows, [], f"{folder.name}: {events} micro-expressions, {len(videos)} videos, {len(subjects)} subjects"
+
+
+def _advance(bar: Progress, task: TaskID, before: int, share: float) -> None:
+    bar.update(task, completed=before + share)

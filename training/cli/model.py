@@ -1,0 +1,36 @@
+"""The model that a verb looks at: a bundle, or a checkpoint, which is exported to one first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from metst_edge import Bundle
+
+
+def as_bundle(model: Path, out: Path) -> Bundle:
+    """Load ``model`` if it is a bundle; export it to one in ``out`` if it is a checkpoint.
+
+    Args:
+        model: a bundle, folder or zip, or a checkpoint of `training fit`.
+        out: a checkpoint's bundle goes to ``out / "bundle"`` and replaces what was there before.
+
+    Raises:
+        MetstError: the model cannot be read, or the bundle not written.
+    """
+    if model.is_dir() or model.suffix == ".zip":
+        return Bundle.load(model)
+    from export.bundle import write
+    from export.description import Description
+    from training.models import load_checkpoint
+
+    checkpoint = load_checkpoint(model)
+    description = Description.from_meta(checkpoint.meta, name=model.parent.name)
+    return write(checkpoint.network, description, out / "bundle", force=True, console=Console(quiet=True))
+
+
+def results_folder(model: Path, data: str) -> Path:
+    """Return where results go when nobody says: by the name of the run or bundle, and of the data."""
+    name = model.parent.name if model.suffix == ".pt" else model.stem
+    return Path("runs") / f"evaluate-{name}-{data}"

@@ -1,0 +1,42 @@
+"""``python -m training render``: labelled clips of the test identity."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from training.cli import terminal
+from training.cli.arguments import Verbs, add_clips
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb's parser."""
+    parser = verbs.add_parser(
+        "render",
+        help="render labelled clips of the test identity",
+        description="Render clips of a person never trained on, as a labelled folder of H.264 files.",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to make")
+    add_clips(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Render the test identity as a labelled folder."""
+    console = terminal.console()
+    render(options.out, options, console)
+    console.print(f"wrote {options.clips} clips and {options.out / 'labels.csv'}")
+    return 0
+
+
+def render(folder: Path, options: argparse.Namespace, console: Console) -> None:
+    """Render the clips that ``options`` ask for into ``folder``."""
+    from training.data.rendered import render_folder
+
+    with terminal.refused_input(), terminal.bar(console) as bar:
+        task = bar.add_task("rendering", total=options.clips)
+        render_folder(
+            folder, options.seed, options.clips, options.seconds, lambda done: bar.update(task, completed=done)
+        )

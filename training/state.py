@@ -1,0 +1,115 @@
+"""What a run keeps in its folder while it goes on: state.pt to resume from, and the log metrics.jsonl.
+
+Reads and writes; decides nothing about training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.data.errors import DataError
+
+STATE = "state.pt"
+LOG = "metrics.jsonl"
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` so that a crash leaves either the old one or the whole new one.
+
+    Args:
+        folder: of the run.
+        state: tensors and plain values; "settings" are those of `Run.settings`, "step" counts the steps done.
+    """
+    partial = folder / f"{STATE}.part"
+    torch.save(state, partial)
+    os.replace(partial, folder / STATE)
+
+
+def load_state(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Read the state of an interrupted run and check that it is the run that is asked for.
+
+    Args:
+        folder: of the run.
+        settings: of the run that is to go on.
+
+    Raises:
+        DataError: there is none, it cannot be read, or it was begun with other settings.
+    """
+    state = _read_state(folder)
+    before = state["settings"]
+    changed = [
+        f"{key} was {before.get(key)!r}, is {settings[key]!r}" for key in settings if before.get(key) != settings[key]
+    ]
+    if changed:
+        raise DataError(f"expected the settings {folder} was begun with, got others: {'; '.join(changed)}")
+    return state
+
+
+def saved_steps(folder: Path) -> int:
+    """Return how many steps the interrupted run in ``folder`` was begun with.
+
+    Raises:
+        DataError: there is none.
+    """
+    steps: int = _read_state(folder)["settings"]["steps"]
+    return steps
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE
+    if not path.is_file():
+        raise DataError(f"expected the state of an interrupted run in {folder}, found none; leave --resume out")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} cannot be read ({reason}); remove {folder} and start anew") from error
+    return state
+
+
+class Log:
+    """metrics.jsonl, cut back to the step a resumed run goes on from.
+
+    Args:
+        folder: of the run.
+        step: what was logged of later ones is dropped; 0 begins anew.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._path = folder / LOG
+        kept = [record for record in self.records() if record["step"] <= step] if step else []
+        self._path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add one line, which is on the disk when this returns."""
+        self._file.write(json.dumps(record) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return every whole line."""
+        if not self._path.is_file():
+            return []
+        records = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break  # the last line of a run that was killed
+        return records
+
+
+def holds_run(folder: Path) -> bool:
+    """Tell whether a run was begun in ``folder``."""
+    return (folder / LOG).exists()

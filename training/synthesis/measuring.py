@@ -1,0 +1,244 @@
+"""Measure what the real front end sees when a rendered face moves, and gather it into a `Calibration`.
+
+Every movement is rendered alone on many variants of the training portraits and measured as a user's video would be
+(face finder, crop, optical flow of 18 regions, `compat=False`). Noise is what remains on rendered, compressed clips
+when the sum of those responses is taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from metst_edge.capture import to_gray
+from metst_edge.face import Face, FaceFinder, crop, rectangles
+from metst_edge.flow import Farneback, RoiFlow, channels, window_features
+from training.synthesis.calibration import (
+    ALL_POINTS,
+    BASIS,
+    CALIBRATION_FILE,
+    CELLS,
+    LEVELS,
+    POINTS,
+    Calibration,
+    channel_values,
+    expand,
+    window_starts,
+)
+from training.synthesis.camera import Camera, Sensor, draw_camera
+from training.synthesis.portrait import TRAINING_PORTRAITS, Portrait, Variation, draw_variation, read_portrait
+from training.synthesis.render import Clip, Renderer, render_timeline
+from training.synthesis.timeline import HEAD, TRACK, TRACKS, Rates, draw_timeline
+
+FloatArray = npt.NDArray[np.float32]
+Gray = npt.NDArray[np.uint8]
+
+NOISELESS = Camera(noise=0)
+NOISE_WINDOW = 50
+
+
+class PointFlow:
+    """Measures flow at POINTS against one anchor frame; the crop follows the head as the front end has it."""
+
+    def __init__(self, anchor: Gray, face: Face) -> None:
+        self._face = face
+        self._follow = RoiFlow(anchor, face.box, face.crop_landmarks, "metst")
+        patches, self._regions, _ = rectangles("metst_plus", face.crop_landmarks)
+        image = crop(anchor, face.box)
+        self._patches = {
+            name: (
+                rect,
+                Farneback(np.ascontiguousarray(image[rect.top : rect.bottom, rect.left : rect.right])),
+            )
+            for name, rect in patches.items()
+        }
+
+    def reset(self) -> None:
+        """Put the crop back to where it was on the anchor."""
+        self._follow.box = self._face.box
+
+    def measure(self, frame: Gray) -> FloatArray:
+        """Return float32 (ALL_POINTS, 2), pixels of the crop; the head's motion last, not subtracted."""
+        import cv2
+
+        self._follow.measure(frame)
+        image = crop(frame, self._follow.box)
+        flows = {
+            name: flow.to(np.ascontiguousarray(image[rect.top : rect.bottom, rect.left : rect.right]))
+            for name, (rect, flow) in self._patches.items()
+        }
+        out = np.zeros((ALL_POINTS, 2), np.float32)
+        for roi, rect in self._regions:
+            if not rect.empty:
+                part = flows[roi.patch][rect.top : rect.bottom, rect.left : rect.right]
+                cells = CELLS[roi.name]
+                out[POINTS[roi.name]] = cv2.resize(part, cells[::-1], interpolation=cv2.INTER_AREA).reshape(-1, 2)
+        out[-1] = self._follow.motion
+        return out
+
+
+def measure_responses(
+    portrait: Portrait, finder: FaceFinder, camera: Camera = NOISELESS, rng: np.random.Generator | None = None
+) -> FloatArray:
+    """Measure every movement alone on one person: float32 (len(BASIS), ALL_POINTS, 2).
+
+    Args:
+        portrait: whom.
+        finder: the front end's.
+        camera: only its noise and JPEG compression count. Where skin is smooth, noise weakens the flow that is
+            measured, the head's on the nose bridge first of all, so that head motion leaks into the channels.
+        rng: of the noise.
+
+    Raises:
+        ValueError: no face is found on the rendered portrait.
+    """
+    rng = rng or np.random.default_rng(0)
+    renderer = Renderer(portrait)
+    passes = []
+    for _ in range(4 if camera.noise else 1):
+        seen = Sensor(camera, portrait.size, rng)
+        rest = seen(renderer.draw(np.zeros(len(TRACKS), np.float32)))
+        flow = PointFlow(to_gray(rest), find(rest, finder, portrait.name))
+        table = np.zeros((len(BASIS), ALL_POINTS, 2), np.float32)
+        still = np.zeros((ALL_POINTS, 2), np.float32)
+        for _ in range(4 if camera.noise else 0):
+            # The anchor's own noise is a constant offset, which is no response.
+            still += flow.measure(to_gray(seen(renderer.draw(np.zeros(len(TRACKS), np.float32))))) / 4
+        for row, (track, level) in enumerate(BASIS):
+            signs = (1, -1) if len(LEVELS[track]) == 1 else (1,)
+            for sign in signs:
+                flow.reset()
+                # The head moves by about a pixel from frame to frame, not in one jump: the crop follows it in steps.
+                steps = 4 if track in HEAD else 1
+                for step in range(steps):
+                    tracks = np.zeros(len(TRACKS), np.float32)
+                    tracks[TRACK[track]] = sign * level * (step + 1) / steps
+                    out = flow.measure(to_gray(seen(renderer.draw(tracks))))
+                table[row] += sign * (out - still) / len(signs)
+        passes.append(table)
+    mean: FloatArray = np.mean(passes, axis=0, dtype=np.float32)
+    return mean
+
+
+def measure_noise(
+    portrait: Portrait,
+    responses: FloatArray,
+    finder: FaceFinder,
+    camera: Camera,
+    seed: int,
+    seconds: float = 8.0,
+) -> FloatArray:
+    """Measure what remains on a drifting, blinking face when the responses are taken away.
+
+    Returns:
+        float32 (windows, 36, NOISE_WINDOW), pixels; column 0 is zero.
+    """
+    rates = Rates(micro=0, speech=0, macros=0, head_moves=0, blinks=10)
+    timeline = draw_timeline(np.random.default_rng(seed), round(seconds * 30), 30.0, rates)
+    clip = render_timeline(portrait, timeline, camera, seed)
+    flow = np.einsum("bpd,bn->pdn", responses, expand(timeline.tracks))
+    starts = window_starts(timeline.frames, NOISE_WINDOW)
+    rest = []
+    for start, measured in zip(starts, measure_clip(clip, NOISE_WINDOW, finder), strict=True):
+        if measured.shape[1] == NOISE_WINDOW and measured.any():
+            part = flow[..., start : start + NOISE_WINDOW]
+            rest.append(measured - channel_values(part - part[..., :1], "metst_plus"))
+    return np.array(rest, np.float32)
+
+
+def split_noise(rest: FloatArray) -> FloatArray:
+    """Split noise into its kinds: (windows, 36, T) to (3, windows, 36, T), in the order of NOISE."""
+    inner = rest[..., 1:]
+    kernel = np.ones(5) / 5
+    padded = np.pad(inner, ((0, 0), (0, 0), (2, 2)), mode="edge")
+    smooth = np.apply_along_axis(np.convolve, -1, padded, kernel, "valid")
+    anchor = np.broadcast_to(np.median(smooth, axis=-1, keepdims=True), inner.shape)
+    parts = np.stack((anchor, smooth - anchor, (inner - smooth) * np.sqrt(5 / 4)))
+    out: FloatArray = np.concatenate((np.zeros((*parts.shape[:-1], 1)), parts), -1).astype(np.float32)
+    return out
+
+
+def calibrate(
+    portraits: Sequence[Path],
+    persons: int = 14,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Calibration:
+    """Measure variants of portraits and gather what the generator needs.
+
+    Args:
+        portraits: picture files of the training identities.
+        persons: how many variants, taken from the portraits in turn; the first of each is the portrait as it is.
+        seed: the same seed gives the same calibration.
+        progress: called with how many persons are done, and of how many.
+
+    Raises:
+        FileNotFoundError: a portrait is missing.
+        ValueError: a portrait shows no face.
+    """
+    finder = FaceFinder()
+    rng = np.random.default_rng(seed)
+    tables, deviations, kinds = [], [], []
+    for person in range(persons):
+        change = Variation() if person < len(portraits) else draw_variation(rng)
+        portrait = read_portrait(portraits[person % len(portraits)], finder, change=change)
+        camera = draw_camera(rng)
+        table = measure_responses(portrait, finder, camera, rng)
+        parts = split_noise(measure_noise(portrait, table, finder, camera, int(rng.integers(1 << 31))))
+        spread = np.sqrt((parts[..., 1:] ** 2).mean((1, 3))) + 1e-4
+        tables.append(table)
+        deviations.append(spread)
+        kinds.append(parts[..., 1:] / spread[:, None, :, None])
+        progress(person + 1, persons)
+    pooled = np.concatenate(kinds, axis=1)
+    correlation = np.einsum("kwct,kwdt->kcd", pooled, pooled) / (pooled.shape[1] * pooled.shape[3])
+    return Calibration(np.array(tables, np.float32), np.array(deviations, np.float32), correlation.astype(np.float32))
+
+
+def calibrate_folder(
+    folder: Path, out: Path = CALIBRATION_FILE, progress: Callable[[int, int], None] = lambda done, total: None
+) -> None:
+    """Calibrate on the training portraits in a folder and write the file that the generator reads.
+
+    Args:
+        folder: holds them.
+        out: the file.
+        progress: called with how many persons are done, and of how many.
+
+    Raises:
+        FileNotFoundError: a portrait is missing.
+    """
+    calibrate([folder / name for name in TRAINING_PORTRAITS], progress=progress).save(out)
+
+
+def find(frame: npt.NDArray[np.uint8], finder: FaceFinder, name: str) -> Face:
+    """Find the face that must be there.
+
+    Raises:
+        ValueError: it is not found.
+    """
+    face = finder.find(frame)
+    if face is None:
+        raise ValueError(f"expected a face on the rendered portrait {name}, got none; use a frontal portrait")
+    return face
+
+
+def measure_clip(clip: Clip, k: int, finder: FaceFinder, roi_set: str = "metst_plus") -> list[FloatArray]:
+    """Measure a clip as the offline path does: windows of k frames, hop k/2, landmarks at their starts.
+
+    Returns:
+        One float32 (C, T_w) per window start, in order; a window without a face is all zeros.
+    """
+    grays = [to_gray(frame) for frame in clip.frames]
+    windows = []
+    for start in window_starts(len(grays), k):
+        part = grays[start : start + k]
+        face = finder.find(clip.frames[start])
+        if face is None:
+            windows.append(np.zeros((channels(roi_set), len(part)), np.float32))
+        else:
+            windows.append(window_features(part, face.crop_landmarks, face.box, roi_set))
+    return windows
