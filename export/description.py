@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from metst_edge.decode.settings import DEFAULTS
 from metst_edge.errors import MetstError
 from metst_edge.labels import LABELS
 
-# arXiv 2409.09707: threshold mean + 0.55 (max - mean); online, those of a sliding minute.
-DECODE = {"ratio": 0.55, "floor": 0.0, "synergy": "spotting_mainly", "window_seconds": 60}
 # Farneback as the models were trained with (both papers); the flow stage has these as its defaults.
 FLOW = {"pyr_scale": 0.5, "levels": 3, "winsize": 15, "iterations": 5, "poly_n": 7, "poly_sigma": 1.5}
 
@@ -45,7 +44,7 @@ class Description:
     roi_set: str = "metst"
     compat: bool = False
     labels: tuple[str, ...] = LABELS
-    decode: Mapping[str, Any] = field(default_factory=lambda: dict(DECODE))
+    decode: Mapping[str, Any] = field(default_factory=DEFAULTS.to_dict)
     training: Any = None
     licence: str = "not stated"
     metrics: Any = None
@@ -80,6 +79,6 @@ class Description:
         return cls(
             name=meta.get("name", name),
             labels=tuple(meta.get("labels", LABELS)),
-            decode={**DECODE, **meta.get("decode", {})},
+            decode={**DEFAULTS.to_dict(), **meta.get("decode", {})},
             **fields,
         )
