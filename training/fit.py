@@ -23,13 +23,13 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
 from training.data.errors import DataError
-from training.data.samples import Batch, MeasuredClip
 from training.evaluation.metrics import Scores
 from training.evaluation.plots import loss_curves
 from training.evaluation.validate import validate
 from training.losses import loss as training_loss
 from training.models import build, save_checkpoint
 from training.run import Point, Run
+from training.samples import Batch, MeasuredClip
 from training.state import Log, holds_run, load_state, save_state
 
 AUGMENTATION = (0.9, 1.1)

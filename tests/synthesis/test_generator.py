@@ -8,7 +8,7 @@ import pytest
 from metst_edge.capture import to_gray
 from metst_edge.flow import RoiFlow
 from metst_edge.labels import EMOTIONS, LABELS
-from training.data.samples import frame_labels
+from training.samples import frame_labels
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,

@@ -14,9 +14,9 @@ from training.data import features
 from training.data.errors import DataError
 from training.data.features import Measured, measure
 from training.data.folder import Video
-from training.data.samples import Annotation
 from training.data.windows import FolderWindows
 from training.presets import PRESETS
+from training.samples import Annotation
 
 PRESET = PRESETS["metst64"]
 

@@ -15,12 +15,12 @@ torch = pytest.importorskip("torch")
 
 from training.cli.terminal import ctrl_c  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
-from training.data.samples import Annotation, MeasuredClip  # noqa: E402
 from training.evaluation.validate import curves  # noqa: E402
 from training.fit import Interrupted, fit, steps_in  # noqa: E402
 from training.models import load_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
 from training.run import Point, Run  # noqa: E402
+from training.samples import Annotation, MeasuredClip  # noqa: E402
 from training.state import saved_steps  # noqa: E402
 
 K, CHANNELS = 30, 10

@@ -8,7 +8,7 @@ import pytest
 
 from training.data.errors import DataError
 from training.data.folder import read_folder, split_subjects
-from training.data.samples import Annotation, frame_labels, half_duration
+from training.samples import Annotation, frame_labels, half_duration
 
 HEADER = "video,subject,onset,apex,offset,emotion\n"
 

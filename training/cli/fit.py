@@ -17,9 +17,9 @@ from training.cli.arguments import SYNTHETIC, Verbs, add_data, count, names, pos
 from training.presets import PRESETS, Preset, Schedule
 
 if TYPE_CHECKING:
-    from training.data.samples import MeasuredClip
     from training.fit import Windows
     from training.run import Run
+    from training.samples import MeasuredClip
 
 HELD_OUT_CLIPS, HELD_OUT_SECONDS = 30, 30.0
 

@@ -25,8 +25,8 @@ from metst_edge.flow import channels
 from metst_edge.scoring import HostLanes, Item, Scored, Scorer
 from training.data.errors import DataError
 from training.data.folder import Video, pictures_in
-from training.data.samples import Annotation, frame_labels
 from training.presets import Preset
+from training.samples import Annotation, frame_labels
 
 FORMAT = 2
 """Change it when the SDK measures differently: every cache is then made anew."""

@@ -23,7 +23,7 @@ from urllib.parse import quote
 from metst_edge.capture.folder import PICTURES
 from metst_edge.labels import EMOTIONS
 from training.data.errors import DataError
-from training.data.samples import Annotation
+from training.samples import Annotation
 
 COLUMNS = ("video", "subject", "onset", "apex", "offset", "emotion")
 

@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from training.data.samples import Batch, MeasuredClip, half_duration
 from training.losses import class_weights
 from training.presets import Preset
+from training.samples import Batch, MeasuredClip, half_duration
 from training.synthesis.calibration import Calibration
 from training.synthesis.generator import FeatureGenerator, as_annotations
 

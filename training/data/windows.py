@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from training.data.errors import DataError
 from training.data.features import Measured
-from training.data.samples import Batch, half_duration
 from training.losses import class_weights
+from training.samples import Batch, half_duration
 
 
 class FolderWindows:

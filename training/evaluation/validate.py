@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 
 from metst_edge.decode import decode
-from training.data.samples import MeasuredClip
 from training.evaluation.metrics import Clip, Labelled, Scores, score
 from training.models import MeTst
+from training.samples import MeasuredClip
 
 Curve = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """spot (n,) and emotion logits (n, E) of one clip's frames."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from metst_edge.face import ROI_SETS
 from metst_edge.labels import EMOTIONS
-from training.data.samples import Annotation, frame_labels
+from training.samples import Annotation, frame_labels
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
