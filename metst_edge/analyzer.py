@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from metst_edge import _native
 from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame, Image, Interruption, Source, open_source
 from metst_edge.choices import FLOWS
+from metst_edge.closing import Closing
 from metst_edge.engine import Engine, load_engine
 from metst_edge.engine.lanes import LANES
 from metst_edge.engine.types import DeviceEngine
@@ -36,7 +36,7 @@ Progress = Callable[[int, int | None], None]
 """Called with the frames done and in all; None where that is unknown."""
 
 
-class Analyzer:
+class Analyzer(Closing):
     """Spots micro-expressions in one video at a time.
 
     Args:
@@ -117,14 +117,6 @@ class Analyzer:
             raise EngineError(f"expected to measure optical flow on the GPU, but {why_not}")
         stream = engine.open_stream(lanes=LANES)
         return HostLanes(stream, bundle.k, bundle.roi_set, bundle.compat, self.threads, on_stage)
-
-    def __enter__(self) -> Analyzer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the face model and the engine. Calling it twice is harmless."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from metst_edge.closing import Closing
 from training.data.errors import DataError
 
 STATE = "state.pt"
@@ -73,7 +74,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-class Log:
+class Log(Closing):
     """metrics.jsonl, cut back to the step a resumed run goes on from.
 
     Args:
@@ -87,10 +88,8 @@ class Log:
         self._path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
+        """Let the file go."""
         self._file.close()
 
     def write(self, record: dict[str, Any]) -> None:

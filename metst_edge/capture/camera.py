@@ -14,13 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 
 from metst_edge.capture.frames import Frame, Image, Interruption
 from metst_edge.capture.quiet import quiet
+from metst_edge.closing import Closing
 from metst_edge.errors import SourceError
 
 WAITING = 2
@@ -68,7 +68,7 @@ class Patience:
     longest_delay: float = 30.0
 
 
-class Camera:
+class Camera(Closing):
     """Yields a camera's frames as they come, and an `Interruption` where it was away.
 
     Timestamps are seconds on the monotonic clock since the camera was opened, taken when the driver hands a frame over.
@@ -148,14 +148,6 @@ class Camera:
                 self._reopen("camera_lost")
             elif late:
                 self._reopen("camera_stalled")
-
-    def __enter__(self) -> Camera:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let the camera go, a driver that hangs notwithstanding; iterating ends, in other threads too."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import TracebackType
 
 from metst_edge.capture.frames import Frame, native_path
+from metst_edge.closing import Closing
 from metst_edge.errors import FrameError, SourceError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 FOLDER_FPS = 30.0
 
 
-class ImageFolder:
+class ImageFolder(Closing):
     """Reads pictures in the order of the numbers in their names: 2.jpg before 10.jpg.
 
     Gray pictures give (H, W), colour (H, W, 3); all must have one shape. Sub-folders and hidden files are left alone.
@@ -29,6 +29,7 @@ class ImageFolder:
     """
 
     live = False
+    dropped = None
 
     def __init__(self, path: Path, fps: float = FOLDER_FPS, uri: str | None = None) -> None:
         if not path.is_dir():
@@ -69,14 +70,6 @@ class ImageFolder:
             )
         self._index += 1
         return Frame(index, index / self._rate, image)
-
-    def __enter__(self) -> ImageFolder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End iterating."""

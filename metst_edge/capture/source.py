@@ -7,9 +7,8 @@ frames/, folder://frames?fps=25  a folder of pictures, in the order of the numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote
 
@@ -31,6 +30,7 @@ class Source(Protocol):
         fps: nominal frames per second, None when unknown.
         frame_count: how many frames there should be, None when unknown. Containers are often off by a few.
         live: whether time goes on while nobody reads; a live source also yields `Interruption`.
+        dropped: frames that nobody fetched in time; None where frames wait to be read.
 
     Iterating raises SourceError where reading breaks off, after the frames before have been yielded.
     """
@@ -40,12 +40,12 @@ class Source(Protocol):
     frame_count: int | None
     live: bool
 
+    @property
+    def dropped(self) -> int | None: ...
     def __iter__(self) -> Iterator[Frame | Interruption]: ...
     def __next__(self) -> Frame | Interruption: ...
     def __enter__(self) -> Source: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
     def close(self) -> None:
         """Release the device or file; iterating then ends. Calling it twice is harmless."""
 
@@ -80,17 +80,12 @@ def _open(uri: str | int | Path) -> Source:
             return _open_path(Path(text).expanduser(), text)
         except RuntimeError:  # ~name, and there is no such user
             return _open_path(Path(text), text)
-    scheme = scheme.lower()
-    if scheme == "camera":
-        return _open_camera(rest, text)
-    if scheme == "file":
-        return _open_video(Path(unquote(rest)), text)
-    if scheme == "folder":
-        path, _, query = rest.partition("?")
-        return ImageFolder(Path(unquote(path)), _fps(query, text), text)
-    if scheme in _LATER:
-        raise SourceError(f"{text}: {scheme}:// is not in this version yet; {_HERE}")
-    raise SourceError(f"{text}: expected camera://, file:// or folder://; got {scheme}://; {_HERE}")
+    opener = _OPENERS.get(scheme.lower())
+    if opener is not None:
+        return opener(rest, text)
+    if scheme.lower() in _LATER:
+        raise SourceError(f"{text}: {scheme.lower()}:// is not in this version yet; {_HERE}")
+    raise SourceError(f"{text}: expected camera://, file:// or folder://; got {scheme.lower()}://; {_HERE}")
 
 
 def _open_camera(index: str, uri: str) -> Source:
@@ -113,6 +108,11 @@ def _open_video(path: Path, uri: str) -> Source:
     return VideoFile(path, uri)
 
 
+def _open_folder(rest: str, uri: str) -> Source:
+    path, _, query = rest.partition("?")
+    return ImageFolder(Path(unquote(path)), _fps(query, uri), uri)
+
+
 def _fps(query: str, uri: str) -> float:
     options = dict(parse_qsl(query, keep_blank_values=True))
     value = options.pop("fps", str(FOLDER_FPS))
@@ -125,3 +125,11 @@ def _fps(query: str, uri: str) -> float:
     if not 0.0 < fps < float("inf"):
         raise SourceError(f"{uri}: expected fps to be a number above 0; got {value!r}")
     return fps
+
+
+_OPENERS: dict[str, Callable[[str, str], Source]] = {
+    "camera": _open_camera,
+    "file": lambda rest, uri: _open_video(Path(unquote(rest)), uri),
+    "folder": _open_folder,
+}
+"""Scheme of a URI -> what opens it, given what follows "://" and the whole of it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from types import TracebackType
 
 from metst_edge.capture.frames import Frame, native_path
 from metst_edge.capture.mp4 import video_duration
 from metst_edge.capture.quiet import quiet
+from metst_edge.closing import Closing
 from metst_edge.errors import SourceError
 
 COUNT_SLACK = 2
@@ -20,7 +20,7 @@ HIGHEST_FPS = 1000.0
 """What lies above is a container's tick rate, not a frame rate."""
 
 
-class VideoFile:
+class VideoFile(Closing):
     """Reads a video file with OpenCV's FFmpeg.
 
     Timestamps are those of the container where they rise; a frame without a sound one comes 1 / fps after the frame
@@ -39,6 +39,7 @@ class VideoFile:
     """
 
     live = False
+    dropped = None
 
     def __init__(self, path: Path, uri: str | None = None) -> None:
         self.uri = str(path) if uri is None else uri
@@ -100,14 +101,6 @@ class VideoFile:
                 )
             raise StopIteration
         return following
-
-    def __enter__(self) -> VideoFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the file; iterating then ends. Calling it twice is harmless."""

@@ -19,7 +19,6 @@ from metst_edge.app.demo import demo_clip
 from metst_edge.app.machine import describe, sensors, usable_cores
 from metst_edge.bundle import MANIFEST, sha256
 from metst_edge.capture import Interruption, Source, open_source
-from metst_edge.capture.camera import Camera
 from metst_edge.events import Event, Gap
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Bench:
         while self._taken < total:
             if self._warm and self._memory_before is None:
                 self._memory_before, self._sensors_before = _high_water(), sensors()
-            if self._warm and dropped_before is None and isinstance(source, Camera):
+            if self._warm and dropped_before is None:
                 dropped_before = source.dropped
             asked = time.perf_counter()
             frame = next(source, None)
@@ -114,7 +113,7 @@ class Bench:
                 self.times["capture"].append(had - asked)
                 self.times[END_TO_END].append(done - (had if source.live else asked))
                 self._arrivals.append(frame.timestamp)
-            if dropped_before is not None and isinstance(source, Camera):
+            if dropped_before is not None and source.dropped is not None:
                 self._dropped = source.dropped - dropped_before
             height, width = frame.image.shape[:2]
             self._source.update(width=width, height=height)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.bundle import Bundle
+from metst_edge.closing import Closing
 from metst_edge.engine.tensorrt.builder import MAX_WINDOWS, EngineBuilder, Say
 from metst_edge.engine.tensorrt.device import CudaStream, Device, DeviceBuffer, RecordedGraph, open_device, packed
 from metst_edge.engine.tensorrt.device_flow import TensorRTFlow
@@ -36,7 +37,7 @@ from metst_edge.errors import EngineError
 _LOG = logging.getLogger(__name__)
 
 
-class TensorRTEngine:
+class TensorRTEngine(Closing):
     """Engine (see types.py) on TensorRT. What it runs comes from the cache, or is built when it is first needed.
 
     May be used from any thread. It lives on while one of its streams does.
@@ -118,12 +119,6 @@ class TensorRTEngine:
                 stream.close()
             self._release()
 
-    def __enter__(self) -> TensorRTEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _load(self, lanes: int | None) -> LoadedEngine:
         """Return the step of so many lanes, or the window. The lock is held."""
         if not self._release.alive:
@@ -146,7 +141,7 @@ def _release(device: Device, windows: list[_Windows], loaded: dict[int | None, L
         loaded.clear()
 
 
-class TensorRTStream:
+class TensorRTStream(Closing):
     """DeviceStream (see types.py) of a TensorRTEngine, which makes it.
 
     Attributes:
@@ -224,12 +219,6 @@ class TensorRTStream:
     def close(self) -> None:
         """Give back what it holds on the GPU. Calling it again is harmless."""
         self._release()
-
-    def __enter__(self) -> TensorRTStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _prepare(self, bundle: Bundle, loaded: LoadedEngine) -> None:
         lanes, stream = self.lanes, self._stream
