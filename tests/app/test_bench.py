@@ -65,6 +65,8 @@ class FakeSource:
 
     uri, fps, frame_count = "fake", 30.0, None
 
+    dropped = None
+
     def __init__(self, items, live=False, pause=0.0):
         self._items, self.live, self._pause = iter(items), live, pause
 
