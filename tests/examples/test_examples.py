@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import metst_edge
-from metst_edge.app.demo import demo_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
+DEMO = Path(metst_edge.__file__).with_name("app") / "demo_clip" / "clip.mp4"
 
 
 def run(name: str, *arguments: object) -> str:
@@ -37,7 +37,7 @@ def run(name: str, *arguments: object) -> str:
 def streamed() -> list[dict[str, Any]]:
     """The events of the packaged clip."""
     with metst_edge.Analyzer() as analyzer:
-        return [event.to_dict() for event in analyzer.stream(demo_clip())]
+        return [event.to_dict() for event in analyzer.stream(DEMO)]
 
 
 def test_every_example_is_tested() -> None:
