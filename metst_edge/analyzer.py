@@ -84,7 +84,7 @@ class Analyzer:
         FaceModelError: MediaPipe's face model is missing.
 
     Example:
-        >>> with Analyzer() as analyzer:  # doctest: +SKIP
+        >>> with Analyzer() as analyzer:
         ...     for event in analyzer.stream("0"):
         ...         print(event.to_json())
     """

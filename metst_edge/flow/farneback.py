@@ -35,7 +35,7 @@ class Farneback:
         ValueError: a parameter is out of its range.
 
     Example:
-        >>> flow = Farneback(anchor).to(frame)   # float32 (H, W, 2): dx, dy in pixels  # doctest: +SKIP
+        >>> flow = Farneback(anchor).to(frame)   # float32 (H, W, 2): dx, dy in pixels
     """
 
     def __init__(
