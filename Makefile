@@ -21,10 +21,13 @@ native:  ## build the C++ part without Python, and run its tests
 	cmake --build build/cpp --parallel $(JOBS)
 	ctest --test-dir build/cpp --output-on-failure
 
-sanitize:  ## the C++ tests under the address and undefined-behaviour sanitizers
-	cmake -S . -B build/sanitize -DMETST_SANITIZE=ON
+sanitize:  ## the C++ tests under the address and undefined-behaviour sanitizers, then under the thread sanitizer
+	cmake -S . -B build/sanitize -DMETST_SANITIZE=address
 	cmake --build build/sanitize --parallel $(JOBS)
 	ctest --test-dir build/sanitize --output-on-failure
+	cmake -S . -B build/thread -DMETST_SANITIZE=thread
+	cmake --build build/thread --parallel $(JOBS)
+	ctest --test-dir build/thread --output-on-failure
 
 neon:  ## the C++ tests of the NEON path, under qemu (apt-get install g++-aarch64-linux-gnu qemu-user)
 	cmake -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=csrc/tests/aarch64.cmake

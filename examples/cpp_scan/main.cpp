@@ -50,8 +50,8 @@ int main() {
     }
     std::printf("y[0] = %.6f, y[last] = %.6f\n", static_cast<double>(y.front()), static_cast<double>(y.back()));
 
-    // The same in two parts: the second starts from the state that the first has left, in place. Rows of a batch lie one
-    // after another, so with a batch of one a part is a pointer and a length.
+    // The same in two parts: the second starts from the state that the first has left, in place. With a batch of one, a
+    // part of the time is a pointer and a length.
     constexpr std::int64_t kFirst = 12;
     std::vector<float> parts(y.size()), state(h.size());
     args.length = kFirst;
