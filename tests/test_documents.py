@@ -28,7 +28,7 @@ def test_the_map_of_the_architecture_is_that_of_the_checkout() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     tree = text.split("## Where things are")[1].split("```")[1]
     folder, missing = ROOT, []
-    for indent, names in re.findall(r"^( {0,2})(\w\S*(?:, \S+/)*) ", tree, re.MULTILINE):
+    for indent, names in re.findall(r"^( {0,2})(\w[^\s,]*(?:, [^\s,]+)*) ", tree, re.MULTILINE):
         for name in names.split(", "):
             place = (folder if indent else ROOT) / name
             if not place.exists():
