@@ -64,7 +64,6 @@ class FakeSource:
     """Yields items, pausing before each; an exception among them is raised."""
 
     uri, fps, frame_count = "fake", 30.0, None
-
     dropped = None
 
     def __init__(self, items, live=False, pause=0.0):
