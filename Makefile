@@ -11,10 +11,11 @@ help:  ## this list
 test:  ## the Python tests
 	$(PYTHON) -m pytest
 
-lint:  ## ruff and mypy
+lint:  ## style, types, and the direction of imports
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 native:  ## build the C++ part without Python, and run its tests
 	cmake -S . -B build/cpp
