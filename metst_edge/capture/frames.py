@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,19 +20,47 @@ SMALLEST = 32
 """Pixels; no face can be measured in a smaller picture."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One picture of a source.
 
-    Attributes:
+    A decoder's picture is gray to begin with: its colours are made when `image` is first asked for.
+
+    Args:
         index: frames of the source before this one.
         timestamp: seconds of source time, rising.
-        image: uint8 (H, W, 3) BGR or (H, W) gray.
+        image: uint8 (H, W, 3) BGR or (H, W) gray; left out where `gray` and `colour` are given.
+        gray: uint8 (H, W).
+        colour: makes the image.
     """
 
-    index: int
-    timestamp: float
-    image: Image
+    __slots__ = ("_colour", "_gray", "_image", "index", "timestamp")
+
+    def __init__(
+        self,
+        index: int,
+        timestamp: float,
+        image: Image | None = None,
+        *,
+        gray: Image | None = None,
+        colour: Callable[[], Image] | None = None,
+    ) -> None:
+        self.index, self.timestamp = index, timestamp
+        self._image, self._gray, self._colour = image, gray, colour
+
+    @property
+    def image(self) -> Image:
+        """uint8 (H, W, 3) BGR or (H, W) gray."""
+        if self._image is None:
+            assert self._colour is not None, "a frame has an image, or what makes it"
+            self._image = self._colour()
+        return self._image
+
+    @property
+    def gray(self) -> Image:
+        """uint8 (H, W)."""
+        if self._gray is None:
+            self._gray = to_gray(self.image)
+        return self._gray
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,11 @@ def quiet() -> Iterator[None]:
     if "OPENCV_LOG_LEVEL" in os.environ:
         yield
         return
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(0)
+    # OpenCV 4.14 moved both functions.
+    log = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
+    level = log.getLogLevel()
+    log.setLogLevel(0)
     try:
         yield
     finally:
-        cv2.setLogLevel(level)
+        log.setLogLevel(level)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from metst_edge.capture.frames import Frame, native_path
-from metst_edge.capture.mp4 import video_duration
-from metst_edge.capture.quiet import quiet
+from metst_edge.capture.planes import Shown
 from metst_edge.closing import Closing
 from metst_edge.errors import SourceError
 
@@ -18,17 +21,20 @@ SOUND_SLACK = 1.0
 """Seconds, or a fifth of a short file; a container tells how long its longest stream is, maybe sound."""
 HIGHEST_FPS = 1000.0
 """What lies above is a container's tick rate, not a frame rate."""
+LATER = 3
+"""Frames that are looked at ahead to tell whether a time is out of line."""
 
 
 class VideoFile(Closing):
-    """Reads a video file with OpenCV's FFmpeg.
+    """Reads a video file with PyAV (FFmpeg), as it is meant to be shown: upright, with square pixels.
 
-    Timestamps are those of the container where they rise; a frame without a sound one comes 1 / fps after the frame
-    before.
+    Timestamps are those of the container, seconds from the start of the picture. A time that does not rise, or that
+    one of the next three frames falls back behind, is wrong: its frame comes 1 / fps after the one before, and the
+    frames after it keep their own times.
 
-    The file counts as broken off when it ends more than two frames short of the container's count and also short of the
-    time it should show. Count alone does not tell: files trimmed by a phone still count the frames they no longer show.
-    Damage in the middle that the decoder gets over is no end, but a hole in the timestamps.
+    The file counts as broken off when it ends more than two frames short of the container's count and also short of
+    the time it should show. Count alone does not tell: files trimmed by a phone still count the frames they no longer
+    show. Damage in the middle that the decoder gets over is no end, but a hole in the timestamps.
 
     Args:
         path: the file.
@@ -44,37 +50,19 @@ class VideoFile(Closing):
     def __init__(self, path: Path, uri: str | None = None) -> None:
         self.uri = str(path) if uri is None else uri
         self._path = path
-        if not path.exists():
-            raise SourceError(f"{path}: expected a video file; there is nothing of that name; check the path")
-        if not path.is_file():
-            raise SourceError(f"{path}: expected a video file; this is not a file")
-        if path.stat().st_size == 0:
-            raise SourceError(f"{path}: expected a video file; this file is empty; copy or record it again")
-        if not os.access(path, os.R_OK):
-            raise SourceError(f"{path}: expected a video file; this one may not be read; check its permissions")
-        with quiet():
-            import cv2
-
-            self._capture = cv2.VideoCapture(native_path(path), cv2.CAP_FFMPEG)
-            opened = self._capture.isOpened()
-        if not opened:
-            raise SourceError(
-                f"{path}: expected a video file; this is none, or it was cut off; check that it plays, "
-                "or convert it to MP4 (H.264)"
-            )
-        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.fps: float | None = fps if 0.0 < fps <= HIGHEST_FPS else None
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self._count = int(count) if 0 < count < 2**31 else None
-        self._duration, self._slack = self._expected_duration()
-        self.frame_count = self._count
-        if self._count is not None and self._duration is not None and self.fps is not None:
-            self.frame_count = min(self._count, max(1, round(self._duration * self.fps)))
+        _check_file(path)
+        self._container, self._stream = _open(path)
+        self.fps: float | None = _rate(self._stream)
+        self._expected = _expected(self._container, self._stream, self.fps)
+        self.frame_count = self._expected.frames
         self._index = 0
         self._time = -math.inf
         self._ended = False
-        self._first = self._read()
-        if self._first is None:
+        self._shown: Shown | None = None
+        self._decoded = self._decode()
+        self._waiting: deque[tuple[float, Any]] = deque()
+        self._fetch()
+        if not self._waiting:
             self.close()
             raise SourceError(
                 f"{path}: expected a video; no frame of it can be decoded; check that it plays, "
@@ -87,12 +75,8 @@ class VideoFile(Closing):
     def __next__(self) -> Frame:
         if self._ended:
             raise StopIteration
-        if self._first is not None:
-            frame, self._first = self._first, None
-            self._start = frame.timestamp
-            return frame
-        following = self._read()
-        if following is None:
+        self._fetch()
+        if not self._waiting:
             self.close()
             if self._broke_off():
                 raise SourceError(
@@ -100,25 +84,56 @@ class VideoFile(Closing):
                     "the file is cut off or damaged; copy or record it again"
                 )
             raise StopIteration
-        return following
+        time, picture = self._waiting.popleft()
+        if not time > self._time or any(self._time < later < time for later, _ in self._waiting):
+            time = self._guess()
+        if self._index == 0:
+            self._start = time
+        self._time = time
+        self._index += 1
+        if self._shown is None:
+            self._shown = Shown.of(self._stream, picture)
+        gray, colour = self._shown.take(picture)
+        return Frame(self._index - 1, time, gray=gray, colour=colour)
 
     def close(self) -> None:
         """Release the file; iterating then ends. Calling it twice is harmless."""
-        self._capture.release()
+        self._decoded.close()
+        self._waiting.clear()
+        self._container.close()
         self._ended = True
 
-    def _read(self) -> Frame | None:
-        ok, image = self._capture.read()
-        if not ok or image is None:
-            return None
-        import cv2
+    def _fetch(self) -> None:
+        """Decode until there are enough frames to judge the next one's time by."""
+        while len(self._waiting) <= LATER:
+            picture = next(self._decoded, None)
+            if picture is None:
+                return
+            self._waiting.append((self._time_of(picture), picture))
 
-        time = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000.0
-        if not (math.isfinite(time) and time > self._time):
-            time = self._guess()
-        self._time = time
-        self._index += 1
-        return Frame(self._index - 1, time, image)
+    def _decode(self) -> Iterator[Any]:
+        """Yield the pictures in the order they are shown; what cannot be decoded is left out."""
+        import av
+
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.error.EOFError):
+                return
+            except av.error.FFmpegError:  # the container breaks off
+                return
+            try:
+                pictures = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            yield from pictures
+
+    def _time_of(self, picture: Any) -> float:
+        """Return seconds from the start of the picture; NaN where the container does not tell."""
+        if picture.pts is None or not picture.time_base:
+            return math.nan
+        return float((picture.pts - (self._stream.start_time or 0)) * picture.time_base)
 
     def _guess(self) -> float:
         """Return a timestamp for a frame that has none."""
@@ -131,21 +146,85 @@ class VideoFile(Closing):
             )
         return self._time + 1.0 / self.fps
 
-    def _expected_duration(self) -> tuple[float | None, float]:
-        """Return how long the picture should be shown and by how much less will do, seconds."""
-        if self.fps is None or self._count is None:
-            return None, 0.0
-        few_frames = (COUNT_SLACK + 0.5) / self.fps
-        own = video_duration(self._path)
-        if own is not None:
-            return own, few_frames
-        duration = self._count / self.fps
-        if self._path.suffix.lower() == ".avi":  # its count is that of the pictures
-            return duration, few_frames
-        return duration, min(SOUND_SLACK, duration / 5)
-
     def _broke_off(self) -> bool:
-        if self._count is None or self._duration is None or self.fps is None:
+        frames, seconds = self._expected.frames, self._expected.seconds
+        if frames is None or seconds is None or self.fps is None:
             return False
         shown = self._time - self._start + 1.0 / self.fps
-        return self._index < self._count - COUNT_SLACK and shown < self._duration - self._slack
+        return self._index < frames - COUNT_SLACK and shown < seconds - self._expected.slack
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What a whole file should show, as far as its container tells.
+
+    Attributes:
+        frames: how many.
+        seconds: how long.
+        slack: by how many seconds less will do.
+    """
+
+    frames: int | None
+    seconds: float | None
+    slack: float
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise SourceError(f"{path}: expected a video file; there is nothing of that name; check the path")
+    if not path.is_file():
+        raise SourceError(f"{path}: expected a video file; this is not a file")
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path}: expected a video file; this file is empty; copy or record it again")
+    if not os.access(path, os.R_OK):
+        raise SourceError(f"{path}: expected a video file; this one may not be read; check its permissions")
+
+
+def _open(path: Path) -> tuple[Any, Any]:
+    """Open a file, which is never taken for a URL whatever its name, and pick its picture."""
+    try:
+        import av
+    except ImportError as error:
+        raise SourceError(f"expected PyAV to read video files, got: {error}; install it with: pip install av") from error
+    try:
+        container = av.open(
+            f"file:{native_path(path.absolute())}", metadata_errors="replace", options={"protocol_whitelist": "file"}
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise SourceError(
+            f"{path}: expected a video file; this is none, or it was cut off; check that it plays, "
+            "or convert it to MP4 (H.264)"
+        ) from error
+    if not container.streams.video:
+        container.close()
+        raise SourceError(f"{path}: expected a video file; this one holds no picture, perhaps sound only")
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    return container, stream
+
+
+def _rate(stream: Any) -> float | None:
+    """Return the frame rate of a stream where it keeps it: pauses, and frames that are late, do not lower it."""
+    for rate in (stream.guessed_rate, stream.average_rate):
+        if rate and 0.0 < rate <= HIGHEST_FPS:
+            return float(rate)
+    return None
+
+
+def _expected(container: Any, stream: Any, fps: float | None) -> _Expected:
+    count = stream.frames or None
+    if fps is None:
+        return _Expected(count, None, 0.0)
+    few_frames = (COUNT_SLACK + 0.5) / fps
+    if count is not None and container.format.name == "avi":  # its times are made of what there is
+        return _Expected(count, count / fps, few_frames)
+    if stream.duration:  # the picture's own, less what an edit list hides
+        seconds, slack = float(stream.duration * stream.time_base), few_frames
+    elif container.duration:
+        seconds = container.duration / 1e6 - float((stream.start_time or 0) * stream.time_base)
+        slack = min(SOUND_SLACK, seconds / 5)
+    else:
+        return _Expected(count, None, 0.0)
+    # At a variable rate there are fewer frames than the rate makes of the time.
+    shown = max(1, round(seconds * fps))
+    return _Expected(shown if count is None else min(count, shown), seconds, slack)

@@ -4,7 +4,8 @@ Knows pictures and pixels only; nothing of optical flow, models or time.
 """
 
 from metst_edge.face.crop import CROP_SIZE, Box, crop, crop_box, to_crop
-from metst_edge.face.mesh import Face, FaceFinder
+from metst_edge.face.landmarks import Face
+from metst_edge.face.mesh import FaceFinder
 from metst_edge.face.rois import ROI_SETS, Roi, rectangles
 
 __all__ = ["CROP_SIZE", "ROI_SETS", "Box", "Face", "FaceFinder", "Roi", "crop", "crop_box", "rectangles", "to_crop"]
