@@ -15,7 +15,7 @@ import numpy as np
 
 from metst_edge import _native
 from metst_edge.bundle import Bundle
-from metst_edge.capture import Frame, Image, Interruption, Source, open_source
+from metst_edge.capture import Frame, Image, Interruption, Source, check_timestamp, open_source
 from metst_edge.choices import FLOWS
 from metst_edge.closing import Closing
 from metst_edge.engine import Engine, load_engine
@@ -129,20 +129,23 @@ class Analyzer(Closing):
         self._live.reset()
         self._pushed = 0
 
-    def push(self, frame: Image, timestamp: float) -> list[Event]:
+    def push(self, frame: Image | Frame, timestamp: float | None = None) -> list[Event]:
         """Take the next frame and return the events that are final with it.
 
         Args:
-            frame: uint8 (H, W, 3) BGR or (H, W) gray; one size throughout.
-            timestamp: seconds, rising from frame to frame.
+            frame: uint8 (H, W, 3) BGR or (H, W) gray; one size throughout. Or a `metst_edge.capture.Frame`, as a
+                source gives them, whose number and time are then taken.
+            timestamp: seconds, rising from frame to frame; with an array only.
 
         Raises:
             FrameError: wrong dtype, shape or size. The frame is not taken; the stream can go on.
             TimestampError: not finite, or not above the one before. Likewise.
         """
-        # The frame is looked at again with the next one; until then the caller may have drawn on it.
-        own = frame.copy() if isinstance(frame, np.ndarray) else frame
-        events = self._live.take(self._scorer.push(own, timestamp, self._pushed))
+        if not isinstance(frame, Frame):
+            # The frame is looked at again with the next one; until then the caller may have drawn on it.
+            own = frame.copy() if isinstance(frame, np.ndarray) else frame
+            frame = Frame(self._pushed, check_timestamp(timestamp), own)
+        events = self._live.take(self._scorer.push(frame))
         self._pushed += 1
         return events
 
@@ -170,7 +173,7 @@ class Analyzer(Closing):
                         gap = Gap(frame.start, frame.end, frame.reason)
                         yield from self._live.take(self._scorer.interrupt(gap))
                     else:
-                        yield from self._live.take(self._scorer.push(frame.image, frame.timestamp, frame.index))
+                        yield from self._live.take(self._scorer.push(frame))
             except MetstError:
                 yield from self.flush()
                 raise
@@ -196,7 +199,7 @@ class Analyzer(Closing):
                 collected.nominal_fps = frames.fps
                 for frame in self._read(frames):
                     assert not isinstance(frame, Interruption), "only live sources are interrupted"
-                    collected.add(self._scorer.push(frame.image, frame.timestamp, frame.index))
+                    collected.add(self._scorer.push(frame))
                     collected.saw(frame)
                     if progress is not None:
                         progress(collected.frames, frames.frame_count)

@@ -11,7 +11,7 @@ import metst_edge.scoring.host
 from metst_edge import _native
 from metst_edge.app.demo import demo_clip, demo_truth
 from metst_edge.app.demo.outcome import compare
-from metst_edge.capture import Frame, Interruption
+from metst_edge.capture import Frame, Interruption, open_source
 from metst_edge.engine.lanes import FrameScore, stitch
 from metst_edge.errors import EngineError, FrameError, MetstError, ModelNotFoundError, SourceError, TimestampError
 from metst_edge.events import Gap, MicroExpression
@@ -43,18 +43,19 @@ def scores_of(analyzer, frames, times):
     scorer.reset()
     items = []
     for index, (frame, time) in enumerate(zip(frames, times, strict=True)):
-        items += scorer.push(frame, time, index)
+        items += scorer.push(Frame(index, time, frame))
     items += scorer.flush()
     return [item for item in items if isinstance(item, Gap) or hasattr(item, "spot")]
 
 
-def test_scores_are_those_of_windows_measured_and_scored_one_by_one(analyzer, video, test_data):
+def test_scores_are_those_of_windows_measured_and_scored_one_by_one(analyzer, test_data):
     """The plain way: every window from its own first frame, the network on whole windows, second halves kept."""
     bundle, finder = analyzer.bundle, FaceFinder()
-    gray = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in video]
+    video = list(open_source(test_data / "single_face.mp4"))
+    gray = [frame.gray for frame in video]
     windows = []
     for start in range(0, len(video), bundle.k // 2):
-        face = finder.find(video[start])
+        face = finder.find(video[start].image)
         windows.append(window_features(gray[start : start + bundle.k], face.crop_landmarks, face.box, bundle.roi_set))
     spot, emotion = stitch(analyzer.engine, windows, bundle.k)
     report = analyzer.analyze(test_data / "single_face.mp4")
@@ -100,6 +101,16 @@ def test_a_vector_path_this_processor_lacks_is_an_engine_error(monkeypatch, engi
         metst_edge.Analyzer(engine=engine)
 
 
+def test_pushed_pictures_give_the_events_of_the_file_they_were_decoded_from(analyzer, demo):
+    """Gray levels made of colours and those of the decoder differ by a rounding."""
+    analyzer.reset()
+    found = [event for i, frame in enumerate(demo) for event in analyzer.push(frame, i / 30)] + analyzer.flush()
+    streamed = list(analyzer.stream(demo_clip()))
+    assert [event.emotion for event in found] == [event.emotion for event in streamed]
+    for a, b in zip(found, streamed, strict=True):
+        assert max(abs(a.onset_frame - b.onset_frame), abs(a.apex_frame - b.apex_frame)) <= 2
+
+
 def test_a_faster_source_gives_the_same_scores(analyzer, video):
     """Every frame twice at 60 frames per second is the same film."""
     slow = scores_of(analyzer, video[:40], [i / 30 for i in range(40)])
@@ -121,11 +132,12 @@ def demo():
         frames.append(frame)
 
 
-def test_live_events_are_found_in_time_order_soon_after_their_apex(analyzer, demo):
+def test_live_events_are_found_in_time_order_soon_after_their_apex(analyzer):
     analyzer.reset()
     found, pushed_at = [], []
-    for i, frame in enumerate(demo):
-        for event in analyzer.push(frame, 100 + i / 30):
+    for i, frame in enumerate(open_source(demo_clip())):
+        later = Frame(i, 100 + i / 30, gray=frame.gray, colour=lambda frame=frame: frame.image)
+        for event in analyzer.push(later):
             found.append(event)
             pushed_at.append(i)
     found += analyzer.flush()
@@ -344,7 +356,7 @@ def test_a_refused_frame_does_not_end_the_stream(analyzer, video):
                 analyzer.push(frame[:-1], i / 30)
             with pytest.raises(TimestampError):
                 analyzer.push(frame, (i - 1) / 30)
-        items += scorer.push(frame, i / 30, i)
+        items += scorer.push(Frame(i, i / 30, frame))
     items += scorer.flush()
     spots = [item.spot for item in items if hasattr(item, "spot")]
     assert spots == [item.spot for item in undisturbed]

@@ -56,6 +56,11 @@ class Frame:
         return self._image
 
     @property
+    def given(self) -> Image:
+        """What the source gave: a decoder's gray levels, else the image."""
+        return self.image if self._gray is None else self._gray
+
+    @property
     def gray(self) -> Image:
         """uint8 (H, W)."""
         if self._gray is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 _FFMPEG_QUIET = "-8"  # AV_LOG_QUIET; OpenCV reads it when it first opens a file
 
@@ -23,7 +25,7 @@ def quiet() -> Iterator[None]:
         yield
         return
     # OpenCV 4.14 moved both functions.
-    log = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
+    log: Any = cv2 if hasattr(cv2, "getLogLevel") else import_module("cv2.utils.logging")
     level = log.getLogLevel()
     log.setLogLevel(0)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ class VideoFile(Closing):
                 return
             self._waiting.append((self._time_of(picture), picture))
 
-    def _decode(self) -> Iterator[Any]:
+    def _decode(self) -> Generator[Any, None, None]:
         """Yield the pictures in the order they are shown; what cannot be decoded is left out."""
         import av
 
@@ -185,7 +185,9 @@ def _open(path: Path) -> tuple[Any, Any]:
     try:
         import av
     except ImportError as error:
-        raise SourceError(f"expected PyAV to read video files, got: {error}; install it with: pip install av") from error
+        raise SourceError(
+            f"expected PyAV to read video files, got: {error}; install it with: pip install av"
+        ) from error
     try:
         container = av.open(
             f"file:{native_path(path.absolute())}", metadata_errors="replace", options={"protocol_whitelist": "file"}

@@ -93,7 +93,9 @@ def _tasks(task: Path, confidence: float) -> tuple[Find, Callable[[], None]]:
     try:
         landmarker: Any = vision.FaceLandmarker.create_from_options(options)
     except (ValueError, RuntimeError) as error:
-        raise FaceModelError(f"{task}: expected MediaPipe's face_landmarker.task, which it cannot read: {error}") from error
+        raise FaceModelError(
+            f"{task}: expected MediaPipe's face_landmarker.task, which it cannot read: {error}"
+        ) from error
 
     def find(rgb: Image) -> Any:
         faces = landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)).face_landmarks

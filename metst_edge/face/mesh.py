@@ -127,7 +127,8 @@ class FaceFinder:
             return None
         flat = points.reshape(-1, 3)[:, :2].astype(np.float64)
         matrix = square.matrix(MESH_SIZE)
-        return (flat @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        placed: npt.NDArray[np.float32] = (flat @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        return placed
 
 
 def _load(name: str) -> Any:
@@ -135,7 +136,9 @@ def _load(name: str) -> Any:
 
     path = MODELS / name
     if not path.is_file():
-        raise FaceModelError(f"expected the face model {path}, which comes with metst_edge, found none; install it again")
+        raise FaceModelError(
+            f"expected the face model {path}, which comes with metst_edge, found none; install it again"
+        )
     try:
         # OpenCV 5's new engine gives one output only.
         classic = {"engine": cv2.dnn.ENGINE_CLASSIC} if hasattr(cv2.dnn, "ENGINE_CLASSIC") else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metst_edge.capture import Image
+from metst_edge.capture import Frame
 from metst_edge.capture.retime import Hole
 from metst_edge.events import Gap
 from metst_edge.face import Face, FaceFinder
@@ -49,20 +49,18 @@ class Scorer:
         self._lost_since: float | None = None
         self._next_search = -np.inf
 
-    def push(self, image: Image, timestamp: float, index: int) -> list[Item]:
+    def push(self, frame: Frame) -> list[Item]:
         """Take the next frame and return what is known with it.
 
         Args:
-            image: uint8 (H, W, 3) BGR or (H, W) gray; one size throughout. It must stay as it is until the next one.
-            timestamp: seconds, rising.
-            index: frames of the source before this one.
+            frame: of one size throughout, its time rising. Its image must stay as it is until the next one.
 
         Raises:
             FrameError: wrong dtype, shape or size. Nothing is changed.
             TimestampError: not finite, or not above the one before. Likewise.
         """
         before = self._timeline.last
-        picture = self._timeline.take(image, timestamp, index)
+        picture = self._timeline.take(frame)
         items: list[Item] = []
         if self.run.going and before is not None:
             if self._timeline.cut():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metst_edge.capture import Image, check_frame, check_timestamp, to_gray
+from metst_edge.capture import Frame, Image, check_frame, check_timestamp
 from metst_edge.capture.retime import Hole, Retimer, Slot
 from metst_edge.flow import correlation, thumbnail
 from metst_edge.scoring.stages import OnStage, timed
@@ -21,19 +21,24 @@ class Picture:
     """A source frame, and what is derived from it.
 
     Attributes:
-        image: uint8 (H, W, 3) BGR or (H, W) gray.
+        frame: of the source.
         time: seconds of source time.
         index: frames of the source before this one.
         gray: uint8 (H, W).
         thumbnail: float32 (1024,), see `metst_edge.flow.thumbnail`.
     """
 
-    __slots__ = ("gray", "image", "index", "thumbnail", "time")
+    __slots__ = ("frame", "gray", "index", "thumbnail", "time")
 
-    def __init__(self, image: Image, time: float, index: int) -> None:
-        self.image, self.time, self.index = image, time, index
-        self.gray = to_gray(image)
+    def __init__(self, frame: Frame, time: float) -> None:
+        self.frame, self.time, self.index = frame, time, frame.index
+        self.gray = frame.gray
         self.thumbnail = thumbnail(self.gray)
+
+    @property
+    def image(self) -> Image:
+        """uint8 (H, W, 3) BGR or (H, W) gray; made of a decoder's picture when it is first asked for."""
+        return self.frame.image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,22 +85,20 @@ class Timeline:
         self.last = self.before = None
         self.stop()
 
-    def take(self, image: Image, timestamp: float, index: int) -> Picture:
+    def take(self, frame: Frame) -> Picture:
         """Take the next frame.
 
         Args:
-            image: uint8 (H, W, 3) BGR or (H, W) gray; one size throughout. It must stay as it is until the next one.
-            timestamp: seconds, rising.
-            index: frames of the source before this one.
+            frame: of one size throughout, its time rising. Its image must stay as it is until the next one.
 
         Raises:
             FrameError: wrong dtype, shape or size. Nothing is changed.
             TimestampError: not finite, or not above the one before. Likewise.
         """
-        timestamp = check_timestamp(timestamp, None if self.last is None else self.last.time)
-        self._shape = check_frame(image, self._shape).shape
+        time = check_timestamp(frame.timestamp, None if self.last is None else self.last.time)
+        self._shape = check_frame(frame.given, self._shape).shape
         with timed("prepare", self._on_stage):
-            picture = Picture(image, timestamp, index)
+            picture = Picture(frame, time)
         self.before, self.last = self.last, picture
         return picture
 

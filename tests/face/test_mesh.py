@@ -99,7 +99,9 @@ def test_the_tasks_api_is_asked_for_one_face_in_a_picture(monkeypatch, tmp_path)
 
         def detect(self, image):
             asked["image"] = image
-            points = [types.SimpleNamespace(x=0.3 + 0.4 * (i % 22) / 21, y=0.3 + 0.4 * (i // 22) / 21) for i in range(478)]
+            points = [
+                types.SimpleNamespace(x=0.3 + 0.4 * (i % 22) / 21, y=0.3 + 0.4 * (i // 22) / 21) for i in range(478)
+            ]
             return types.SimpleNamespace(face_landmarks=[points])
 
         def close(self):

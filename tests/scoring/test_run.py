@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from metst_edge.bundle import Bundle
+from metst_edge.capture import Frame
 from metst_edge.capture.retime import Hole
 from metst_edge.engine import load_engine
 from metst_edge.face import Box, Face, FaceFinder
@@ -60,7 +61,7 @@ def alone(engine, half, pictures, first):
     """The scores of one face by itself, from a frame on."""
     scorer, items = Scorer(engine.bundle.fps, half, lanes(engine)), []
     for index, picture in enumerate(pictures[first:], first):
-        items += scorer.push(picture, index / engine.bundle.fps, index)
+        items += scorer.push(Frame(index, index / engine.bundle.fps, picture))
     return items + scorer.flush()
 
 
@@ -71,7 +72,7 @@ def together(engine, halves, pictures, starts):
     runs = [Run(lanes(engine), lambda picture, half=half: half.find(picture.image)) for half in halves]
     found = [[] for _ in runs]
     for index, picture in enumerate(pictures):
-        timeline.take(picture, index / engine.bundle.fps, index)
+        timeline.take(Frame(index, index / engine.bundle.fps, picture))
         assert index == 0 or not timeline.cut()
         for moment in timeline.advance():
             assert not isinstance(moment, Hole)

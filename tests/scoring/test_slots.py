@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from metst_edge.capture import Frame
 from metst_edge.capture.retime import Hole
 from metst_edge.errors import FrameError, TimestampError
 from metst_edge.scoring import Timeline
@@ -20,7 +21,7 @@ def test_moments_name_the_two_pictures_that_they_lie_between():
     """20 frames a second into 30: of three moments one is a frame, two lie between frames."""
     timeline, found = Timeline(30.0), []
     for index in range(5):
-        timeline.take(picture(), index / 20, index)
+        timeline.take(Frame(index, index / 20, picture()))
         found += timeline.advance()
     expected = [(0, 0, 0.0, 0), (0, 1, 0.67, 1), (1, 2, 0.33, 1), (2, 2, 0.0, 2), (2, 3, 0.67, 3), (3, 4, 0.33, 3)]
     assert indices(found)[:6] == expected
@@ -30,7 +31,7 @@ def test_a_moment_that_waited_for_a_nearer_picture_comes_at_the_end():
     """The next picture of this fast source would have been nearer, by the pace of those before."""
     timeline, early = Timeline(30.0), []
     for index, periods in enumerate((0.0, 0.25, 0.5, 0.8)):
-        timeline.take(picture(), periods / 30, index)
+        timeline.take(Frame(index, periods / 30, picture()))
         early += timeline.advance()
     assert indices(early) == [(0, 0, 0.0, 0)]
     assert indices(timeline.flush()) == [(3, 3, 0.0, 3)]
@@ -39,12 +40,12 @@ def test_a_moment_that_waited_for_a_nearer_picture_comes_at_the_end():
 
 def test_the_grid_begins_anew_after_a_stop_and_after_a_hole():
     timeline = Timeline(30.0)
-    timeline.take(picture(), 0.0, 0)
+    timeline.take(Frame(0, 0.0, picture()))
     timeline.advance()
     timeline.stop()
-    timeline.take(picture(), 0.02, 1)
+    timeline.take(Frame(1, 0.02, picture()))
     assert indices(timeline.advance()) == [(1, 1, 0.0, 1)]
-    timeline.take(picture(), 3.0, 2)
+    timeline.take(Frame(2, 3.0, picture()))
     hole, first = timeline.advance()
     assert hole == Hole(0.02, 3.0) and indices([first]) == [(2, 2, 0.0, 2)]
 
@@ -53,7 +54,7 @@ def test_the_scene_is_cut_between_pictures_that_have_nothing_in_common():
     timeline = Timeline(30.0)
     cuts = []
     for index, value in enumerate((1, 1, 2, 2)):
-        timeline.take(np.kron(picture(value, (8, 8)), np.ones((8, 8), np.uint8)), index / 30, index)
+        timeline.take(Frame(index, index / 30, np.kron(picture(value, (8, 8)), np.ones((8, 8), np.uint8))))
         if index:
             cuts.append(timeline.cut())
     assert cuts == [False, True, False]
@@ -69,9 +70,9 @@ def test_the_scene_is_cut_between_pictures_that_have_nothing_in_common():
 )
 def test_what_is_refused_changes_nothing(frame, time, error):
     timeline = Timeline(30.0)
-    first = timeline.take(picture(), 0.0, 0)
+    first = timeline.take(Frame(0, 0.0, picture()))
     with pytest.raises(error):
-        timeline.take(frame, time, 1)
+        timeline.take(Frame(1, time, frame))
     assert timeline.last is first and timeline.before is None
     timeline.reset()
-    assert timeline.take(picture(shape=(64, 48)), 0.0, 0).gray.shape == (64, 48)
+    assert timeline.take(Frame(0, 0.0, picture(shape=(64, 48)))).gray.shape == (64, 48)

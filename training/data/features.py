@@ -154,7 +154,7 @@ def _measure(video: Video, preset: Preset, finder: FaceFinder, progress: Callabl
     with open_source(video.uri) as source:
         for frame in source:
             assert not isinstance(frame, Interruption), "only live sources are interrupted"
-            items += scorer.push(frame.image, frame.timestamp, frame.index)
+            items += scorer.push(frame)
             times.append(frame.timestamp)
             if source.frame_count:
                 progress(len(times) / source.frame_count)

@@ -106,7 +106,7 @@ class Bench:
                 self._interruptions += self._warm
                 self._saw([Gap(frame.start, frame.end, frame.reason), *analyzer.flush()])
                 continue
-            events = analyzer.push(frame.image, frame.timestamp)
+            events = analyzer.push(frame)
             done = time.perf_counter()
             self._saw(events)
             if self._warm:
@@ -115,7 +115,7 @@ class Bench:
                 self._arrivals.append(frame.timestamp)
             if dropped_before is not None and source.dropped is not None:
                 self._dropped = source.dropped - dropped_before
-            height, width = frame.image.shape[:2]
+            height, width = frame.gray.shape
             self._source.update(width=width, height=height)
             self._taken += 1
             if progress is not None:
