@@ -30,6 +30,12 @@ def golden() -> Path:
 
 
 @pytest.fixture(scope="session")
+def field() -> Path:
+    """Video as people have it (METST_EDGE_FIELD)."""
+    return _folder("METST_EDGE_FIELD")
+
+
+@pytest.fixture(scope="session")
 def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library of csrc/cuda, compiled for the emulation of csrc/tests/cuda_on_cpu.h: device memory is the host's."""
     compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)

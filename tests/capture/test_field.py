@@ -1,0 +1,107 @@
+"""Video as people have it, made from the packaged clip: the same frames at the same times, and the same events."""
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+import metst_edge
+from metst_edge.app.demo import demo_clip, demo_truth
+from metst_edge.capture import open_source
+from metst_edge.capture.video import VideoFile
+from metst_edge.events import Gap
+from metst_edge.matching import match
+
+LENGTH, FPS = 660, 30.0
+CLIPS = {
+    "rotated90_phone.mp4": (400, 400),
+    "timestamp_spike.mp4": (400, 400),
+    "start_offset5.mkv": (400, 400),
+    "longer_sound.ts": (400, 400),
+    "anamorphic_sar2.mp4": (400, 400),
+    "av1.mp4": (400, 400),
+}
+"""Name -> height and width as shown."""
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return list(open_source(demo_clip()))
+
+
+@pytest.fixture(scope="module")
+def analyzer():
+    with metst_edge.Analyzer() as analyzer:
+        yield analyzer
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_every_frame_is_there_upright_with_square_pixels_at_its_time(field, clip, name):
+    with open_source(field / name) as source:
+        assert source.fps == pytest.approx(FPS) and source.frame_count == LENGTH
+        frames = list(source)
+    assert len(frames) == LENGTH
+    np.testing.assert_allclose([frame.timestamp for frame in frames], np.arange(LENGTH) / FPS, atol=2e-3)
+    for number in (0, 99, 100, 101, 400, 659):
+        gray, image = frames[number].gray, frames[number].image
+        assert gray.shape == image.shape[:2] == CLIPS[name]
+        difference = gray.astype(int) - clip[number].gray
+        assert abs(difference.mean()) < 2 and difference.std() < 8, number
+        assert np.abs(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(int) - gray).mean() < 2
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_the_events_are_those_of_the_clip(field, analyzer, name):
+    report = analyzer.analyze(field / name)
+    truth = demo_truth()
+    found = report.micro_expressions
+    pairs = match(
+        [(event.onset_frame, event.offset_frame) for event in found],
+        [(event.onset_frame, event.offset_frame) for event in truth],
+    )
+    assert len(pairs) == len(truth) == 8
+    assert all(found[i].emotion == truth[j].emotion for i, j in pairs)
+    assert not any(isinstance(event, Gap) for event in report.events)
+
+
+def test_a_paused_recording_has_one_gap_and_all_events(field, analyzer):
+    report = analyzer.analyze(field / "paused30s.mp4")
+    assert len(report.micro_expressions) == 8
+    (gap,) = (event for event in report.events if isinstance(event, Gap))
+    assert gap.reason == "no_frames" and gap.end - gap.start == pytest.approx(30 + 1 / FPS, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["2024-01-05T12:30:05.mp4", "http:host:80.mp4", "concat:a|b.mp4", "-.mp4", "%03d.mp4"])
+def test_a_name_is_a_name_and_never_a_url(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(demo_clip().read_bytes())
+    monkeypatch.chdir(tmp_path)
+    with open_source(name) as source:
+        assert next(source).gray.shape == (400, 400)
+
+
+def write(path, pictures):
+    """Encode gray pictures, 30 per second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.height, stream.width = pictures[0].shape
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("wrong", [{7: 3000}, {7: 3000, 8: 4000}, {7: 3000, 15: 5000}])
+def test_times_out_of_line_are_mended_and_cost_no_later_frame_its_time(tmp_path, monkeypatch, wrong):
+    """The container's own times of some frames lie far ahead."""
+    path = tmp_path / "clip.mp4"
+    rng = np.random.default_rng(0)
+    write(path, [rng.integers(0, 256, (64, 96)).astype(np.uint8) for _ in range(40)])
+    told = VideoFile._time_of
+
+    def misread(self, picture):
+        time = told(self, picture)
+        return wrong.get(round(30 * time), 30 * time) / 30
+
+    monkeypatch.setattr(VideoFile, "_time_of", misread)
+    times = [frame.timestamp for frame in open_source(path)]
+    np.testing.assert_allclose(times, np.arange(40) / 30, atol=1e-6)
