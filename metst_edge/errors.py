@@ -61,5 +61,9 @@ class EngineError(MetstError):
     """An engine is unknown, not installed here, or was given arrays that do not fit the model."""
 
 
+class PlotError(MetstError):
+    """A picture is wanted, and what draws it is not installed here."""
+
+
 class BenchFileError(MetstError):
     """A file is not the result of a benchmark, or of a format this version does not know."""

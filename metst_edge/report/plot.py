@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge.errors import PlotError
 from metst_edge.events import Event, Gap, MicroExpression
 
 CURVE, FOUND, TRUE, GAP, REASON = "#1f3a5f", "#d1495b", "#2a9d8f", "0.88", "0.35"
@@ -37,11 +38,10 @@ def draw(
         truth: annotated micro-expressions.
 
     Raises:
+        PlotError: matplotlib is not installed.
         OSError: the picture cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = figure_class()(figsize=(11, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(*_broken_at_holes(time, spot), color=CURVE, linewidth=1.3, label="spotting curve")
     for gap in (event for event in found if isinstance(event, Gap)):
@@ -57,6 +57,21 @@ def draw(
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=130)
+
+
+def figure_class() -> Any:
+    """Return what is drawn on; called ahead of long work, it tells at once that nothing can be drawn.
+
+    Raises:
+        PlotError: matplotlib is not installed, or does not load.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise PlotError(
+            f"expected matplotlib to draw a picture, got: {error}; install it with: pip install matplotlib"
+        ) from error
+    return Figure
 
 
 def _mark(axes: Any, events: Sequence[MicroExpression], name: str, colour: str, above: bool) -> None:

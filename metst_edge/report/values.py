@@ -109,6 +109,10 @@ class Report:
         Args:
             path: where to write; the ending decides the format.
             truth: annotated micro-expressions, drawn below the curve.
+
+        Raises:
+            PlotError: matplotlib is not installed.
+            OSError: the picture cannot be written.
         """
         plot.draw(
             path,

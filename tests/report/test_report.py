@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from metst_edge.errors import PlotError
 from metst_edge.events import Gap, MicroExpression
 from metst_edge.labels import LABELS
 from metst_edge.report import Report, Scores
@@ -48,6 +49,12 @@ def test_no_line_is_drawn_across_a_hole(report, tmp_path):
     for drawn in curve:
         columns = np.flatnonzero(drawn[:400].any(0))
         assert np.diff(columns).max() > 0.25 * np.ptp(columns)
+
+
+def test_without_matplotlib_drawing_says_what_to_install(report, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(PlotError, match="expected matplotlib.*install it with: pip install matplotlib"):
+        report.plot(tmp_path / "curve.png")
 
 
 def test_matplotlib_is_loaded_by_drawing_only():

@@ -34,6 +34,10 @@ def add(verbs: arguments.Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Analyse files one after the other; one that fails does not stop the others."""
+    if options.plot:
+        from metst_edge.report.plot import figure_class
+
+        figure_class()  # before the work: without what draws, none of it would give the picture that is asked for
     failed, header = False, True
     with contextlib.ExitStack() as stack:
         # First, so that a model that cannot be loaded costs nobody the results of yesterday.

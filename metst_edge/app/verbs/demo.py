@@ -7,6 +7,9 @@ import json
 import sys
 
 from metst_edge.app import arguments, terminal
+from metst_edge.errors import PlotError
+
+PICTURE = "metst-edge-demo.png"
 
 
 def add(verbs: arguments.Verbs) -> None:
@@ -18,8 +21,7 @@ def add(verbs: arguments.Verbs) -> None:
         "--plot",
         metavar="PNG",
         type=arguments.picture,
-        default="metst-edge-demo.png",
-        help="where to draw the curve (default: %(default)s)",
+        help=f"where to draw the curve (default: {PICTURE}, where matplotlib is installed)",
     )
     parser.set_defaults(run=run)
 
@@ -29,7 +31,10 @@ def run(options: argparse.Namespace) -> int:
     from metst_edge.app.demo import demo_clip, demo_truth
     from metst_edge.app.demo.outcome import compare
     from metst_edge.app.demo.table import show
+    from metst_edge.report.plot import figure_class
 
+    if options.plot:
+        figure_class()  # before the work: a picture that is asked for is not left out
     clip = demo_clip()
     with (
         arguments.open_analyzer(options) as analyzer,
@@ -43,7 +48,12 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({**report.to_dict(), **outcome.to_dict()}), flush=True)
     else:
         show(console, outcome)
-    report.plot(options.plot, truth)
+    picture = options.plot or PICTURE
+    try:
+        report.plot(picture, truth)
+    except PlotError as error:
+        terminal.tell(f"no picture: {error}")
+        return 0
     if not options.json:
-        console.print(f"Picture of the score curve: {options.plot}", highlight=False, markup=False)
+        console.print(f"Picture of the score curve: {picture}", highlight=False, markup=False)
     return 0
