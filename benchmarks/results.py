@@ -15,7 +15,7 @@ from rich.text import Text
 
 from metst_edge.app.machine import describe, processor
 
-PACKAGES = ("metst-edge", "numpy", "opencv-contrib-python", "mediapipe", "onnx", "onnxruntime", "torch", "mambapy")
+PACKAGES = ("metst-edge", "numpy", "opencv-python-headless", "av", "onnx", "onnxruntime", "torch", "mambapy")
 FOLDER = Path(__file__).parent / "results"
 WIDTH = (140, 260)
 """Of what is printed to a file or a pipe, characters: at least, and at most where a table needs more."""

@@ -23,7 +23,7 @@ from metst_edge.engine.lanes import LANES
 from metst_edge.engine.types import DeviceEngine
 from metst_edge.errors import EngineError, MetstError, SourceError
 from metst_edge.events import Event, Gap
-from metst_edge.face import FaceFinder
+from metst_edge.face import Finder, open_finder
 from metst_edge.flow import default_threads
 from metst_edge.report import Report
 from metst_edge.scoring import Collected, DeviceLanes, HostLanes, LiveEvents, OnStage, Scorer, timed
@@ -48,11 +48,14 @@ class Analyzer(Closing):
         precision: "fp32" or "fp16". See `load_engine`.
         flow: where optical flow is measured: "cpu", "cuda", or "auto": "cuda" where the engine is "tensorrt" and the
             plugin's library is installed, else "cpu".
+        face: what finds the face: "opencv", with the models that come along, or "mediapipe", the package of that name.
+        face_model: a ``face_landmarker.task``, which MediaPipe needs from 0.10.30 on.
 
     Attributes:
         bundle: the model.
         engine: what runs it.
         flow: "cpu" or "cuda".
+        face: "opencv" or "mediapipe".
         threads: see above.
 
     Raises:
@@ -61,7 +64,7 @@ class Analyzer(Closing):
         EngineError: the engine is unknown or not installed, flow cannot be measured there, or METST_EDGE_SIMD names
             what this processor lacks.
         ValueError: less than one thread.
-        FaceModelError: MediaPipe's face model is missing.
+        FaceModelError: there is no such `face`, or what it needs is missing.
 
     Example:
         >>> from metst_edge.app.demo import demo_clip
@@ -80,6 +83,8 @@ class Analyzer(Closing):
         threads: int | None = None,
         precision: str = "fp32",
         flow: str = "auto",
+        face: str = "opencv",
+        face_model: str | Path | None = None,
     ) -> None:
         if flow not in FLOWS:
             raise EngineError(f"expected flow {', '.join(map(repr, FLOWS))}, got {flow!r}")
@@ -95,11 +100,11 @@ class Analyzer(Closing):
         self._live = LiveEvents(self.bundle, on_stage)
         try:
             lanes = self._open_lanes(flow, on_stage)
-            self._finder = FaceFinder()
+            self._finder: Finder = open_finder(face, face_model)
         except BaseException:
             self.engine.close()
             raise
-        self.flow = lanes.flow
+        self.flow, self.face = lanes.flow, face
         self._on_stage = on_stage
         self._scorer = Scorer(self.bundle.fps, self._finder, lanes, on_stage)
         self.reset()

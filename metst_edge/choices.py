@@ -3,6 +3,9 @@
 ENGINES = ("native", "onnxruntime", "tensorrt")
 """What runs the network; "auto" picks one."""
 
+FACES = ("opencv", "mediapipe")
+"""What finds the face; the second is an extra."""
+
 FLOWS = ("auto", "cpu", "cuda")
 """Where optical flow is measured."""
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import metst_edge
+import metst_edge.analyzer
 import metst_edge.scoring.host
 from metst_edge import _native
 from metst_edge.app.demo import demo_clip, demo_truth
@@ -404,6 +405,15 @@ def test_timestamps_must_rise(analyzer, video, time):
     analyzer.push(video[0], 1.0)
     with pytest.raises(TimestampError, match=r"expected a timestamp above 1\.0 s"):
         analyzer.push(video[1], time)
+
+
+def test_what_finds_the_face_is_chosen_by_name(monkeypatch):
+    asked = []
+    monkeypatch.setattr(metst_edge.analyzer, "open_finder", lambda *choice: (asked.append(choice), FaceFinder())[1])
+    for options in {}, {"face": "mediapipe", "face_model": "a.task"}:
+        with metst_edge.Analyzer(**options) as analyzer:
+            assert analyzer.face == options.get("face", "opencv")
+    assert asked == [("opencv", None), ("mediapipe", "a.task")]
 
 
 def test_an_unknown_model_is_named_with_those_there_are():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from metst_edge.choices import ENGINES, FLOWS, PRECISIONS
+from metst_edge.choices import ENGINES, FACES, FLOWS, PRECISIONS
 
 if TYPE_CHECKING:
     from metst_edge.analyzer import Analyzer, OnStage
@@ -87,6 +87,18 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
         "library, else cpu)",
     )
     parser.add_argument(
+        "--face",
+        default=argparse.SUPPRESS,
+        choices=FACES,
+        help="what finds the face (default: opencv, with the models that come along; mediapipe is an extra)",
+    )
+    parser.add_argument(
+        "--face-model",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="a face_landmarker.task, which --face mediapipe needs from MediaPipe 0.10.30 on",
+    )
+    parser.add_argument(
         "--threads",
         metavar="N",
         type=threads,
@@ -106,6 +118,6 @@ def open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) 
     """Make the analyzer that the options of `add_analyzer` ask for; what is not given keeps its own default."""
     from metst_edge.analyzer import Analyzer
 
-    names = ("model", "engine", "precision", "flow", "threads")
+    names = ("model", "engine", "precision", "flow", "face", "face_model", "threads")
     given = {name: getattr(options, name) for name in names if name in options}
     return Analyzer(**given, on_stage=on_stage)

@@ -4,8 +4,22 @@ Knows pictures and pixels only; nothing of optical flow, models or time.
 """
 
 from metst_edge.face.crop import CROP_SIZE, Box, crop, crop_box, to_crop
+from metst_edge.face.finder import Finder, open_finder
 from metst_edge.face.landmarks import Face
 from metst_edge.face.mesh import FaceFinder
 from metst_edge.face.rois import ROI_SETS, Roi, rectangles
 
-__all__ = ["CROP_SIZE", "ROI_SETS", "Box", "Face", "FaceFinder", "Roi", "crop", "crop_box", "rectangles", "to_crop"]
+__all__ = [
+    "CROP_SIZE",
+    "ROI_SETS",
+    "Box",
+    "Face",
+    "FaceFinder",
+    "Finder",
+    "Roi",
+    "crop",
+    "crop_box",
+    "open_finder",
+    "rectangles",
+    "to_crop",
+]

@@ -7,7 +7,7 @@ import numpy as np
 from metst_edge.capture import Frame
 from metst_edge.capture.retime import Hole
 from metst_edge.events import Gap
-from metst_edge.face import Face, FaceFinder
+from metst_edge.face import Face, Finder
 from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.items import Item
@@ -35,7 +35,7 @@ class Scorer:
     """
 
     def __init__(
-        self, fps: float, finder: FaceFinder, lanes: HostLanes | DeviceLanes, on_stage: OnStage | None = None
+        self, fps: float, finder: Finder, lanes: HostLanes | DeviceLanes, on_stage: OnStage | None = None
     ) -> None:
         self._finder, self._on_stage = finder, on_stage
         self._timeline = Timeline(fps, on_stage)

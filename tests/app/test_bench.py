@@ -11,8 +11,8 @@ import pytest
 
 import metst_edge
 import metst_edge.analyzer
+import metst_edge.capture.frames
 import metst_edge.scoring.host
-import metst_edge.scoring.slots
 from metst_edge.app import cli, machine
 from metst_edge.app.bench import comparing, measuring, results, tables
 from metst_edge.app.demo import demo_clip
@@ -90,7 +90,7 @@ class FakeAnalyzer:
     """Takes a set time for a frame, and finds nothing."""
 
     bundle = Bundle.find("demo")
-    threads, flow = 7, "cpu"
+    threads, flow, face = 7, "cpu", "opencv"
 
     class engine:
         name, precision = "fake", "fp32"
@@ -101,7 +101,7 @@ class FakeAnalyzer:
     def check_rate(self, source):
         pass
 
-    def push(self, image, timestamp):
+    def push(self, frame):
         time.sleep(self._work)
         return []
 
@@ -147,7 +147,7 @@ def test_every_stage_is_told_once_for_what_it_does(short):
 def test_what_takes_longer_is_told_of_its_own_stage(monkeypatch, stage):
     slowed = {
         "capture": (FakeSource, "__next__"),
-        "prepare": (metst_edge.scoring.slots, "to_gray"),
+        "prepare": (metst_edge.capture.frames, "to_gray"),
         "face": (FaceFinder, "find"),
         "flow": (metst_edge.scoring.host, "measure"),
         "network": (Lanes, "push"),
@@ -221,6 +221,13 @@ def test_flow_on_the_gpu_is_said_and_is_no_run_to_compare_with(monkeypatch):
         note for note in tables.notes(result) if note.startswith("flow was measured on the GPU: its time is in net")
     ]
     assert comparing.compare(result, base)["differences"] == {"flow": ["cpu", "cuda"]}
+
+
+def test_the_face_stage_is_said_and_another_is_no_run_to_compare_with(monkeypatch):
+    run, base = play(monkeypatch, [FakeSource(frames(4))], 4)
+    assert ", face by opencv" in next(tables._header(base))
+    monkeypatch.setattr(FakeAnalyzer, "face", "mediapipe")
+    assert comparing.compare(run.result(FakeAnalyzer()), base)["differences"] == {"face": ["opencv", "mediapipe"]}
 
 
 def test_half_precision_is_another_engine(monkeypatch):

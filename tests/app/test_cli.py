@@ -55,6 +55,7 @@ def test_no_arguments_show_help_and_are_bad_usage(capsys):
         ["--engine", "abacus", "demo"],
         ["--threads", "0", "demo"],
         ["demo", "--threads", "x"],
+        ["demo", "--face", "mine"],
         ["analyze", "clip.mp4", "--threads", "-1"],
         ["analyze", "clip.mp4", "--plot", "clip.xyz"],
         ["--json", "info"],
@@ -70,7 +71,16 @@ def test_bad_usage_is_status_2(capsys, arguments):
 
 
 @pytest.mark.parametrize(
-    "option", [("threads", 3), ("engine", "tensorrt"), ("precision", "fp16"), ("flow", "cuda"), ("model", "mine")]
+    "option",
+    [
+        ("threads", 3),
+        ("engine", "tensorrt"),
+        ("precision", "fp16"),
+        ("flow", "cuda"),
+        ("face", "mediapipe"),
+        ("face-model", "a.task"),
+        ("model", "mine"),
+    ],
 )
 @pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])
 def test_options_of_the_analyzer_reach_it_from_before_and_after_the_verb(capsys, monkeypatch, arguments, option):
@@ -85,7 +95,8 @@ def test_options_of_the_analyzer_reach_it_from_before_and_after_the_verb(capsys,
     name, value = option
     for given in ([f"--{name}", value, *arguments], [*arguments, f"--{name}", value], arguments):
         assert run(capsys, *given)[0] == 1
-    assert asked == [{name: value}, {name: value}, {}]
+    expected = {name.replace("-", "_"): value}
+    assert asked == [expected, expected, {}]
 
 
 @pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])
@@ -284,6 +295,40 @@ def test_the_demo_finds_what_is_there(capsys, tmp_path):
     assert len(report["false_alarms"]) <= 1
     assert len(report["found"]) + len(report["missed"]) == len(report["truth"]) == len(demo_truth())
     assert cv2.imread(str(picture)).std() > 10
+
+
+@pytest.fixture
+def no_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+
+MISSING = "expected matplotlib to draw a picture, got: "
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_the_demo_does_its_job_without_a_picture(capsys, tmp_path, monkeypatch, no_matplotlib, json_option):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, "demo", *json_option)
+    assert status == 0 and ("found" in out) and "Picture" not in out
+    (line,) = err.splitlines()
+    assert line.startswith(f"metst-edge: no picture: {MISSING}") and line.endswith("with: pip install matplotlib")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["analyze", "missing.mp4"]])
+def test_a_picture_that_is_asked_for_and_cannot_be_drawn_is_told_before_the_work(capsys, no_matplotlib, arguments):
+    status, out, err = run(capsys, *arguments, "--plot", "a.png")
+    assert (status, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith(f"metst-edge: error: {MISSING}") and line.endswith("pip install matplotlib")
+
+
+def test_a_face_stage_that_is_not_there_is_one_line(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe.python.solutions.face_mesh", None)
+    status, out, err = run(capsys, "demo", "--face", "mediapipe")
+    assert (status, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("metst-edge: error: expected MediaPipe") and "--face opencv" not in line
 
 
 def test_the_demos_clip_and_model_are_small():

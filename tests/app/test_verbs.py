@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metst_edge.app import cli, verbs
-from metst_edge.choices import ENGINES, FLOWS, PRECISIONS
+from metst_edge.choices import ENGINES, FACES, FLOWS, PRECISIONS
 
 NAMES = sorted(path.stem for path in Path(verbs.__file__).parent.glob("*.py") if path.stem != "__init__")
 
@@ -36,7 +36,7 @@ def test_a_verb_adds_its_parser_and_runs_with_what_was_parsed(parsers, name):
 
 @pytest.mark.parametrize(
     ("option", "choices"),
-    [("--engine", ("auto", *ENGINES)), ("--flow", FLOWS), ("--precision", PRECISIONS)],
+    [("--engine", ("auto", *ENGINES)), ("--flow", FLOWS), ("--face", FACES), ("--precision", PRECISIONS)],
 )
 def test_what_can_be_chosen_is_what_the_api_knows(parsers, option, choices):
     offered = [
@@ -48,5 +48,5 @@ def test_what_can_be_chosen_is_what_the_api_knows(parsers, option, choices):
 def test_help_loads_no_library_that_takes_its_time():
     code = "import sys; from metst_edge.app.cli import build_parser; build_parser().format_help(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
-    heavy = {"numpy", "cv2", "mediapipe", "rich", "matplotlib", "onnxruntime", "metst_edge._native"}
+    heavy = {"numpy", "cv2", "av", "mediapipe", "rich", "matplotlib", "onnxruntime", "metst_edge._native"}
     assert not heavy & set(loaded.split())

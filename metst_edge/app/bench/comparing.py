@@ -12,6 +12,7 @@ CONDITIONS = (
     ("bundle", "manifest_sha256"),
     ("engine",),
     ("flow",),
+    ("face",),
     ("machine", "processor"),
     ("machine", "power mode"),
     ("machine", "simd"),

@@ -148,6 +148,7 @@ class Bench:
             "bundle": {"name": bundle.name, "manifest_sha256": sha256(bundle.file(MANIFEST))},
             "engine": _engine(analyzer.engine),
             "flow": analyzer.flow,
+            "face": analyzer.face,
             "machine": describe(),
             "threads": {"usable cores": usable_cores(), "for flow": analyzer.threads},
             "sensors": {"start": self._sensors_before, "end": sensors()},

@@ -51,7 +51,8 @@ def _print(console: Console, line: str) -> None:
 def _header(result: Mapping[str, Any]) -> Iterator[str]:
     machine, source = result["machine"], result["source"]
     digest = result["bundle"]["manifest_sha256"]
-    yield f"metst-edge {result['version']}, engine {result['engine']}, flow on {result['flow']}"
+    parts = f"engine {result['engine']}, flow on {result['flow']}, face by {result['face']}"
+    yield f"metst-edge {result['version']}, {parts}"
     yield f"bundle {result['bundle']['name']}, sha256 of its manifest {digest[:16]}"
     threads = ", ".join(f"{count} {name}" for name, count in result["threads"].items())
     yield f"{machine['processor']}, {machine['cores']} cores; threads: {threads}; SIMD {machine['simd']}"
