@@ -37,6 +37,13 @@ def __getattr__(name: str) -> Any:
 
     if name == "flow":
         return import_module("metst_edge.flow")
+    if name == "_native":
+        try:
+            return import_module("metst_edge._native")
+        except ModuleNotFoundError as error:
+            from metst_edge.compiled import missing
+
+            raise missing() from error
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module 'metst_edge' has no attribute {name!r}")

@@ -7,6 +7,7 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from metst_edge import compiled
 from metst_edge.choices import ENGINES
 from metst_edge.errors import EngineError
 
@@ -88,6 +89,8 @@ def why_missing(engine: str) -> str | None:
         return None
     try:
         import metst_edge._native  # noqa: F401
+    except ModuleNotFoundError:
+        return str(compiled.missing())
     except ImportError as error:
         return f"the compiled part cannot be loaded ({error}): pip install ."
     return None

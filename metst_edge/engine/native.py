@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
+from metst_edge import compiled
 from metst_edge.bundle import Bundle
 from metst_edge.engine import networks
 from metst_edge.engine.types import (
@@ -40,6 +41,8 @@ class NativeEngine:
     def __init__(self, bundle: Bundle) -> None:
         try:
             import metst_edge._native  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise compiled.missing() from error
         except ImportError as error:
             raise EngineError(
                 f"expected the compiled module metst_edge._native, but it cannot be loaded ({error}); "

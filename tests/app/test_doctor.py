@@ -4,6 +4,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import metst_edge
 from metst_edge.app import cli
-from metst_edge.app.doctor import board, children
+from metst_edge.app.doctor import board, children, packages, software
 from metst_edge.app.doctor.examination import PROBES, examine
 from metst_edge.app.doctor.lines import show
 from metst_edge.app.doctor.packages import fits
@@ -21,10 +23,12 @@ from metst_edge.engine.tensorrt import plugin
 from metst_edge.engine.tensorrt.cache import EngineCache
 
 LIBRARIES = {
-    "numpy": {"version": "1.26.4"},
-    "opencv": {"version": "4.11.0"},
-    "mediapipe": {"version": "0.10.18"},
+    "numpy": {"version": "2.2.6"},
+    "opencv": {"version": "5.0.0"},
+    "av": {"version": "17.1.0"},
     "rich": {},
+    "face": {},
+    "mediapipe": {"error": "No module named 'mediapipe'", "absent": "mediapipe"},
     "native": {"path": "neon", "paths": ["neon", "scalar"]},
     "models": {"demo": {"files": {"weights.bin": "ab" * 32}, "fp16": True}},
     "onnxruntime": {"version": "1.20.0"},
@@ -110,7 +114,11 @@ def test_a_jetson_that_has_everything_runs_everything(look, monkeypatch, tmp_pat
     library.write_bytes(b"")
     monkeypatch.setenv("METST_EDGE_PLUGIN", str(library))
     report, found = look(JETPACK, LIBRARIES, GPU)
-    assert {finding.name for finding in report.findings if finding.state != "ok"} <= {"metst-edge", "cache"}
+    assert {finding.name for finding in report.findings if finding.state != "ok"} <= {
+        "metst-edge",
+        "cache",
+        "mediapipe",
+    }
     assert report.blocked is None and report.engines["native"] == report.engines["onnxruntime"] == ""
     assert report.flow == "cuda" and "and optical flow on the GPU." in shown(report)
     assert found["gpu"].text == (
@@ -246,58 +254,144 @@ def test_a_compiler_older_than_the_gpu_or_newer_than_the_driver_is_wrong(look):
     assert found["cuda"].state == "wrong" and "(exit status 3)" in found["cuda"].text
 
 
-def test_a_numpy_that_mediapipe_was_not_compiled_for_is_put_right_first(look):
+def test_an_opencv_that_was_compiled_for_an_older_numpy_is_installed_again(look, installed):
+    installed(opencv_python_headless="4.8.1.78", numpy="2.1.0")
     clash = {"error": "ImportError: numpy.core.multiarray failed to import", "absent": False}
-    broken = {**LIBRARIES, "numpy": {"version": "2.1.0"}, "opencv": clash, "mediapipe": clash}
-    report, found = look(DEBIAN, broken, NO_GPU)
-    assert states(found, "numpy", "opencv", "mediapipe") == {"wrong"}
-    assert found["numpy"].text == "2.1.0; expected <2,>=1.24"
-    for name in ("numpy", "opencv", "mediapipe"):
-        assert found[name].fix.endswith("-m pip install 'numpy<2,>=1.24'"), name
-    assert report.blocked == "see opencv, mediapipe above" and set(report.engines.values()) == {report.blocked}
+    report, found = look(DEBIAN, {**LIBRARIES, "opencv": clash, "face": clash}, NO_GPU)
+    assert states(found, "opencv", "face") == {"wrong"} and found["numpy"].state == "ok"
+    for name in ("opencv", "face"):
+        fix = found[name].fix
+        assert "uninstall -y opencv-python-headless && " in fix and fix.endswith(
+            "install 'opencv-python-headless>=4.8'"
+        )
+    assert report.blocked == "see opencv, face above" and set(report.engines.values()) == {report.blocked}
+
+
+def test_an_opencv_or_a_pyav_that_is_too_old_is_told_what_is_expected(look):
+    old = {"opencv": {"version": "4.5.4"}, "av": {"version": "12.3.0"}}
+    _, found = look(DEBIAN, {**LIBRARIES, **old}, NO_GPU)
+    assert (found["opencv"].state, found["opencv"].text) == ("wrong", "4.5.4; expected >=4.8")
+    assert (found["av"].state, found["av"].text) == ("wrong", "12.3.0; expected >=14.2")
+    assert found["av"].fix.endswith("-m pip install 'av>=14.2'")
+
+
+def test_a_library_that_is_missing_blocks_and_says_how_to_get_it(look, monkeypatch):
+    monkeypatch.setattr(packages, "installed", lambda name: None)
+    monkeypatch.setattr(packages, "opencv_wheels", dict)
+    absent = {
+        name: {"error": f"No module named '{module}'", "absent": module}
+        for name, module in (("opencv", "cv2"), ("av", "av"), ("face", "cv2"))
+    }
+    report, found = look(DEBIAN, {**LIBRARIES, **absent}, NO_GPU)
+    assert states(found, "opencv", "av") == {"missing"} and report.blocked == "see opencv, av, face above"
+    for name in ("opencv", "face"):
+        assert found[name].fix.endswith("-m pip install 'opencv-python-headless>=4.8'")
+
+
+def test_mediapipe_is_of_no_use_until_it_is_asked_for(look, installed):
+    installed(numpy="2.2.6")
+    report, found = look(DEBIAN, LIBRARIES, NO_GPU)
+    assert found["mediapipe"].state == "unneeded" and report.blocked is None
+    assert found["mediapipe"].fix.endswith("-m pip install 'mediapipe>=0.10.14'")
+    for models, text in (True, "0.10.21"), (False, "0.10.21, without face models: --face mediapipe wants --face-model"):
+        _, found = look(DEBIAN, {**LIBRARIES, "mediapipe": {"version": "0.10.21", "models": models}}, NO_GPU)
+        assert found["mediapipe"].state == "ok" and found["mediapipe"].text.startswith(text)
+    installed(mediapipe="0.10.21")
+    clash = {"error": "AttributeError: _ARRAY_API not found in numpy.core", "absent": False}
+    report, found = look(DEBIAN, {**LIBRARIES, "mediapipe": clash}, NO_GPU)
+    assert found["mediapipe"].state == "wrong" and report.blocked is None
+    assert "'numpy<2' 'mediapipe>=0.10.14' 'opencv-python-headless>=4.8'" in found["mediapipe"].fix
+
+
+def test_face_models_are_those_of_the_notice(look, tmp_path, monkeypatch):
+    _, found = look(DEBIAN, LIBRARIES, NO_GPU)
+    assert found["face"].state == "ok"
+    assert found["face"].text == "face_detection_short_range.tflite, face_landmark.tflite"
+    shutil.copytree(Path(metst_edge.__file__).parent / "models/face", tmp_path / "models/face")
+    monkeypatch.setattr(software, "_folder", lambda: tmp_path)
+    (tmp_path / "models/face/face_landmark.tflite").write_bytes(b"cut off")
+    _, found = look(DEBIAN, LIBRARIES, NO_GPU)
+    assert found["face"].state == "wrong" and "face_landmark.tflite missing or damaged" in found["face"].text
+    assert found["face"].details["damaged"] == ["face_landmark.tflite"] and "--force-reinstall" in found["face"].fix
+    refused = {"error": "expected an OpenCV that reads the face model"}
+    monkeypatch.undo()
+    report, found = look(DEBIAN, {**LIBRARIES, "face": refused}, NO_GPU)
+    assert found["face"].state == "wrong" and found["face"].text == refused["error"]
+    assert report.blocked == "see face above"
 
 
 def test_libraries_of_the_system_that_opencv_wants_come_from_apt(look):
     broken = {"error": "ImportError: libGL.so.1: cannot open shared object file", "absent": False}
-    _, found = look(DEBIAN, {**LIBRARIES, "opencv": broken, "mediapipe": broken}, NO_GPU)
-    assert found["opencv"].fix == found["mediapipe"].fix == "sudo apt install libgl1 libglib2.0-0"
+    _, found = look(DEBIAN, {**LIBRARIES, "opencv": broken, "face": broken, "mediapipe": broken}, NO_GPU)
+    for name in ("opencv", "face", "mediapipe"):
+        assert found[name].fix == "sudo apt install libgl1 libglib2.0-0"
 
 
 def test_what_is_broken_by_itself_is_installed_again(look):
     crash = {"error": "loading it ends the process (signal 11)"}
-    broken = {name: crash for name in ("numpy", "opencv", "mediapipe", "rich", "native", "onnxruntime")}
+    broken = {name: crash for name in ("numpy", "opencv", "av", "rich", "native", "mediapipe", "onnxruntime")}
     for name in broken:
         _, found = look(DEBIAN, {**LIBRARIES, name: crash}, NO_GPU)
         assert found[name].state == "wrong" and "signal 11" in found[name].text
         assert "install --force-reinstall" in found[name].fix or "uninstall -y opencv" in found[name].fix
     _, found = look(DEBIAN, {**LIBRARIES, **broken}, NO_GPU)
-    for name in ("opencv", "mediapipe", "native", "onnxruntime"):
+    for name in ("opencv", "av", "native", "face", "mediapipe", "onnxruntime"):
         assert found[name].fix == found["numpy"].fix, "numpy first"
 
 
-def test_opencv_wheels_that_overwrite_each_other_are_told(look, tmp_path, monkeypatch):
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Have these distributions found before any others: name -> version."""
     folder = tmp_path / "site"
-    for name in ("opencv_python", "opencv_contrib_python"):
-        (folder / f"{name}-4.11.0.dist-info").mkdir(parents=True)
-        (folder / f"{name}-4.11.0.dist-info/METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: 4.11.0\n"
-        )
+
+    def install(**versions):
+        for name, version in versions.items():
+            (folder / f"{name}-{version}.dist-info").mkdir(parents=True)
+            (folder / f"{name}-{version}.dist-info/METADATA").write_text(
+                f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            )
+        monkeypatch.setattr(packages, "opencv_wheels", lambda: of_folder(str(folder)))
+
+    found_before = packages.opencv_wheels
+
+    def of_folder(wanted):
+        return {where: names for where, names in found_before().items() if Path(where) == Path(wanted)}
+
     monkeypatch.syspath_prepend(folder)
-    report, found = look(DEBIAN, LIBRARIES, NO_GPU)
+    return install
+
+
+def test_opencv_wheels_that_lie_over_one_another_are_told(look, installed):
+    installed(opencv_python_headless="4.11.0.86", opencv_contrib_python="4.11.0.86", numpy="1.26.4")
+    two = "opencv-contrib-python", "opencv-python-headless"
+    report, found = look(DEBIAN, {**LIBRARIES, "opencv": {"version": "4.11.0"}}, NO_GPU)
     assert found["opencv"].state == "wrong" and report.blocked is None
-    assert found["opencv"].text == "4.11.0, but opencv-contrib-python and opencv-python overwrite each other"
-    assert "uninstall -y opencv-contrib-python opencv-python && " in found["opencv"].fix
+    assert found["opencv"].text == f"4.11.0, but {' and '.join(two)} lie over one another"
+    # Both go, one comes back, and numpy stays what MediaPipe wants.
+    again = f"uninstall -y {' '.join(two)} && {packages.install('opencv-python-headless')} numpy==1.26.4"
+    assert again in found["opencv"].fix and found["opencv"].details["wheels"] == list(two)
+    assert found["opencv"].fix.endswith(f"(any one of {', '.join(two)} will do)")
+    broken = {"error": "ImportError: libGL.so.1: cannot open shared object file", "absent": False}
+    _, found = look(DEBIAN, {**LIBRARIES, "opencv": broken}, NO_GPU)
+    assert again in found["opencv"].fix, "no root is needed"
 
 
-def test_a_mediapipe_without_face_models_is_told_by_its_version(look):
-    answer = {
-        "version": "0.10.31",
-        "error": "ModuleNotFoundError: No module named 'mediapipe.python'",
-        "absent": "mediapipe.python",
-    }
-    _, found = look(DEBIAN, {**LIBRARIES, "mediapipe": answer}, NO_GPU)
-    assert found["mediapipe"].state == "wrong" and "0.10.31; expected <0.10.30,>=0.10.14" in found["mediapipe"].text
-    assert found["mediapipe"].fix.endswith("-m pip install 'mediapipe<0.10.30,>=0.10.14'")
+def test_the_build_with_windows_will_do(look, installed):
+    installed(opencv_python="4.14.0.94")
+    _, found = look(DEBIAN, {**LIBRARIES, "opencv": {"version": "4.14.0"}}, NO_GPU)
+    assert (found["opencv"].state, found["opencv"].text) == ("ok", "4.14.0 (opencv-python)")
+
+
+def test_the_source_folder_that_hides_the_installed_package_is_told_with_what_to_do(look):
+    error = "expected the compiled part, metst_edge._native, but this is the source folder /a/metst_edge, which hides "
+    error += "the installed package /b/metst_edge; run from another folder, or ..."
+    report, found = look(DEBIAN, {**LIBRARIES, "native": {"error": error, "absent": False}}, NO_GPU)
+    assert states(found, "metst-edge", "native") == {"wrong"} and report.blocked == "see native above"
+    assert found["metst-edge"].text.endswith("is the source folder, which hides the installed package")
+    assert found["native"].text == error
+    for name in ("metst-edge", "native"):
+        assert found[name].fix.startswith("run it from another folder, or in this one: ")
+        assert found[name].fix.endswith("-m pip install -e .")
 
 
 def test_a_broken_model_is_told_and_blocks_where_there_is_no_other(look):
@@ -474,6 +568,7 @@ def test_a_tool_that_hangs_is_given_up_with_what_it_started():
     ("version", "wanted", "expected"),
     [
         ("1.26.4", "<2,>=1.24", True),
+        ("5.0.0", ">=4.8", True),
         ("2.0", "<2,>=1.24", False),
         ("2", "<2.0.0", False),
         ("0.10.30", "<0.10.30,>=0.10.14", False),
@@ -512,6 +607,7 @@ sys.meta_path.insert(0, Blocker())
         [
             "numpy",
             "cv2",
+            "av",
             "mediapipe",
             "rich",
             "onnxruntime",
@@ -533,7 +629,7 @@ def test_a_report_comes_whatever_cannot_be_imported(tmp_path, command, blocked):
     found = {finding["name"]: finding for finding in report["findings"]}
     assert not report["runs"] and "numpy" in report["blocked"]
     assert found["numpy"]["state"] == "wrong" and "numpy is broken here" in found["numpy"]["text"]
-    assert found["numpy"]["fix"].endswith("-m pip install --force-reinstall 'numpy<2,>=1.24'")
+    assert found["numpy"]["fix"].endswith("-m pip install --force-reinstall 'numpy>=1.24'")
     # The GPU, the plugin and the cache are looked at without numpy.
     for name in ("gpu", "plugin", "cache", "tensorrt", "pycuda"):
         assert "broken here" not in found[name]["text"] or (name == "tensorrt" and len(blocked) > 1)

@@ -186,7 +186,7 @@ def test_an_unknown_engine_is_refused_with_the_known_ones(tiny_folder):
     ("engine", "module", "remedy"),
     [
         ("onnxruntime", "onnxruntime", r"metst-edge\[onnxruntime\]"),
-        ("native", "metst_edge._native", r"pip install \."),
+        ("native", "metst_edge._native", r"pip install -e \."),
     ],
 )
 def test_an_engine_that_is_not_installed_says_how_to_get_it(engine, module, remedy, tiny_folder, monkeypatch):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 PATIENCE = 60.0
-"""Seconds for a library to load; from a slow SD card MediaPipe takes a good part of them."""
+"""Seconds for a library to load; from a slow SD card OpenCV takes a good part of them."""
 
 Answer = Mapping[str, Any]
 """What a child process found; {"error": text, "absent": whether there is no such module} where it failed."""
@@ -20,8 +20,15 @@ Ask = Callable[[str], Answer]
 QUESTIONS = {
     "numpy": "import numpy; answer['version'] = numpy.__version__",
     "opencv": "import cv2; answer['version'] = cv2.__version__",
-    "mediapipe": "import mediapipe; answer['version'] = mediapipe.__version__\n"
-    "from mediapipe.python.solutions.face_mesh import FaceMesh",
+    "av": "import av; answer['version'] = av.__version__",
+    "face": "from metst_edge.face import open_finder\nopen_finder().close()",
+    "mediapipe": "import mediapipe; answer['version'] = getattr(mediapipe, '__version__', None)\n"
+    "try:\n"
+    "    from mediapipe.python.solutions.face_mesh import FaceMesh\n"
+    "    answer['models'] = True\n"
+    "except ModuleNotFoundError:\n"
+    "    from mediapipe.tasks.python import vision\n"
+    "    answer['models'] = False",
     "rich": "import rich.console, rich.table, rich.progress",
     "native": "from metst_edge import _native; answer.update(path=_native.simd_path(), paths=_native.simd_paths())",
     "models": "from metst_edge.bundle import HALF_FILES, Bundle, shipped_models\n"
@@ -56,7 +63,9 @@ answer = {}
 try:
     exec(sys.argv[2], {"answer": answer})
 except BaseException as error:
-    what = error if str(error) and type(error).__name__.endswith("EngineError") else f"{type(error).__name__}: {error}"
+    name = type(error).__name__
+    ours = str(error) and name in ("EngineError", "FaceModelError")
+    what = error if ours else f"{name}: {error}"
     answer.update(error=" ".join(str(what).split()), absent=isinstance(error, ModuleNotFoundError) and error.name)
 print("\\n" + json.dumps(answer))
 """

@@ -19,10 +19,12 @@ PROBES: Mapping[str, Callable[[Evidence], Finding]] = {
     "memory": board.memory,
     "numpy": software.numpy,
     "opencv": software.opencv,
-    "mediapipe": software.mediapipe,
+    "av": software.av,
     "rich": software.rich,
     "native": software.native,
     "models": software.models,
+    "face": software.face,
+    "mediapipe": software.mediapipe,
     "onnxruntime": software.onnxruntime,
     "gpu": gpu.gpu,
     "cuda": gpu.cuda,
@@ -36,6 +38,10 @@ PROBES: Mapping[str, Callable[[Evidence], Finding]] = {
     "cameras": board.cameras,
     "gstreamer": board.gstreamer,
 }
+
+
+BASE = ("numpy", "opencv", "av", "rich", "native", "models", "face")
+"""What must work for video to be analysed on the CPU."""
 
 
 def examine(root: Path = machine.ROOT, ask: Ask | None = None) -> Diagnosis:
@@ -61,7 +67,7 @@ def _guarded(name: str, probe: Callable[[Evidence], Finding], here: Evidence) ->
 
 def _blocked(here: Evidence) -> str | None:
     """Return what keeps video from being analysed on the CPU, None where nothing does."""
-    broken = [name for name in ("numpy", "opencv", "mediapipe", "rich", "native", "models") if not here.works(name)]
+    broken = [name for name in BASE if not here.works(name)]
     if not broken and all("error" in about for about in here.answer("models").values()):
         broken = ["models"]
     return f"see {', '.join(broken)} above" if broken else None

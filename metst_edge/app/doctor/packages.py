@@ -12,8 +12,9 @@ from pathlib import Path
 from metst_edge.app.machine import text_of
 
 DISTRIBUTION = "metst-edge"
-OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
-"""Distributions that bring OpenCV, each of them as the folder cv2."""
+HEADLESS = "opencv-python-headless"
+OPENCV = (HEADLESS, "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+"""Distributions that bring OpenCV, each of them as the folder cv2. Any of them will do; the first is required."""
 
 
 def pip() -> str:
@@ -41,6 +42,12 @@ def installed(distribution: str) -> str | None:
     with suppress(metadata.PackageNotFoundError):
         return metadata.version(distribution)
     return None
+
+
+def keep_numpy() -> str:
+    """Return the argument that has pip leave an older numpy as it is, where another package may need it; or nothing."""
+    version = installed("numpy") or ""
+    return f" numpy=={version}" if (0,) < numbers(version) < (2,) else ""
 
 
 def requires_python() -> str:

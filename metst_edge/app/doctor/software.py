@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import re
 import shlex
@@ -26,7 +27,7 @@ def python(here: Evidence) -> Finding:
     details = {"version": version, "executable": sys.executable, "venv": venv, "system_packages": system}
     if packages.fits(version, wanted):
         return Finding("python", "ok", text, details=details)
-    fix = "make the virtual environment with another Python: python3.10 -m venv .venv   (3.11, 3.12)"
+    fix = "make the virtual environment with another Python: python3.12 -m venv .venv   (3.10 to 3.14)"
     return Finding("python", "wrong", f"{text}; expected {wanted}", fix, details)
 
 
@@ -34,6 +35,9 @@ def package(here: Evidence) -> Finding:
     """Look at how metst-edge is installed."""
     folder = str(_folder())
     details = {"version": metst_edge.__version__, "folder": folder}
+    if _hidden(here):
+        text = f"{folder} is the source folder, which hides the installed package"
+        return Finding("metst-edge", "wrong", text, _elsewhere(), details)
     if packages.installed(packages.DISTRIBUTION) is not None:
         return Finding("metst-edge", "ok", f"{metst_edge.__version__}, {folder}", details=details)
     return Finding(
@@ -52,23 +56,69 @@ def opencv(here: Evidence) -> Finding:
     answer = here.answer("opencv")
     details = {"version": answer.get("version"), "wheels": wheels}
     # All of them own the folder cv2: taking one away damages the other, so both go and one comes back.
-    # Newer ones would bring a newer numpy along.
-    install = f"{packages.pip()} install opencv-contrib-python {shlex.quote(packages.required('numpy'))}"
-    again = f"{packages.pip()} uninstall -y {' '.join(wheels or packages.OPENCV)} && {install}"
+    install = packages.install(packages.HEADLESS) + packages.keep_numpy()
+    there = wheels or sorted(set().union(*packages.opencv_wheels().values()))
+    again = f"{packages.pip()} uninstall -y {' '.join(there or packages.OPENCV)} && {install}"
+    again += f"   (any one of {', '.join(wheels)} will do)" if wheels else ""
+    wanted = packages.required(packages.HEADLESS).removeprefix(packages.HEADLESS)
     error = answer.get("error")
     if error is None:
+        version = str(answer["version"])
+        if not packages.fits(version, wanted):
+            return Finding("opencv", "wrong", f"{version}; expected {wanted}", again, details)
         if wheels:
-            text = f"{answer['version']}, but {' and '.join(wheels)} overwrite each other"
+            text = f"{version}, but {' and '.join(wheels)} lie over one another"
             return Finding("opencv", "wrong", text, again, details)
-        return Finding("opencv", "ok", str(answer["version"]), details=details)
-    if not wheels and answer.get("absent") == "cv2":
+        return Finding("opencv", "ok", f"{version}{f' ({there[0]})' if there else ''}", details=details)
+    if not there and answer.get("absent") == "cv2":
         return Finding("opencv", "missing", "not installed", install, details)
-    return Finding("opencv", "wrong", error, _cause(here, error) or again, details)
+    fix = again if wheels else _cause(here, error) or again
+    return Finding("opencv", "wrong", error, fix, details)
+
+
+def av(here: Evidence) -> Finding:
+    """Look at PyAV, which reads video files."""
+    return _library(here, "av")
+
+
+def face(here: Evidence) -> Finding:
+    """Look at the models that find a face: whether they are those of the notice beside them, and OpenCV reads them."""
+    folder = _folder() / "models" / "face"
+    notice = machine.text_of(folder / "NOTICE")
+    digests = {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (\S+)$", notice, re.MULTILINE)}
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in machine.matches(folder, "*.tflite")}
+    damaged = [name for name, digest in digests.items() if found.get(name) != digest]
+    details = {"files": sorted(found), "damaged": damaged}
+    if damaged or not digests:
+        text = f"{folder}: {', '.join(damaged or ['NOTICE'])} missing or damaged"
+        return Finding("face", "wrong", text, _again(), details)
+    if not here.works("opencv"):
+        return Finding("face", "wrong", "not tried: OpenCV does not load", opencv(here).fix, details)
+    error = here.answer("face").get("error")
+    if error is not None:
+        return Finding("face", "wrong", str(error), _cause(here, str(error)) or opencv(here).fix or _again(), details)
+    return Finding("face", "ok", ", ".join(digests), details=details)
 
 
 def mediapipe(here: Evidence) -> Finding:
-    """Look at MediaPipe, which must be one that has the face models inside."""
-    return _library(here, "mediapipe")
+    """Look at MediaPipe, which only --face mediapipe needs; most of its packages have no face model inside."""
+    answer = here.answer("mediapipe")
+    installed = packages.installed("mediapipe")
+    details = {"version": answer.get("version") or installed, "models": answer.get("models")}
+    install = packages.install("mediapipe") + packages.keep_numpy()
+    if here.works("mediapipe"):
+        text = str(details["version"] or "loads")
+        text += "" if answer["models"] else ", without face models: --face mediapipe wants --face-model FILE, too"
+        return Finding("mediapipe", "ok", text, details=details)
+    error = str(answer["error"])
+    if answer.get("absent") == "mediapipe":
+        return Finding("mediapipe", "unneeded", "not installed; only --face mediapipe needs it", install, details)
+    if installed and re.search(r"\bnumpy\b", error) and here.works("numpy"):  # compiled for an older one
+        all_three = ("numpy<2", packages.required("mediapipe"), packages.required(packages.HEADLESS))
+        fix = f"{packages.pip()} install {' '.join(map(shlex.quote, all_three))}"
+    else:
+        fix = _cause(here, error) or install.replace(" install ", " install --force-reinstall ", 1)
+    return Finding("mediapipe", "wrong", f"{installed or ''} cannot be loaded: {error}".strip(), fix, details)
 
 
 def rich(here: Evidence) -> Finding:
@@ -91,16 +141,18 @@ def native(here: Evidence) -> Finding:
     error = str(answer["error"])
     if "METST_EDGE_SIMD" in error:
         return Finding("native", "wrong", error, "unset METST_EDGE_SIMD", details)
+    if _hidden(here):
+        return Finding("native", "wrong", error, _elsewhere(), details)
     fix = f"{packages.pip()} install --force-reinstall --no-deps .   (in a checkout; needs a C++ compiler)"
-    state = "missing" if "_native" in error and "cannot import" in error else "wrong"
+    state = "missing" if error.startswith("expected the compiled part") else "wrong"
     return Finding("native", state, error, _cause(here, error) or fix, details)
 
 
 def models(here: Evidence) -> Finding:
     """Look at the shipped models, whose files have been checked."""
     answer = here.answer("models")
-    names = [path.name for path in machine.matches(_folder(), "models/*") if path.is_dir()]
-    again = f"{packages.pip()} install --force-reinstall --no-deps .   (in a checkout)"
+    names = [path.parent.name for path in machine.matches(_folder(), "models/*/manifest.json")]
+    again = _again()
     if not here.works("models"):
         error = str(answer["error"])
         text = f"{', '.join(names) or 'none'}; not checked: {error}"
@@ -143,6 +195,19 @@ def _cause(here: Evidence, error: str) -> str:
     if re.search(r"lib(GL|glib|gthread)[\w.-]*\.so", error):
         return "sudo apt install libgl1 libglib2.0-0" if here.has_apt else "install libGL.so.1 and libgthread-2.0.so.0"
     return numpy(here).fix
+
+
+def _hidden(here: Evidence) -> bool:
+    """Return whether Python took the source folder, which has no compiled part, for the package that is installed."""
+    return "hides the installed package" in str(here.answer("native").get("error", ""))
+
+
+def _elsewhere() -> str:
+    return f"run it from another folder, or in this one: {packages.pip()} install -e ."
+
+
+def _again() -> str:
+    return f"{packages.pip()} install --force-reinstall --no-deps .   (in a checkout)"
 
 
 def _folder() -> Path:
