@@ -11,7 +11,7 @@ import pytest
 import metst_edge
 from metst_edge.app.demo import demo_clip
 from metst_edge.bundle import Bundle
-from metst_edge.capture import open_source
+from metst_edge.capture import Frame, open_source
 from metst_edge.engine.lanes import Lanes
 from metst_edge.engine.native import NativeEngine
 from metst_edge.engine.tensorrt.runtime import TensorRTEngine
@@ -71,7 +71,8 @@ def items_of(model, flow, frames, times, size=None):
         for index, (frame, time) in enumerate(zip(frames, times, strict=True)):
             if index == size:
                 items += scorer.interrupt(Gap(times[index - 1], time, "source_lost"))
-            items += scorer.push(frame if size is None or index < size else frame[::2, ::2].copy(), time, index)
+            shown = frame if size is None or index < size else frame[::2, ::2].copy()
+            items += scorer.push(Frame(index, time, shown))
         return items + scorer.flush()
 
 

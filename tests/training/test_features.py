@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metst_edge.capture import Frame, open_source
 from metst_edge.face import FaceFinder
 from metst_edge.flow import window_features
 from training.data import features
@@ -31,26 +32,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def read(path: Path) -> list[np.ndarray]:
-    import cv2
-
-    video, frames = cv2.VideoCapture(str(path)), []
-    while (picture := video.read())[0]:
-        frames.append(picture[1])
-    return frames
-
-
 def test_windows_are_those_of_the_front_end(face_video: Video, cache: Path) -> None:
-    import cv2
-
     measured = measure(face_video, PRESET, cache)
-    frames = read(face_video.path)
-    finder, gray = FaceFinder(), [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames]
+    with open_source(face_video.path) as source:
+        frames = [frame for frame in source if isinstance(frame, Frame)]
+    finder, gray = FaceFinder(), [frame.gray for frame in frames]
     starts = range(0, len(frames) - PRESET.k + 1, PRESET.k // 2)
     assert measured.length == len(frames)
     assert measured.frames.tolist() == [list(range(start, start + PRESET.k)) for start in starts]
     for start, window in zip(starts, measured.windows, strict=True):
-        face = finder.find(frames[start])
+        face = finder.find(frames[start].image)
         assert face is not None
         expected = window_features(gray[start : start + PRESET.k], face.crop_landmarks, face.box)
         np.testing.assert_allclose(window, expected, atol=1e-4)
