@@ -38,7 +38,7 @@ class FolderWindows:
         self._x = np.concatenate([video.windows for video in videos])
         self._y = np.concatenate([y for y, _ in labels])
         self._classes = np.concatenate([classes for _, classes in labels])
-        inside = self._y.any(axis=1)
+        inside = np.asarray(self._y.any(axis=1))
         self._positive, self._negative = np.flatnonzero(inside), np.flatnonzero(~inside)
         if not len(self._positive):
             raise DataError(

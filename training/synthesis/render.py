@@ -85,8 +85,8 @@ class Renderer:
         self._grid = grid
         # One point more on each side than the frame has, so that interpolation never reaches the grid's end.
         cells = [-(-n // STEP) + 2 for n in self.size]
-        rows, columns = ((np.arange(n) - 0.5) * STEP - 0.5 for n in cells)
-        self._canvas = np.stack(np.meshgrid(columns, rows), -1).astype(np.float32) + MARGIN
+        down, across = ((np.arange(n) - 0.5) * STEP - 0.5 for n in cells)
+        self._canvas = np.stack(np.meshgrid(across, down), -1).astype(np.float32) + MARGIN
         self._depth = _depth(self._frame, self._canvas)
         self._lids = [_Lid(portrait.landmarks, self._frame, side) for side in range(2)]
 

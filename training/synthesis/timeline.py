@@ -120,7 +120,7 @@ class Timeline:
 
     @property
     def frames(self) -> int:
-        return self.tracks.shape[1]
+        return int(self.tracks.shape[1])
 
 
 def pulse(length: int, apex: float, hold: float = 0.0) -> FloatArray:

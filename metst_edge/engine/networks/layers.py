@@ -39,9 +39,11 @@ class Affine:
     def norm(self, x: Array) -> Array:
         """Apply it as a layer norm over the channels."""
         size = np.float32(x.shape[-1])
-        centred = x - np.add.reduce(x, axis=-1, keepdims=True) / size
-        variance = np.add.reduce(centred * centred, axis=-1, keepdims=True) / size
-        y: Array = centred / np.sqrt(variance + _EPS) * self.weight + self.bias
+        total: Array = np.add.reduce(x, axis=-1, keepdims=True)
+        centred = x - total / size
+        squares: Array = np.add.reduce(centred * centred, axis=-1, keepdims=True)
+        deviation: Array = np.sqrt(squares / size + _EPS)
+        y: Array = centred / deviation * self.weight + self.bias
         return y
 
 

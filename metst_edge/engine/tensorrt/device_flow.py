@@ -76,7 +76,8 @@ class TensorRTFlow:
         """See types.DeviceFlow."""
         with self._use():
             assert self._likeness.host is not None
-            return self._likeness.host.copy()
+            copied: Array = self._likeness.host.copy()
+            return copied
 
     def show(self, frame: npt.NDArray[np.uint8]) -> None:
         """See types.DeviceFlow."""
