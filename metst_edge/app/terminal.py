@@ -117,7 +117,7 @@ def progress(name: str, quiet: bool = False) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def quiet_native_stderr() -> Iterator[None]:
-    """Keep what MediaPipe's and FFmpeg's native code prints off the terminal.
+    """Keep what the native code of OpenCV, FFmpeg and MediaPipe prints off the terminal.
 
     They log before any setting of theirs is read, so file descriptor 2 is put aside, and what Python prints goes to a
     copy of it. METST_EDGE_VERBOSE=1 shows everything.
