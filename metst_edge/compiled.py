@@ -6,10 +6,10 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from metst_edge.errors import EngineError
+from metst_edge.errors import NotCompiledError
 
 
-def missing(folder: Path = Path(__file__).parent) -> EngineError:
+def missing(folder: Path = Path(__file__).parent) -> NotCompiledError:
     """Return what to raise where there is no module metst_edge._native.
 
     Args:
@@ -18,13 +18,15 @@ def missing(folder: Path = Path(__file__).parent) -> EngineError:
     wanted = "expected the compiled part, metst_edge._native"
     if not (folder.parent / "pyproject.toml").is_file():
         again = "pip install --force-reinstall --no-deps ."
-        return EngineError(f"{wanted}, in {folder}, found none; install it again, in a checkout: {again}")
+        return NotCompiledError(f"{wanted}, in {folder}, found none; install it again, in a checkout: {again}")
     installed = None
     with suppress(metadata.PackageNotFoundError):
         installed = Path(str(metadata.distribution("metst-edge").locate_file("metst_edge")))
     if installed is None or not installed.is_dir() or installed.resolve() == folder.resolve():
-        return EngineError(f"{wanted}, but {folder} is the source folder, which has none; install it: pip install -e .")
-    return EngineError(
+        return NotCompiledError(
+            f"{wanted}, but {folder} is the source folder, which has none; install it: pip install -e ."
+        )
+    return NotCompiledError(
         f"{wanted}, but this is the source folder {folder}, which hides the installed package {installed}; run from "
         "another folder, or install the source folder itself: pip install -e ."
     )

@@ -61,6 +61,10 @@ class EngineError(MetstError):
     """An engine is unknown, not installed here, or was given arrays that do not fit the model."""
 
 
+class NotCompiledError(EngineError, ImportError):
+    """The compiled part of the package is not here: mostly the source folder hides the package that is installed."""
+
+
 class PlotError(MetstError):
     """A picture is wanted, and what draws it is not installed here."""
 

@@ -65,8 +65,8 @@ def test_the_source_folder_says_that_it_hides_the_installed_package(sources, pac
     assert last_line("import metst_edge; print('imported')", sources, packages) == (0, "imported")
     status, line = last_line(f"import metst_edge; {use}", sources, packages)
     assert status == 1 and line == (
-        "metst_edge.errors.EngineError: expected the compiled part, metst_edge._native, but this is the source folder "
-        f"{sources / 'metst_edge'}, which hides the installed package {packages / 'metst_edge'}; run from another "
+        "metst_edge.errors.NotCompiledError: expected the compiled part, metst_edge._native, but this is the source "
+        f"folder {sources / 'metst_edge'}, which hides the installed package {packages / 'metst_edge'}; run from another "
         "folder, or install the source folder itself: pip install -e ."
     )
 

@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from metst_edge.errors import EngineError
-
 ROOT = Path("/")
 GPU = re.compile(r"gpu|\.(gv11b|gp10b|ga10b)$")
 """Names of a Jetson's GPU under /sys/class/devfreq, from Nano to Thor."""
@@ -91,11 +89,7 @@ def simd() -> str:
         from metst_edge import _native
 
         return f"{_native.simd_path()} (of {' '.join(_native.simd_paths())})"
-    except (
-        EngineError,
-        ImportError,
-        ValueError,
-    ) as error:  # not built for this machine; METST_EDGE_SIMD names what it has not
+    except (ImportError, ValueError) as error:  # not built for this machine; METST_EDGE_SIMD names what it has not
         return f"none ({error})"
 
 

@@ -64,7 +64,7 @@ try:
     exec(sys.argv[2], {"answer": answer})
 except BaseException as error:
     name = type(error).__name__
-    ours = str(error) and name in ("EngineError", "FaceModelError")
+    ours = str(error) and name in ("EngineError", "FaceModelError", "NotCompiledError")
     what = error if ours else f"{name}: {error}"
     answer.update(error=" ".join(str(what).split()), absent=isinstance(error, ModuleNotFoundError) and error.name)
 print("\\n" + json.dumps(answer))
