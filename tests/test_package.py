@@ -66,8 +66,8 @@ def test_the_source_folder_says_that_it_hides_the_installed_package(sources, pac
     status, line = last_line(f"import metst_edge; {use}", sources, packages)
     assert status == 1 and line == (
         "metst_edge.errors.NotCompiledError: expected the compiled part, metst_edge._native, but this is the source "
-        f"folder {sources / 'metst_edge'}, which hides the installed package {packages / 'metst_edge'}; run from another "
-        "folder, or install the source folder itself: pip install -e ."
+        f"folder {sources / 'metst_edge'}, which hides the installed package {packages / 'metst_edge'}; run from "
+        "another folder, or install the source folder itself: pip install -e ."
     )
 
 

@@ -1,0 +1,129 @@
+"""`pip install .` into a fresh virtual environment: on every Python, with an older numpy and the newest, and how large.
+
+Minutes each, and from package registries: python -m pytest -m install tests/install
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.install.targets import ROOT, normal, python
+
+pytestmark = pytest.mark.install
+
+MOST_MIB = 400
+NUMPY = {"numpy 1.26": "numpy<2", "newest": "numpy"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Compile the package for a Python, once."""
+    made = {}
+
+    def of(version):
+        if version not in made:
+            folder = tmp_path_factory.mktemp("wheel")
+            run(python(version), "-m", "pip", "wheel", "--no-deps", f"--wheel-dir={folder}", ROOT)
+            (made[version],) = folder.glob("*.whl")
+        return made[version]
+
+    return of
+
+
+def run(*command, **options):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def mib(*paths):
+    """What a folder takes on the disk."""
+    lines = run("du", "-scm", *paths).splitlines()
+    return int(lines[-1].split()[0])
+
+
+def by_package(packages):
+    """MiB on the disk of everything in a folder of packages that takes one or more, largest first."""
+    sizes = {path.name: mib(path) for path in packages.iterdir()}
+    return dict(sorted(((name, size) for name, size in sizes.items() if size > 1), key=lambda item: -item[1]))
+
+
+@pytest.mark.parametrize("numpy", NUMPY)
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+def test_a_fresh_environment_runs_the_demo(wheel, tmp_path, version, numpy, capsys):
+    if (version, numpy) == ("3.13", "numpy 1.26"):
+        pytest.skip("numpy 1.26 has no wheel for Python 3.13")
+    run(python(version), "-m", "venv", tmp_path / "venv")
+    bin_ = tmp_path / "venv/bin"
+    log = run(bin_ / "python", "-m", "pip", "install", wheel(version), NUMPY[numpy])
+    wheels = re.findall(r"(?:Downloading|Using cached|Processing) (\S+\.whl)(?!\S)", log)
+    fetched = Counter(normal(Path(name).name.split("-")[0]) for name in wheels)
+    assert len(fetched) > 4 and set(fetched.values()) == {1}, fetched
+    assert not {"jaxlib", "scipy", "mediapipe", "matplotlib", "opencv-contrib-python"} & set(fetched)
+
+    (packages,) = (tmp_path / "venv/lib").glob("python3*/site-packages")
+    size = mib(tmp_path / "venv")
+    listed = {p["name"]: p["version"] for p in json.loads(run(bin_ / "python", "-m", "pip", "list", "--format=json"))}
+    kept = {name: listed[name] for name in ("numpy", "opencv-python-headless", "av")}
+    with capsys.disabled():
+        print(f"\nPython {version}, {kept}: {size} MiB, of which {by_package(packages)}")
+    assert size <= MOST_MIB
+    assert listed["numpy"].startswith("1.26.") == (numpy == "numpy 1.26")
+
+    done = subprocess.run(
+        [bin_ / "metst-edge", "demo", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("metst-edge: no picture: expected matplotlib") and done.stderr.count("\n") == 1
+    report = json.loads(done.stdout)
+    assert len(report["found"]) == len(report["truth"]) == 8 and report["false_alarms"] == []
+    told = json.loads(run(bin_ / "metst-edge", "doctor", "--json", cwd=tmp_path))
+    states = {finding["name"]: finding["state"] for finding in told["findings"]}
+    assert told["runs"] and {states[name] for name in ("numpy", "opencv", "av", "rich", "native", "face")} == {"ok"}
+    assert states["mediapipe"] == "unneeded"
+
+
+def test_wheel_and_sdist_carry_the_face_models_with_notice_and_licence(wheel, tmp_path):
+    version = "3.11"
+    names = run(python(version), "-m", "zipfile", "-l", wheel(version))
+    run(python(version), "-m", "venv", tmp_path / "venv")
+    run(tmp_path / "venv/bin/pip", "install", "build")
+    run(tmp_path / "venv/bin/python", "-m", "build", "--sdist", "--outdir", tmp_path, ROOT)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    for listing in names, run("tar", "-tzf", sdist):
+        for name in "face_detection_short_range.tflite", "face_landmark.tflite", "NOTICE", "LICENSE":
+            assert f"metst_edge/models/face/{name}" in listing
+    assert "licenses/metst_edge/models/face/NOTICE" in names
+
+
+def test_in_the_checkout_the_source_folder_says_that_it_hides_the_package(wheel, tmp_path):
+    version = "3.11"
+    run(python(version), "-m", "venv", tmp_path / "venv")
+    run(tmp_path / "venv/bin/pip", "install", wheel(version))
+    checkout = tmp_path / "checkout"
+    files = run("git", "ls-files", "-z", "metst_edge", "pyproject.toml", cwd=ROOT).split("\0")
+    for name in filter(None, files):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_bytes((ROOT / name).read_bytes())
+    code = "import metst_edge; metst_edge.Analyzer"
+    done = subprocess.run(
+        [tmp_path / "venv/bin/python", "-c", code], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"this is the source folder {checkout / 'metst_edge'}, which hides the installed package" in done.stderr
+    assert run(tmp_path / "venv/bin/python", "-c", code, cwd=tmp_path) == ""
+
+
+def test_a_bare_machine_runs_what_the_readme_says(tmp_path):
+    """Debian with Python and a compiler, nothing else; minutes, and several gigabytes while it runs."""
+    if os.geteuid() or not shutil.which("debootstrap"):
+        pytest.skip("needs root and debootstrap")
+    root = Path(os.environ.get("METST_EDGE_BARE_ROOT", tmp_path / "root"))
+    log = run("bash", ROOT / "tests/install/bare_root.sh", root, "--run", "demo")
+    assert "8 of 8 found" in log and "libGL" not in log
