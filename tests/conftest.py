@@ -1,11 +1,21 @@
 """Folders that tests read but the repository does not hold; a test that needs one skips where it is not given. And the
 CUDA kernels, for the CPU."""
 
+import gc
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def garbage_is_of_this_module() -> None:
+    """Leave what is there before a module's tests out of every later collection of garbage: it stays, and it is most of
+    the heap. Tests that collect, so as to see that all they took was given back, look through their own objects only.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _folder(variable: str) -> Path:
