@@ -1,11 +1,25 @@
 """Folders that tests read but the repository does not hold; a test that needs one skips where it is not given. And the
 CUDA kernels, for the CPU."""
 
+import gc
+import importlib.util
+import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def garbage_is_of_this_module() -> None:
+    """Leave what is there before a module's tests out of every later collection of garbage: it stays, and it is most of
+    the heap. Tests that collect, so as to see that all they took was given back, look through their own objects only.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _folder(variable: str) -> Path:
@@ -27,6 +41,20 @@ def test_data() -> Path:
 def golden() -> Path:
     """Vectors computed with the published code (METST_EDGE_GOLDEN)."""
     return _folder("METST_EDGE_GOLDEN")
+
+
+@pytest.fixture(scope="session")
+def published_weights(golden: Path) -> Callable[[str], dict[str, np.ndarray]]:
+    """Return a function: model name -> the weights its golden vectors were computed with, in the published layout."""
+    spec = importlib.util.spec_from_file_location("golden_weights", golden / "weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def weights(name: str) -> dict[str, np.ndarray]:
+        description = json.loads((golden / f"{name}.json").read_text())
+        return module.draw(description["shapes"], description["seed"])
+
+    return weights
 
 
 @pytest.fixture(scope="session")
