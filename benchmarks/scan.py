@@ -51,7 +51,7 @@ LENGTHS = (1, 30, 50, 512)
 AGREEMENT = 1e-4  # of the largest value; torch and ONNX Runtime keep less than the kernel's 1e-5 over 512 steps
 
 MULTIPLY_ADDS = 9
-"""Multiplies and multiply-adds per element of state and step, counted in csrc/cpu/selective_scan_simd.h."""
+"""Multiplies and multiply-adds per element of state and step, counted in csrc/cpu/selective_scan/loops_simd.cpp."""
 TIMES_ONNX = 5.0
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "metst/roi_flow.h"
-#include "roi_flow_kernels.h"
+#include "roi_flow/loops.h"
 
 #ifdef __CUDACC__
 #define METST_HOST_DEVICE __host__ __device__

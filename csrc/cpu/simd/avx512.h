@@ -1,4 +1,4 @@
-// Sixteen floats in an AVX-512 register (needs AVX-512 F, DQ and VL).
+// simd.h over sixteen floats in an AVX-512 register (needs AVX-512 F, DQ and VL).
 #pragma once
 
 #include <immintrin.h>
@@ -6,14 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "simd_avx2.h"
-
 namespace metst {
 namespace {
 
 struct Avx512 {
     static constexpr int kWidth = 16;
-    static constexpr int kGroup = 4;  // vectors of state that stay in registers together
+    static constexpr int kGroup = 4;
 
     __m512 v;
 
@@ -21,7 +19,6 @@ struct Avx512 {
     static Avx512 set(float x) { return {_mm512_set1_ps(x)}; }
     static Avx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }
     static void store(float* p, Avx512 a) { _mm512_storeu_ps(p, a.v); }
-    // The first n lanes, 0 <= n <= 16; the others read as zero and are not written.
     static Avx512 load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
     static void store_first(float* p, Avx512 a, int n) { _mm512_mask_storeu_ps(p, first(n), a.v); }
 
@@ -31,13 +28,11 @@ struct Avx512 {
     static Avx512 div(Avx512 a, Avx512 b) { return {_mm512_div_ps(a.v, b.v)}; }
     static Avx512 fma(Avx512 a, Avx512 b, Avx512 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
     static Avx512 fmsub(Avx512 a, Avx512 b, Avx512 c) { return {_mm512_fmsub_ps(a.v, b.v, c.v)}; }
-    // A NaN in `a` is passed on, as std::fmax would not.
+    // The instructions return their second operand where either is not a number.
     static Avx512 max(Avx512 a, Avx512 b) { return {_mm512_max_ps(b.v, a.v)}; }
     static Avx512 min(Avx512 a, Avx512 b) { return {_mm512_min_ps(b.v, a.v)}; }
-    // c - a b
     static Avx512 fnma(Avx512 a, Avx512 b, Avx512 c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
     static Avx512 floor(Avx512 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
-    // 0, 1, 2, ...
     static Avx512 count() {
         return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)};
     }
@@ -48,7 +43,7 @@ struct Avx512 {
     static Avx512 sqrt(Avx512 a) { return {_mm512_sqrt_ps(a.v)}; }
     static float sum(Avx512 a) { return _mm512_reduce_add_ps(a.v); }
 
-    // x = whole + fraction, |fraction| <= 1/2; scale(p, split) = p 2^whole with clean underflow and overflow.
+    // Not clamped: the scaling instruction underflows and overflows as it should.
     struct Split {
         __m512 fraction;
         __m512 whole;
@@ -66,13 +61,12 @@ struct Avx512 {
     static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
     static Avx512 select(Mask m, Avx512 a, Avx512 b) { return {_mm512_mask_blend_ps(m, b.v, a.v)}; }
     static Avx512 zero_where(Mask m, Avx512 a) { return {_mm512_mask_mov_ps(a.v, m, _mm512_setzero_ps())}; }
-    // a + b where m is set, else a.
     static Avx512 add_where(Mask m, Avx512 a, Avx512 b) { return {_mm512_mask_add_ps(a.v, m, a.v, b.v)}; }
 
     static void store_whole(std::int32_t* p, Avx512 a) { _mm512_storeu_si512(p, _mm512_cvttps_epi32(a.v)); }
 
-    // Reading five planes between four neighbours. What neighbouring lanes read lies close together: mostly two vectors
-    // of three rows hold it all, and permutations pick it.
+    // What neighbouring lanes read lies close together: mostly two vectors of three rows hold it all, and permutations
+    // pick it.
     static constexpr bool kReadsPlanes = true;
 
     // Where sixteen lanes read: the upper left neighbours' columns and rows, and the fractions to the next ones.
@@ -85,7 +79,6 @@ struct Avx512 {
         bool compact;     // whether all lanes do, in columns left .. left + 31
         __mmask16 inside;  // passed on
     };
-    // p: column 0 of row 0, rows `row` floats apart. x, y: whole numbers.
     static Spot spot(const float* p, std::ptrdiff_t row, int last_row, Avx512 x, Avx512 y, Avx512 fx, Avx512 fy,
                      __mmask16 inside) {
         const __m512i column = _mm512_cvttps_epi32(x.v), line = _mm512_cvttps_epi32(y.v);
@@ -100,7 +93,6 @@ struct Avx512 {
         return {column, line, fx.v, fy.v, {first, first + row, first + (top + 2 > last_row ? row : 2 * row)}, left,
                 _mm512_test_epi32_mask(down, down), far == 0, inside};
     }
-    // Five vectors, of five planes `plane` floats apart.
     static void bilinear(const Spot& s, const float* p, std::ptrdiff_t row, std::ptrdiff_t plane, Avx512* out) {
         const __m512i here = _mm512_sub_epi32(s.column, _mm512_set1_epi32(s.left));
         const __m512i next = _mm512_add_epi32(here, _mm512_set1_epi32(1));
@@ -143,16 +135,12 @@ struct Avx512 {
         }
     }
 
-    // Lanes n .. n+15 of the 32 in a and b.
     static constexpr bool kShifts = true;
     template <int n>
     static Avx512 shift(Avx512 a, Avx512 b) {
         return {_mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(b.v), _mm512_castps_si512(a.v), n))};
     }
-    // The first n lanes of a, the others of b.
-    static Avx512 first_or(int n, Avx512 a, Avx512 b) { return {_mm512_mask_blend_ps(first(n), b.v, a.v)}; }
 
-    // Sixteen rows of sixteen floats -> their sixteen sums.
     static Avx512 sum_rows(const float* rows) {
         __m512 q[4];  // q[i]: in each quarter, that quarter's part of the sums of rows 4i .. 4i+3
         for (int i = 0; i < 4; ++i) {

@@ -1,4 +1,4 @@
-// Eight floats in an AVX register (needs AVX2 and FMA).
+// simd.h over eight floats in an AVX register (needs AVX2 and FMA).
 #pragma once
 
 #include <immintrin.h>
@@ -11,7 +11,7 @@ namespace {
 
 struct Avx2 {
     static constexpr int kWidth = 8;
-    static constexpr int kGroup = 2;  // vectors of state that stay in registers together
+    static constexpr int kGroup = 2;
 
     __m256 v;
 
@@ -19,7 +19,6 @@ struct Avx2 {
     static Avx2 set(float x) { return {_mm256_set1_ps(x)}; }
     static Avx2 load(const float* p) { return {_mm256_loadu_ps(p)}; }
     static void store(float* p, Avx2 a) { _mm256_storeu_ps(p, a.v); }
-    // The first n lanes, 0 <= n <= 8; the others read as zero and are not written.
     static Avx2 load_first(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
     static void store_first(float* p, Avx2 a, int n) { _mm256_maskstore_ps(p, first(n), a.v); }
 
@@ -29,13 +28,11 @@ struct Avx2 {
     static Avx2 div(Avx2 a, Avx2 b) { return {_mm256_div_ps(a.v, b.v)}; }
     static Avx2 fma(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
     static Avx2 fmsub(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fmsub_ps(a.v, b.v, c.v)}; }
-    // A NaN in `a` is passed on, as std::fmax would not.
+    // The instructions return their second operand where either is not a number.
     static Avx2 max(Avx2 a, Avx2 b) { return {_mm256_max_ps(b.v, a.v)}; }
     static Avx2 min(Avx2 a, Avx2 b) { return {_mm256_min_ps(b.v, a.v)}; }
-    // c - a b
     static Avx2 fnma(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
     static Avx2 floor(Avx2 a) { return {_mm256_floor_ps(a.v)}; }
-    // 0, 1, 2, ...
     static Avx2 count() { return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7)}; }
     static Avx2 load_bytes(const std::uint8_t* p) {
         return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
@@ -48,10 +45,8 @@ struct Avx2 {
         return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
     }
 
-    // x, clamped to [-127, 128], = whole + fraction, |fraction| <= 1/2. Adding 1.5 2^23 rounds to a whole number and
-    // leaves it in the low bits; scale(p, split) = p 2^whole adds it to the exponent of p, which is in [0.7, 1.42]
-    // or, when whole is zero, anything. At the two clamps the fraction is 0 and p is 1: the result is exactly 0 and
-    // infinity.
+    // Clamped to [-127, 128]. Adding 1.5 2^23 rounds to a whole number and leaves it in the low bits; scale adds it to
+    // the exponent of p. At the two clamps the fraction is 0 and p is 1: the result is exactly 0 and infinity.
     struct Split {
         __m256 fraction;
         __m256 shifted;
@@ -76,7 +71,6 @@ struct Avx2 {
     static Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
     static Avx2 select(Mask m, Avx2 a, Avx2 b) { return {_mm256_blendv_ps(b.v, a.v, m)}; }
     static Avx2 zero_where(Mask m, Avx2 a) { return {_mm256_andnot_ps(m, a.v)}; }
-    // a + b where m is set, else a.
     static Avx2 add_where(Mask m, Avx2 a, Avx2 b) { return {_mm256_add_ps(a.v, _mm256_and_ps(m, b.v))}; }
 
     static void store_whole(std::int32_t* p, Avx2 a) {
@@ -85,7 +79,6 @@ struct Avx2 {
 
     static constexpr bool kReadsPlanes = false, kShifts = false;
     struct Spot {};
-    // Pixels of eight floats, five of them used: five vectors of eight pixels each to memory.
     static void interleave(float* p, const Avx2* c) {
         const __m256 a = _mm256_unpacklo_ps(c[0].v, c[1].v), b = _mm256_unpackhi_ps(c[0].v, c[1].v);
         const __m256 d = _mm256_unpacklo_ps(c[2].v, c[3].v), e = _mm256_unpackhi_ps(c[2].v, c[3].v);
@@ -100,8 +93,6 @@ struct Avx2 {
         for (int i = 0; i < 8; ++i) p[8 * i + 4] = last[i];
     }
 
-    // Reads such pixels between four neighbours: those at p + offset[i], one to the right and `row` floats below, by
-    // the fractions fx and fy; to five vectors `out_row` floats apart.
     static void bilinear(const float* p, std::ptrdiff_t row, const std::int32_t* offset, const float* fx,
                          const float* fy, float* out, std::ptrdiff_t out_row) {
         __m256 v[8];
@@ -128,7 +119,6 @@ struct Avx2 {
         _mm256_storeu_ps(out + 4 * out_row, _mm256_shuffle_ps(f, g, 0x44));
     }
 
-    // Eight rows of eight floats -> their eight sums.
     static Avx2 sum_rows(const float* rows) {
         const __m256 a = sum_four(rows), b = sum_four(rows + 32);
         return {_mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31))};

@@ -1,4 +1,4 @@
-// Four floats in whatever the compiler has for them, by its vector extension: for CPUs without a vector path.
+// simd.h over four floats in whatever the compiler has for them, by its vector extension: for CPUs without a vector path.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +9,7 @@ namespace {
 
 struct Portable {
     static constexpr int kWidth = 4;
+    static constexpr int kGroup = 1;
 
     using Floats = float __attribute__((vector_size(16)));
     using Ints = std::int32_t __attribute__((vector_size(16)));
@@ -22,6 +23,14 @@ struct Portable {
     static void store(float* p, Portable a) {
         for (int i = 0; i < 4; ++i) p[i] = a.v[i];
     }
+    static Portable load_first(const float* p, int n) {
+        Portable a = zero();
+        for (int i = 0; i < n; ++i) a.v[i] = p[i];
+        return a;
+    }
+    static void store_first(float* p, Portable a, int n) {
+        for (int i = 0; i < n; ++i) p[i] = a.v[i];
+    }
 
     static Portable add(Portable a, Portable b) { return {a.v + b.v}; }
     static Portable sub(Portable a, Portable b) { return {a.v - b.v}; }
@@ -29,16 +38,13 @@ struct Portable {
     static Portable div(Portable a, Portable b) { return {a.v / b.v}; }
     static Portable fma(Portable a, Portable b, Portable c) { return {a.v * b.v + c.v}; }
     static Portable fmsub(Portable a, Portable b, Portable c) { return {a.v * b.v - c.v}; }
-    // A NaN in `a` is passed on, as std::fmax would not.
     static Portable max(Portable a, Portable b) { return select(b.v > a.v, b, a); }
     static Portable min(Portable a, Portable b) { return select(b.v < a.v, b, a); }
-    // c - a b
     static Portable fnma(Portable a, Portable b, Portable c) { return {c.v - a.v * b.v}; }
     static Portable floor(Portable a) {
         for (int i = 0; i < 4; ++i) a.v[i] = __builtin_floorf(a.v[i]);
         return a;
     }
-    // 0, 1, 2, ...
     static Portable count() { return {Floats{0.0f, 1.0f, 2.0f, 3.0f}}; }
     static Portable load_bytes(const std::uint8_t* p) {
         return {Floats{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
@@ -56,7 +62,7 @@ struct Portable {
     }
     static float sum(Portable a) { return (a.v[0] + a.v[1]) + (a.v[2] + a.v[3]); }
 
-    // As in simd_avx2.h.
+    // As in avx2.h.
     struct Split {
         Floats fraction;
         Floats shifted;
@@ -82,17 +88,14 @@ struct Portable {
     static Portable zero_where(Mask m, Portable a) {
         return {reinterpret_cast<Floats>(~m & reinterpret_cast<Ints>(a.v))};
     }
-    // a + b where m is set, else a.
     static Portable add_where(Mask m, Portable a, Portable b) { return add(a, zero_where(~m, b)); }
 
-    // Four rows of four floats -> their four sums.
     static Portable sum_rows(const float* r) {
         return {Floats{sum(load(r)), sum(load(r + 4)), sum(load(r + 8)), sum(load(r + 12))}};
     }
 
     static constexpr bool kReadsPlanes = false, kShifts = false;
     struct Spot {};
-    // As in simd_avx2.h, for four pixels.
     static void interleave(float* p, const Portable* c) {
         for (int i = 0; i < 4; ++i) {
             for (int k = 0; k < 5; ++k) p[8 * i + k] = c[k].v[i];

@@ -1,4 +1,4 @@
-// Working memory and order of work of the ROI flow; plans are in roi_flow_plan.h, the loops in roi_flow_simd.h.
+// Working memory and order of work of the ROI flow; plans are in roi_flow_plan.h, the loops in loops_simd.cpp.
 #include "metst/roi_flow.h"
 
 #include <algorithm>
@@ -8,7 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "roi_flow_kernels.h"
+#include "dispatch.h"
+#include "roi_flow/loops.h"
 #include "roi_flow_plan.h"
 #include "task_pool.h"
 
@@ -16,19 +17,8 @@ namespace metst {
 namespace {
 
 const FlowKernels& kernels_for(SimdPath path) {
-    if (path == SimdPath::kAuto || !simd_available(path)) path = best_simd_path();
-    switch (path) {
-#ifdef METST_HAVE_AVX512
-        case SimdPath::kAvx512: return flow_kernels_avx512();
-#endif
-#ifdef METST_HAVE_AVX2
-        case SimdPath::kAvx2: return flow_kernels_avx2();
-#endif
-#ifdef METST_HAVE_NEON
-        case SimdPath::kNeon: return flow_kernels_neon();
-#endif
-        default: return flow_kernels_scalar();
-    }
+    if (!simd_available(path)) path = SimdPath::kAuto;
+    return on_path(path, [](auto chosen) -> const FlowKernels& { return flow_kernels_on<chosen>(); });
 }
 
 // Zeroed floats at a multiple of 64 bytes.

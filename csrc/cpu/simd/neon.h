@@ -1,4 +1,4 @@
-// Four floats in a NEON register (aarch64).
+// simd.h over four floats in a NEON register (aarch64).
 #pragma once
 
 #include <arm_neon.h>
@@ -11,7 +11,7 @@ namespace {
 
 struct Neon {
     static constexpr int kWidth = 4;
-    static constexpr int kGroup = 4;  // vectors of state that stay in registers together
+    static constexpr int kGroup = 4;
 
     float32x4_t v;
 
@@ -19,7 +19,6 @@ struct Neon {
     static Neon set(float x) { return {vdupq_n_f32(x)}; }
     static Neon load(const float* p) { return {vld1q_f32(p)}; }
     static void store(float* p, Neon a) { vst1q_f32(p, a.v); }
-    // The first n lanes, 0 <= n <= 4; the others read as zero and are not written.
     static Neon load_first(const float* p, int n) {
         float lanes[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         for (int i = 0; i < n; ++i) lanes[i] = p[i];
@@ -39,10 +38,8 @@ struct Neon {
     static Neon fmsub(Neon a, Neon b, Neon c) { return {vfmaq_f32(vnegq_f32(c.v), a.v, b.v)}; }
     static Neon max(Neon a, Neon b) { return {vmaxq_f32(a.v, b.v)}; }
     static Neon min(Neon a, Neon b) { return {vminq_f32(a.v, b.v)}; }
-    // c - a b
     static Neon fnma(Neon a, Neon b, Neon c) { return {vfmsq_f32(c.v, a.v, b.v)}; }
     static Neon floor(Neon a) { return {vrndmq_f32(a.v)}; }
-    // 0, 1, 2, ...
     static Neon count() {
         constexpr float lanes[4] = {0.0f, 1.0f, 2.0f, 3.0f};
         return load(lanes);
@@ -57,10 +54,7 @@ struct Neon {
     static Neon sqrt(Neon a) { return {vsqrtq_f32(a.v)}; }
     static float sum(Neon a) { return vaddvq_f32(a.v); }
 
-    // x, clamped to [-127, 128], = whole + fraction, |fraction| <= 1/2. Adding 1.5 2^23 rounds to a whole number and
-    // leaves it in the low bits; scale(p, split) = p 2^whole adds it to the exponent of p, which is in [0.7, 1.42]
-    // or, when whole is zero, anything. At the two clamps the fraction is 0 and p is 1: the result is exactly 0 and
-    // infinity.
+    // As in avx2.h.
     struct Split {
         float32x4_t fraction;
         float32x4_t shifted;
@@ -85,7 +79,6 @@ struct Neon {
     static Neon zero_where(Mask m, Neon a) {
         return {vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a.v), m))};
     }
-    // a + b where m is set, else a.
     static Neon add_where(Mask m, Neon a, Neon b) {
         return add(a, {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(b.v), m))});
     }
@@ -94,7 +87,6 @@ struct Neon {
 
     static constexpr bool kReadsPlanes = false, kShifts = false;
     struct Spot {};
-    // Pixels of eight floats, five of them used: five vectors of four pixels each to memory.
     static void interleave(float* p, const Neon* c) {
         float four[16], last[4];
         vst4q_f32(four, (float32x4x4_t{{c[0].v, c[1].v, c[2].v, c[3].v}}));
@@ -105,8 +97,6 @@ struct Neon {
         }
     }
 
-    // Reads such pixels between four neighbours: those at p + offset[i], one to the right and `row` floats below, by
-    // the fractions fx and fy; to five vectors `out_row` floats apart.
     static void bilinear(const float* p, std::ptrdiff_t row, const std::int32_t* offset, const float* fx,
                          const float* fy, float* out, std::ptrdiff_t out_row) {
         float four[16], corner[4][4];
@@ -129,7 +119,6 @@ struct Neon {
         store(out + 4 * out_row, fma(x, sub(right, left), left));
     }
 
-    // Four rows of four floats -> their four sums.
     static Neon sum_rows(const float* r) {
         const float32x4_t a = vpaddq_f32(vld1q_f32(r), vld1q_f32(r + 4));
         const float32x4_t b = vpaddq_f32(vld1q_f32(r + 8), vld1q_f32(r + 12));

@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <vector>
 
+#include "dispatch.h"
 #include "flush_subnormals.h"
-#include "network_step_layout.h"
-#include "network_step_paths.h"
-#include "simd_math.h"
+#include "network/layout.h"
+#include "network/metst.h"
+#include "simd/math.h"
 
 namespace metst {
 namespace {
@@ -148,20 +149,8 @@ Status network_step(const NetworkStepArgs& args, SimdPath path) {
         return Status::kNullPointer;
     }
     if (!simd_available(path)) return Status::kUnavailablePath;
-    if (path == SimdPath::kAuto) path = best_simd_path();
     const FlushSubnormals flush;
-    switch (path) {
-#ifdef METST_HAVE_AVX512
-        case SimdPath::kAvx512: network_step_avx512(args); break;
-#endif
-#ifdef METST_HAVE_AVX2
-        case SimdPath::kAvx2: network_step_avx2(args); break;
-#endif
-#ifdef METST_HAVE_NEON
-        case SimdPath::kNeon: network_step_neon(args); break;
-#endif
-        default: network_step_scalar(args);
-    }
+    on_path(path, [&](auto chosen) { network_step_on<chosen>(args); });
     return Status::kOk;
 }
 

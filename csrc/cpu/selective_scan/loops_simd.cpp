@@ -7,12 +7,11 @@
 // Cost per vector of state: 9 multiplies and multiply-adds (5 of them the polynomial) and 6 other operations for range
 // reduction and slow decays, with loads of B and C. On a Zen 5 core the AVX-512 loop sustains about two of these per
 // cycle, 7 cycles per vector; the multiply-adds alone would allow 4.5. Without the care for slow decays it takes 6.
-#pragma once
-
 #include <cstdint>
 
-#include "metst/selective_scan.h"
-#include "simd_math.h"
+#include "selective_scan/loops.h"
+#include "simd/math.h"
+#include "simd/simd.h"
 
 namespace metst {
 namespace {
@@ -118,4 +117,10 @@ private:
 };
 
 }  // namespace
+
+template <>
+void selective_scan_on<kPath>(const SelectiveScanArgs& args) {
+    SimdScan<Simd>(args).run();
+}
+
 }  // namespace metst

@@ -5,13 +5,12 @@
 // more than a second-level cache holds, so the time is that of streaming them. A 2.5 GHz Cascade Lake core reads
 // 22 GB/s from its last-level cache and 10 from memory: bounds of 0.15 and 0.42 ms, or 0.34 and 0.93. With AVX-512 a
 // step takes 0.18 and 0.53 ms where the network stayed in the cache, 0.3 to 0.4 and 1.0 where other work displaced it.
-#pragma once
-
 #include <cstdint>
 
-#include "metst/network_step.h"
-#include "network_step_layout.h"
-#include "simd_math.h"
+#include "network/layout.h"
+#include "network/metst.h"
+#include "simd/math.h"
+#include "simd/simd.h"
 
 namespace metst {
 namespace {
@@ -284,4 +283,10 @@ private:
 };
 
 }  // namespace
+
+template <>
+void network_step_on<kPath>(const NetworkStepArgs& args) {
+    SimdNetworkStep<Simd>(args).run();
+}
+
 }  // namespace metst

@@ -1,18 +1,16 @@
-// The loops of roi_flow_kernels.h over a vector wrapper V.
+// The loops of loops.h over a vector wrapper V.
 //
 // Time goes to `iterate`, five times a level: sampling the frame's expansion at the displaced position, the matrices,
 // their box sums and the 2x2 solution, all in one pass over the rows. How a sample is taken depends on the vectors:
 // where they can be permuted (AVX-512), the rows around are read whole and each lane picks its own; elsewhere pixels
 // are read one by one, four straight loads each, whatever the flow of the neighbours. Reading whole vectors by the
 // shared part of their displacement alone was tried: real flow changes its whole part within a quarter of all vectors.
-//
-// Everything here has internal linkage (see simd_math.h).
-#pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "roi_flow_kernels.h"
+#include "roi_flow/loops.h"
+#include "simd/simd.h"
 
 namespace metst {
 namespace {
@@ -547,4 +545,10 @@ template <class V>
 const FlowKernels FlowSimd<V>::kKernels = {V::kReadsPlanes, smooth, expand, iterate, enlarge, crop, longest, add_bytes};
 
 }  // namespace
+
+template <>
+const FlowKernels& flow_kernels_on<kPath>() {
+    return FlowSimd<Simd>::kKernels;
+}
+
 }  // namespace metst

@@ -5,7 +5,7 @@
 // values at zero through every layer. A linear map is cut into panels of kPad outputs, a cache line for each input; a
 // panel is its biases, then for each input the weights to its outputs, all contiguous.
 //
-// Internal linkage, for the reason given in simd_math.h.
+// Internal linkage, for the reason given in simd/simd.h.
 #pragma once
 
 #include <cstdint>

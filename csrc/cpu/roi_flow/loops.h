@@ -1,4 +1,4 @@
-// The loops behind metst::Farneback and metst::RoiFlow, one set per instruction set (roi_flow_simd.h).
+// The loops behind metst::Farneback and metst::RoiFlow, one set per instruction set (loops_simd.cpp).
 //
 // A row is `stride` floats, its column 0 at a multiple of 64 bytes, with at least `margin` floats before column 0 and
 // after the last column that may be read and written. The five coefficients of an expansion come in two layouts: as
@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "metst/cpu_features.h"
+#include "dispatch.h"
 
 namespace metst {
 
@@ -127,9 +127,6 @@ struct FlowKernels {
     void (*add_bytes)(const std::uint8_t* row, int count, std::uint32_t* sums);
 };
 
-const FlowKernels& flow_kernels_scalar();
-const FlowKernels& flow_kernels_avx2();
-const FlowKernels& flow_kernels_avx512();
-const FlowKernels& flow_kernels_neon();
+METST_FOR_EVERY_PATH(const FlowKernels&, flow_kernels_on);
 
 }  // namespace metst

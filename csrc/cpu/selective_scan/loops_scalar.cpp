@@ -2,7 +2,7 @@
 // without one.
 #include <cmath>
 
-#include "selective_scan_paths.h"
+#include "selective_scan/loops.h"
 
 namespace metst {
 namespace {
@@ -19,7 +19,8 @@ float decay_and_add(float h, float x, float input) {
 
 }  // namespace
 
-void selective_scan_scalar(const SelectiveScanArgs& a) {
+template <>
+void selective_scan_on<SimdPath::kScalar>(const SelectiveScanArgs& a) {
     for (std::int64_t b = 0; b < a.batch; ++b) {
         for (std::int64_t t = 0; t < a.length; ++t) {
             const std::int64_t step = b * a.length + t;

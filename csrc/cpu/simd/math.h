@@ -1,7 +1,4 @@
-// exp2, softplus and silu over a vector wrapper V (simd_avx2.h, simd_avx512.h, simd_neon.h).
-//
-// Everything here has internal linkage and uses nothing from the standard library: the files that include it are
-// compiled for different instruction sets, and the linker must never pick one's copy of a function for another.
+// exp2, softplus, silu and the like over a vector wrapper V (simd.h, which says too why this has internal linkage).
 #pragma once
 
 namespace metst {
@@ -41,8 +38,8 @@ inline V decay_and_add(V h, V x, V input) {
     return V::add_where(slow, V::fma(factor, h, input), h);
 }
 
-// e^x for x <= 88. The part of x log2(e) that rounding loses is multiplied in afterwards, so the relative error does
-// not grow with |x|.
+// e^x for -1e38 <= x <= 88. The part of x log2(e) that rounding loses is multiplied in afterwards, so the relative error
+// does not grow with |x| (but where fmsub rounds twice, as it may in portable.h, nothing of it is left to multiply in).
 template <class V>
 inline V exp(V x) {
     const V log2_e = V::set(kLog2E);
@@ -65,6 +62,7 @@ inline V log1p_unit(V e) {
     return V::mul(s, p);
 }
 
+// log(1 + e^x) for |x| <= 1e38.
 template <class V>
 inline V softplus(V x) {
     return V::add(V::max(x, V::zero()), log1p_unit(exp(V::negative_abs(x))));

@@ -4,8 +4,9 @@
 #include <cstddef>
 #include <cstring>
 
+#include "dispatch.h"
 #include "flush_subnormals.h"
-#include "selective_scan_paths.h"
+#include "selective_scan/loops.h"
 
 namespace metst {
 namespace {
@@ -40,20 +41,8 @@ Status selective_scan(const SelectiveScanArgs& args, SimdPath path) {
     set_initial_state(args);
     if (args.batch == 0 || args.length == 0 || args.channels == 0) return Status::kOk;
 
-    if (path == SimdPath::kAuto) path = best_simd_path();
     const FlushSubnormals flush;
-    switch (path) {
-#ifdef METST_HAVE_AVX512
-        case SimdPath::kAvx512: selective_scan_avx512(args); break;
-#endif
-#ifdef METST_HAVE_AVX2
-        case SimdPath::kAvx2: selective_scan_avx2(args); break;
-#endif
-#ifdef METST_HAVE_NEON
-        case SimdPath::kNeon: selective_scan_neon(args); break;
-#endif
-        default: selective_scan_scalar(args);
-    }
+    on_path(path, [&](auto chosen) { selective_scan_on<chosen>(args); });
     return Status::kOk;
 }
 
