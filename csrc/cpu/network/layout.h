@@ -1,16 +1,25 @@
-// What packing, sizing and running the network step agree on: how arrays are padded, how a linear map lies in memory
-// and what a stream holds.
+// How the layers of a network's step lie in memory: what packing them (pack.h), their state (state.h) and running them
+// (layers_simd.h) agree on.
 //
 // Rows are padded with zeros to a whole number of the widest vectors, so no loop has a tail: zero weights keep padded
 // values at zero through every layer. A linear map is cut into panels of kPad outputs, a cache line for each input; a
-// panel is its biases, then for each input the weights to its outputs, all contiguous.
+// panel is its biases, then for each input the weights to its outputs, all contiguous. Layers lie one behind the other in
+// the order of the step, which reads them front to back:
+//
+//   linear map          its panels
+//   layer norm          row of weights, row of biases
+//   stem convolution    linear map of 3 x inputs: the frames' inputs one after the other, oldest first
+//   Mamba block         layer norm; linear map to u and z, padded each; row of the convolution's biases, a row for each of
+//                       its taps, oldest first; linear map to B, C and the factors of the time step, padded each; linear
+//                       map of these; row of skips; a row of A log2(e) for each inner channel; linear map; layer norm
+//   heads               linear map to the spotting score, then the classes
 //
 // Internal linkage, for the reason given in simd/simd.h.
 #pragma once
 
 #include <cstdint>
 
-#include "metst/network_step.h"
+#include "metst/mamba_block.h"
 
 namespace metst {
 namespace {
@@ -21,34 +30,7 @@ constexpr int kStemTaps = 3;
 inline std::int64_t padded(std::int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 
 // B, C, then the factors of the time step, each padded.
-inline std::int64_t x_proj_outputs(const NetworkSizes& s) { return 2 * padded(s.states) + padded(s.rank); }
-
-// The parts of a stream, in this order. Rings hold one entry a frame; frame t has slot t mod their length.
-//   resets  (3, lanes)              1 where the frame began a window, else 0
-//   inputs  (3, lanes, channels)    of the first stem convolution
-//   middle  (3, lanes, dim)         of the second
-//   per block: taps (conv, lanes, inner) and state (lanes, inner, states)
-inline std::int64_t resets_size(std::int64_t lanes) { return padded(kStemTaps * lanes); }
-inline std::int64_t stem_ring_size(std::int64_t lanes, std::int64_t inputs) {
-    return kStemTaps * lanes * padded(inputs);
-}
-inline std::int64_t taps_size(const NetworkSizes& s, std::int64_t lanes) { return s.conv * lanes * padded(s.inner); }
-inline std::int64_t state_size(const NetworkSizes& s, std::int64_t lanes) {
-    return lanes * padded(s.inner) * padded(s.states);
-}
-inline std::int64_t remembered_size(const NetworkSizes& s, std::int64_t lanes) {
-    return resets_size(lanes) + stem_ring_size(lanes, s.channels) + stem_ring_size(lanes, s.dim) +
-           s.depth * (taps_size(s, lanes) + state_size(s, lanes));
-}
-
-// Behind them, for each lane: what a layer takes and gives.
-inline std::int64_t stem_row_size(const NetworkSizes& s) {
-    return padded(kStemTaps * (s.channels > s.dim ? s.channels : s.dim));
-}
-inline std::int64_t workspace_size(const NetworkSizes& s, std::int64_t lanes) {
-    return lanes * (stem_row_size(s) + 2 * padded(s.dim) + 3 * padded(s.inner) + x_proj_outputs(s) +
-                    padded(1 + s.classes));
-}
+inline std::int64_t x_proj_outputs(const BlockSizes& s) { return 2 * padded(s.states) + padded(s.rank); }
 
 }  // namespace
 }  // namespace metst
