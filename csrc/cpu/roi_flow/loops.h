@@ -1,20 +1,16 @@
-// The loops behind metst::Farneback and metst::RoiFlow, one set per instruction set (loops_simd.cpp).
+// The loops behind metst::Farneback and metst::RoiFlow, one set for every path (loops_simd.cpp).
 //
 // A row is `stride` floats, its column 0 at a multiple of 64 bytes, with at least `margin` floats before column 0 and
-// after the last column that may be read and written. The five coefficients of an expansion come in two layouts: as
-// planes, five rows per picture row, where they are read in order; as pixels of kPixel floats, where they are sampled.
+// after the last column that may be read and written. Expansions come in the two layouts of expansion.h.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "dispatch.h"
+#include "expansion.h"
 
 namespace metst {
-
-constexpr int kPlanes = 5;
-constexpr int kPixel = 8;  // five coefficients, three floats unused
-constexpr int kRowAlignment = 16;  // floats: the widest vector
 
 // One level of a picture's pyramid: blurred, resized, 128 subtracted.
 struct SmoothArgs {
@@ -32,18 +28,6 @@ struct SmoothArgs {
     float* blurred;                 // working memory: two rows of the full width and its margins
     std::ptrdiff_t blurred_stride;
     float* out;  // (height) rows
-};
-
-// Separable kernels of the polynomial expansion, index 0 the centre; odd ones are antisymmetric about it.
-struct ExpansionKernels {
-    static constexpr int kMaxReach = 32;
-
-    int reach;
-    float even[kMaxReach + 1];    // g
-    float odd[kMaxReach + 1];     // x g
-    float second[kMaxReach + 1];  // the second derivative's: no response to a constant
-    // Of the coefficients. Halved, and xy's once more: the equations take means of two pictures'.
-    float y, x, yy, xx, xy;
 };
 
 struct ExpandArgs {
@@ -116,7 +100,7 @@ struct LongestArgs {
     float* y;
 };
 
-struct FlowKernels {
+struct FlowLoops {
     bool reads_planes;  // the frame's expansion is read as planes like the anchor's, not as pixels
     void (*smooth)(const SmoothArgs&);
     void (*expand)(const ExpandArgs&);
@@ -127,6 +111,6 @@ struct FlowKernels {
     void (*add_bytes)(const std::uint8_t* row, int count, std::uint32_t* sums);
 };
 
-METST_FOR_EVERY_PATH(const FlowKernels&, flow_kernels_on);
+METST_FOR_EVERY_PATH(const FlowLoops&, flow_loops_on);
 
 }  // namespace metst

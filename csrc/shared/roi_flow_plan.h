@@ -1,7 +1,5 @@
 // What the flow of pictures of one size needs that does not depend on their pixels: pyramid levels, the tables of blurs
-// and resizes, the kernels of the expansion; and where a crop box goes. Shared by the CPU and the CUDA flow.
-//
-// Everything here has internal linkage: each of them compiles its own.
+// and resizes, the kernels of the expansion. For the host, of the CPU flow and the CUDA flow alike.
 #pragma once
 
 #include <algorithm>
@@ -10,17 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "expansion.h"
 #include "metst/roi_flow.h"
-#include "roi_flow/loops.h"
-
-#ifdef __CUDACC__
-#define METST_HOST_DEVICE __host__ __device__
-#else
-#define METST_HOST_DEVICE
-#endif
 
 namespace metst {
-namespace {
 
 constexpr int kSmallest = 32;  // pixels a side of the smallest pyramid level
 constexpr int kMaxLevels = 16;
@@ -33,7 +24,7 @@ T rounded_up(T n) {
     return (n + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
 }
 
-std::size_t size(int n) { return static_cast<std::size_t>(n); }
+inline std::size_t size(int n) { return static_cast<std::size_t>(n); }
 
 // How a bilinear resize from one length to another reads: at `first` and the pixel after it, which counts `fraction`.
 struct Resize {
@@ -60,13 +51,13 @@ struct Resize {
     }
 };
 
-int reflected(int i, int length) {
+inline int reflected(int i, int length) {
     if (length == 1) return 0;
     while (i < 0 || i >= length) i = i < 0 ? -i : 2 * length - 2 - i;
     return i;
 }
 
-std::vector<float> gaussian(int taps, double sigma) {
+inline std::vector<float> gaussian(int taps, double sigma) {
     if (sigma <= 0.0) return {0.25f, 0.5f, 0.25f};  // OpenCV's for three taps without a sigma
     std::vector<double> weights;
     double sum = 0.0;
@@ -103,7 +94,7 @@ struct Level {
 };
 
 // The kernels of the weighted least-squares fit, with the entries of the inverse Gram matrix folded in.
-ExpansionKernels expansion_kernels(int reach, double sigma) {
+inline ExpansionKernels expansion_kernels(int reach, double sigma) {
     ExpansionKernels k;
     k.reach = reach;
     double g[ExpansionKernels::kMaxReach + 1];
@@ -224,35 +215,4 @@ private:
     }
 };
 
-// The part of a rectangle that lies in a picture.
-METST_HOST_DEVICE inline Rect inside(const Rect& rect, int height, int width) {
-    return {rect.top > 0 ? rect.top : 0, rect.bottom < height ? rect.bottom : height, rect.left > 0 ? rect.left : 0,
-            rect.right < width ? rect.right : width};
-}
-
-METST_HOST_DEVICE inline int clamped(int i, int low, int high) {
-    const int raised = i > low ? i : low;
-    return raised < high ? raised : high;
-}
-
-// Where the crop box goes after the head has moved by so many pixels of the crop.
-METST_HOST_DEVICE inline Rect moved(const Rect& box, const double* motion, bool compat, int height, int width) {
-    if (!compat) {
-        const double down = motion[1] * (box.bottom - box.top) / RoiFlow::kCropSize;
-        const double right = motion[0] * (box.right - box.left) / RoiFlow::kCropSize;
-        const int dy = clamped(static_cast<int>(nearbyint(down)), -box.top, height - box.bottom);
-        const int dx = clamped(static_cast<int>(nearbyint(right)), -box.left, width - box.right);
-        return {box.top + dy, box.bottom + dy, box.left + dx, box.right + dx};
-    }
-    // The published code takes crop pixels for picture pixels, stops the near sides at the picture's edge and lets
-    // the far ones run past it, so that what is left is stretched; it ends in an error when nothing is left.
-    const int dx = static_cast<int>(nearbyint(motion[0]));
-    const int dy = static_cast<int>(nearbyint(motion[1]));
-    const int top = box.top + dy, left = box.left + dx;
-    const Rect next = {top > 0 ? top : 0, box.bottom + dy, left > 0 ? left : 0, box.right + dx};
-    const Rect seen = inside(next, height, width);
-    return seen.top < seen.bottom && seen.left < seen.right ? next : box;
-}
-
-}  // namespace
 }  // namespace metst
