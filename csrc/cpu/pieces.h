@@ -1,5 +1,5 @@
-// Cuts one block of memory into pieces, front to back. Without memory it only counts: what is handed out and how much of
-// it there must be is then one list, walked twice.
+// Cuts one block of memory into pieces, front to back. Without memory it only counts: what is handed out and how much
+// of it there must be is then one list, walked twice.
 //
 // Internal linkage, for the reason given in simd/simd.h.
 #pragma once

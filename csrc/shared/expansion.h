@@ -1,5 +1,5 @@
-// The polynomial expansion of a picture: five coefficients a pixel, as kPlanes rows per picture row where they are read in
-// order, as pixels of kPixel floats where they are sampled. Types only: files for every instruction set include it.
+// The polynomial expansion of a picture: five coefficients a pixel, as kPlanes rows per picture row where they are read
+// in order, as pixels of kPixel floats where they are sampled. Types only: files for every instruction set include it.
 #pragma once
 
 namespace metst {

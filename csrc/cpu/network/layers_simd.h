@@ -1,5 +1,5 @@
-// The layers of a network's step over a vector wrapper V, for several lanes at once. Which layers there are and in which
-// order is a network's own (metst_simd.cpp).
+// The layers of a network's step over a vector wrapper V, for several lanes at once. Which layers there are and in
+// which order is a network's own (metst_simd.cpp).
 //
 // A layer takes its weights from one pointer that runs through the packed network front to back (layout.h); what it
 // remembers is handed to it (state.h). Arrays of a layer are (lanes, values) with the values padded, unless said.
@@ -21,10 +21,10 @@ public:
     // now: the index of the frame that is fed, for what is remembered in rings.
     Layers(const float* packed, std::int64_t lanes, std::int64_t now) : weights_(packed), lanes_(lanes), now_(now) {}
 
-    // Pushes the newest frame and convolves around the one before it, with ReLU: newest (lanes, stride) -> y. Where that
-    // frame is the `first` of its window (1, else 0; one a lane), the one before belongs to another window, and where the
-    // newest comes `after_last`, so does that: both are the convolution's zero padding then. row: (lanes, 3 inputs), to
-    // work in. y may be newest.
+    // Pushes the newest frame and convolves around the one before it, with ReLU: newest (lanes, stride) -> y. Where
+    // that frame is the `first` of its window (1, else 0; one a lane), the one before belongs to another window, and
+    // where the newest comes `after_last`, so does that: both are the convolution's zero padding then. row: (lanes, 3
+    // inputs), to work in. y may be newest.
     void stem_convolution(const Ring& remembered, const float* newest, std::int64_t stride, std::int64_t inputs,
                           const float* first, const float* after_last, float* row, float* y, std::int64_t outputs) {
         const std::int64_t row_size = padded(kStemTaps * inputs);
@@ -47,7 +47,8 @@ public:
     }
 
     // x += norm(mamba(norm(x))), from a zero state in the lanes where the frame `begins` a window (1, else 0).
-    void mamba_block(const BlockSizes& s, const BlockState& state, const BlockWork& work, const float* begins, float* x) {
+    void mamba_block(const BlockSizes& s, const BlockState& state, const BlockWork& work, const float* begins,
+                     float* x) {
         const std::int64_t dim = padded(s.dim), inner = padded(s.inner), states = padded(s.states);
         layer_norm(x, s.dim, work.n);
         linear(work.n, dim, s.dim, work.uz, 2 * inner);
@@ -235,7 +236,7 @@ private:
         for (std::int64_t i = 0; i < count; i += W) V::store(p + i, V::zero());
     }
 
-    static constexpr std::int64_t kAhead = 1024;     // floats, a page
+    static constexpr std::int64_t kAhead = 1024;   // floats, a page
     static constexpr float kLayerNormEps = 1e-5f;  // torch's default, which the published networks use
 
     const float* weights_;  // the next to be read

@@ -3,15 +3,16 @@
 //
 // Rows are padded with zeros to a whole number of the widest vectors, so no loop has a tail: zero weights keep padded
 // values at zero through every layer. A linear map is cut into panels of kPad outputs, a cache line for each input; a
-// panel is its biases, then for each input the weights to its outputs, all contiguous. Layers lie one behind the other in
-// the order of the step, which reads them front to back:
+// panel is its biases, then for each input the weights to its outputs, all contiguous. Layers lie one behind the other
+// in the order of the step, which reads them front to back:
 //
 //   linear map          its panels
 //   layer norm          row of weights, row of biases
 //   stem convolution    linear map of 3 x inputs: the frames' inputs one after the other, oldest first
-//   Mamba block         layer norm; linear map to u and z, padded each; row of the convolution's biases, a row for each of
-//                       its taps, oldest first; linear map to B, C and the factors of the time step, padded each; linear
-//                       map of these; row of skips; a row of A log2(e) for each inner channel; linear map; layer norm
+//   Mamba block         layer norm; linear map to u and z, padded each; row of the convolution's biases, a row for each
+//                       of its taps, oldest first; linear map to B, C and the factors of the time step, padded each;
+//                       linear map of these factors; row of skips; a row of A log2(e) for each inner channel; linear
+//                       map; layer norm
 //   heads               linear map to the spotting score, then the classes
 //
 // Internal linkage, for the reason given in simd/simd.h.

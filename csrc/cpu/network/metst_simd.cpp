@@ -24,10 +24,10 @@ void network_step_on<kPath>(const NetworkStepArgs& a) {
     const float* const two_ago = stream.resets.frame(a.fed, 2, 0);
 
     Layers<Simd> layers(a.packed, a.lanes, a.fed);
-    layers.stem_convolution(stream.stem_input[0], a.features, s.channels, s.channels, one_ago, now, stream.row, stream.x,
-                            s.dim);
-    layers.stem_convolution(stream.stem_input[1], stream.x, padded(s.dim), s.dim, two_ago, one_ago, stream.row, stream.x,
-                            s.dim);
+    layers.stem_convolution(stream.stem_input[0], a.features, s.channels, s.channels, one_ago, now, stream.row,
+                            stream.x, s.dim);
+    layers.stem_convolution(stream.stem_input[1], stream.x, padded(s.dim), s.dim, two_ago, one_ago, stream.row,
+                            stream.x, s.dim);
     for (std::int64_t i = 0; i < s.depth; ++i) {
         Pieces of_block(stream.blocks + i * block_size);
         layers.mamba_block(block, BlockState(of_block, block, a.lanes), stream.work, two_ago, stream.x);

@@ -1,4 +1,5 @@
-// What the layers of a stream remember from step to step, and where they work. All of it starts at zero. Knows no network.
+// What the layers of a stream remember from step to step, and where they work. All of it starts at zero. Knows no
+// network.
 //
 // Internal linkage, for the reason given in simd/simd.h.
 #pragma once

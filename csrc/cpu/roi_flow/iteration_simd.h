@@ -1,11 +1,11 @@
-// One iteration of the flow of a level, over a vector wrapper V: sampling the frame's expansion at the displaced position,
-// the matrices, their box sums and the 2x2 solution, all in one pass over the rows. The time of a flow goes here, five
-// times a level.
+// One iteration of the flow of a level, over a vector wrapper V: sampling the frame's expansion at the displaced
+// position, the matrices, their box sums and the 2x2 solution, all in one pass over the rows. The time of a flow goes
+// here, five times a level.
 //
-// How a sample is taken depends on the vectors: where they can be permuted (AVX-512), the rows around are read whole and
-// each lane picks its own; elsewhere pixels are read one by one, four straight loads each, whatever the flow of the
-// neighbours. Reading whole vectors by the shared part of their displacement alone was tried: real flow changes its whole
-// part within a quarter of all vectors.
+// How a sample is taken depends on the vectors: where they can be permuted (AVX-512), the rows around are read whole
+// and each lane picks its own; elsewhere pixels are read one by one, four straight loads each, whatever the flow of the
+// neighbours. Reading whole vectors by the shared part of their displacement alone was tried: real flow changes its
+// whole part within a quarter of all vectors.
 //
 // Internal linkage, for the reason given in simd/simd.h.
 #pragma once

@@ -184,7 +184,8 @@ void measure(RoiFlow* const* lanes, int count, Gray frame, float* const* feature
     for (std::size_t i = 0; i < patches.size(); ++i) {
         for (std::size_t j = 0; j < i && patches[i].shared_with < 0; ++j) {
             const PatchTask &a = patches[i], &b = patches[j];
-            if (b.shared_with < 0 && rect(a) == rect(b) && a.lane->crop.visible() == b.lane->crop.visible() && a.lane != b.lane) {
+            const bool same_crop = a.lane->crop.visible() == b.lane->crop.visible();
+            if (b.shared_with < 0 && rect(a) == rect(b) && same_crop && a.lane != b.lane) {
                 patches[i].shared_with = static_cast<int>(j);
             }
         }

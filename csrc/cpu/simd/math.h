@@ -38,8 +38,9 @@ inline V decay_and_add(V h, V x, V input) {
     return V::add_where(slow, V::fma(factor, h, input), h);
 }
 
-// e^x for -1e38 <= x <= 88. The part of x log2(e) that rounding loses is multiplied in afterwards, so the relative error
-// does not grow with |x| (but where fmsub rounds twice, as it may in portable.h, nothing of it is left to multiply in).
+// e^x for -1e38 <= x <= 88. The part of x log2(e) that rounding loses is multiplied in afterwards, so the relative
+// error does not grow with |x| (but where fmsub rounds twice, as it may in portable.h, nothing of it is left to
+// multiply in).
 template <class V>
 inline V exp(V x) {
     const V log2_e = V::set(kLog2E);

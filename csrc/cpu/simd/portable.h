@@ -1,4 +1,5 @@
-// simd.h over four floats in whatever the compiler has for them, by its vector extension: for CPUs without a vector path.
+// simd.h over four floats in whatever the compiler has for them, by its vector extension: for CPUs without a vector
+// path.
 #pragma once
 
 #include <cstddef>

@@ -47,16 +47,17 @@
 //                                   infinity from a = 128 on, anything below 2^-126 where that is below 2^-126. Not a
 //                                   number where a and b are not
 //
-// Sampling between four neighbours (roi_flow/iteration_simd.h), in one of two ways. A pixel is 8 floats, 5 of them used.
+// Sampling between four neighbours (roi_flow/iteration_simd.h), in one of two ways; a pixel is 8 floats, 5 of them used:
 //
 //   kReadsPlanes                    false: from pixels, with
 //     interleave(p, c)              five vectors c[5] -> kWidth pixels; floats 5 to 7 of a pixel stay as they were
 //     bilinear(p, row, offset, fx, fy, out, out_row)
-//                                   lane i from the pixel at p + offset[i], the one to its right and those `row` floats
-//                                   below, by the fractions fx[i] and fy[i], 0 to 1: left = upper left + fy (lower left
-//                                   - upper left), so right, then left + fx (right - left). Five vectors to out,
-//                                   out_row floats apart. All 8 floats of a pixel may be read
-//   kReadsPlanes                    true: from five planes, `plane` floats apart, each of rows `row` floats apart, with
+//                                   lane i from the pixel at p + offset[i], the one to its right and those `row`
+//                                   floats below, by the fractions fx[i] and fy[i], 0 to 1: left = upper left + fy
+//                                   (lower left - upper left), right likewise, then left + fx (right - left). Five
+//                                   vectors to out, out_row floats apart. All 8 floats of a pixel may be read
+//   kReadsPlanes                    true: from five planes, `plane` floats apart, each of rows `row` floats apart,
+//                                   with
 //     Spot                          where a vector's lanes read (an empty struct in the other wrappers)
 //     spot(p, row, last_row, x, y, fx, fy, inside)
 //                                   p: column 0 of row 0 of the first plane. x, y: whole numbers, the upper left
@@ -64,7 +65,8 @@
 //                                   which is only kept
 //     bilinear(spot, p, row, plane, out)
 //                                   five vectors to out, the same but for rounding, that of y + fy too. What the
-//                                   planes hold is finite; 8 floats before a row's first column and 32 behind its last can be read
+//                                   planes hold is finite; 8 floats before a row's first column and 32 behind its
+//                                   last can be read
 //   kShifts                         whether there is
 //     shift<n>(a, b)                lanes n .. n + kWidth - 1 of the 2 kWidth in a and b
 //
