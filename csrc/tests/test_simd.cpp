@@ -338,18 +338,18 @@ struct Planes {
     }
 };
 
-// Where the lanes of a vector read: close together, over some rows, or anywhere.
+// Where the lanes of a vector read: close together, over some rows, far apart in one, or anywhere.
 struct Places {
     std::array<int, W> x, y;
     Lanes fx, fy;
 
     Places(Numbers& numbers, int kind) {
-        const int high = kind == 0 ? 2 : kind == 1 ? 6 : Planes::kHeight - 1;
-        const int wide = kind == 2 ? Planes::kWidth - 1 : 8;
+        const int high = kind == 3 ? Planes::kHeight - 1 : kind == 1 ? 6 : 2;
+        const int wide = kind == 3 ? Planes::kWidth - 1 : kind == 2 ? 20 + numbers.below(24) : 8;
         const int top = numbers.below(Planes::kHeight - 1 - high + 1);
         const int left = numbers.below(Planes::kWidth - 1 - wide + 1);
         for (std::size_t i = 0; i < W; ++i) {
-            x[i] = left + numbers.below(wide);
+            x[i] = left + numbers.below(i == 0 && kind == 2 ? 8 : wide);  // most of them right of the first
             y[i] = top + numbers.below(high);
         }
         const auto fraction = [&] {
@@ -394,7 +394,7 @@ void sampling_from_pixels() {
         }
     }
     for (int round = 0; round < kRounds; ++round) {
-        const Places at(numbers, round % 3);
+        const Places at(numbers, round % 4);
         std::int32_t offsets[W];
         for (std::size_t i = 0; i < W; ++i) offsets[i] = at.y[i] * kRow + at.x[i] * kPixel;
         constexpr int kOut = W + 3;
@@ -420,7 +420,7 @@ void sampling_from_planes() {
         }
     }
     for (int round = 0; round < kRounds; ++round) {
-        const Places at(numbers, round % 3);
+        const Places at(numbers, round % 4);
         Lanes x, y;
         for (std::size_t i = 0; i < W; ++i) {
             x[i] = static_cast<float>(at.x[i]);
