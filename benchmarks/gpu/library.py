@@ -18,7 +18,7 @@ from metst_edge.engine.tensorrt.roi_flow import load
 ROOT = Path(__file__).resolve().parents[2]
 WRAPPERS = (ROOT / "benchmarks/gpu/kernels.cu", ROOT / "csrc/cuda/roi_flow_c.cpp")
 KERNELS = (ROOT / "csrc/cuda/selective_scan.cu", ROOT / "csrc/cuda/roi_flow.cu")
-INCLUDES = (ROOT / "csrc/include", ROOT / "csrc/cuda", ROOT / "csrc/cpu")
+INCLUDES = (ROOT / "csrc/include", ROOT / "csrc/cuda", ROOT / "csrc/shared")
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """metst::cuda::Type"""
 STATUS = ("ok", "bad size", "null pointer", "unsupported", "workspace too small", "CUDA error")

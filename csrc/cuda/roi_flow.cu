@@ -47,6 +47,7 @@
 #include <vector>
 
 #include "launch.h"
+#include "rect.h"
 #include "roi_flow_plan.h"
 
 namespace metst::cuda {
