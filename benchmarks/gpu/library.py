@@ -17,7 +17,7 @@ from metst_edge.flow.cuda import load
 
 ROOT = Path(__file__).resolve().parents[2]
 WRAPPERS = (ROOT / "benchmarks/gpu/kernels.cu", ROOT / "csrc/cuda/roi_flow_c.cpp")
-KERNELS = (ROOT / "csrc/cuda/selective_scan.cu", ROOT / "csrc/cuda/roi_flow.cu")
+KERNELS = tuple(ROOT / "csrc/cuda" / name for name in ("selective_scan.cu", "roi_flow/batch.cu", "roi_flow/setup.cpp"))
 INCLUDES = (ROOT / "csrc/include", ROOT / "csrc/cuda", ROOT / "csrc/cpu")
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """metst::cuda::Type"""
@@ -86,7 +86,7 @@ def build_once(command: Sequence[str], library: Path) -> None:
         RuntimeError: with what the compiler printed.
     """
     built_of = hashlib.sha256("\n".join(command).encode())
-    headers = sorted(path for folder in INCLUDES for path in folder.rglob("*.h"))
+    headers = sorted(path for folder in INCLUDES for kind in ("*.h", "*.cuh") for path in folder.rglob(kind))
     for path in (*WRAPPERS, *KERNELS, *headers):
         built_of.update(hashlib.sha256(path.read_bytes()).digest())
     beside = library.with_suffix(".sha256")
