@@ -31,7 +31,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library of csrc/cuda, compiled for the emulation of csrc/tests/cuda_on_cpu.h: device memory is the host's."""
+    """The library of csrc/cuda, compiled for the emulation of csrc/testing/cuda_on_cpu.h: device memory is the host's."""
     compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
     if compiler is None:
         pytest.skip("no C++ compiler")

@@ -60,10 +60,10 @@ def nvcc_command(nvcc: str, architecture: str, library: Path) -> list[str]:
 
 
 def cpu_command(compiler: str, library: Path) -> list[str]:
-    """Return the command that compiles the same for the emulation of csrc/tests/cuda_on_cpu.h."""
+    """Return the command that compiles the same for the emulation of csrc/testing/cuda_on_cpu.h."""
     flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-xc++"]
     flags += ["-DMETST_CUDA_ON_CPU", "-DMETST_EMULATED_MULTIPROCESSORS=2"]  # few blocks find nothing to do then
-    return [compiler, *flags, "-I", str(ROOT / "csrc/tests"), *_sources(), "-o", str(library)]
+    return [compiler, *flags, "-I", str(ROOT / "csrc/testing"), *_sources(), "-o", str(library)]
 
 
 def _sources() -> list[str]:

@@ -1,5 +1,6 @@
-// What the host prepares for the flow on a GPU (csrc/cuda/roi_flow/setup.h), for layouts that are drawn: every pixel has
-// its tile, planes and tables do not overlap, and nothing is larger than what a batch keeps room for. No CUDA, no GPU.
+// What the host prepares for the flow on a GPU (csrc/cuda/roi_flow/setup.h), for layouts that are drawn: every pixel
+// has its tile, planes and tables do not overlap, and nothing is larger than what a batch keeps room for. No CUDA, no
+// GPU.
 #include "roi_flow/setup.h"
 
 #include <algorithm>
@@ -9,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "testing.h"
+#include "expect.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
-// RoiFlowBatch (roi_flow_cuda.h): its device memory, and what it launches. How the work is laid over a device is said in
-// kernels.cuh; the arithmetic is that of csrc/cpu.
+// RoiFlowBatch (roi_flow_cuda.h): its device memory, and what it launches. How the work is laid over a device is said
+// in kernels.cuh; the arithmetic is that of csrc/cpu.
 #include <algorithm>
 #include <cstddef>
 #include <new>

@@ -1,5 +1,5 @@
-// What the flow of one lane is made of, worked out on the host: which pictures, levels, regions and tiles there are, and
-// the tables that their kernels read. Plain values; knows no CUDA, so that tests of it need none.
+// What the flow of one lane is made of, worked out on the host: which pictures, levels, regions and tiles there are,
+// and the tables that their kernels read. Plain values; knows no CUDA, so that tests of it need none.
 #pragma once
 
 #include <cstddef>
