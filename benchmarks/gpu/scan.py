@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from benchmarks.gpu.library import Library, Scan, Tensors
 from benchmarks.gpu.timing import Call, Rates, median_ms, time_events, time_graph
-from benchmarks.reference import reference, relative_error
 from benchmarks.results import text, verdict
+from csrc.testing.selective_scan_reference import reference, relative_error
 
 NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 ROUNDING = {torch.float32: 0.0, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}

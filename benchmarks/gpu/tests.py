@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.library import ROOT, build
+from csrc.cuda.shared_library import ROOT, build
 
 SKIPPED = 77
 FOUND = 99
