@@ -41,7 +41,8 @@ class Library:
     """The functions of kernels.cu, and those that metst_edge.flow.cuda loads.
 
     Args:
-        device: torch's name of where its kernels run: "cuda", or "cpu" for one compiled by ``cpu_command``.
+        path: of the compiled library.
+        device: torch's name of where its kernels run: "cuda", or "cpu" for one compiled for the emulation.
 
     Attributes:
         c: the library itself, for what has no method here.
@@ -98,11 +99,13 @@ class Scan:
     """Our kernel on one set of inputs, its outputs allocated once.
 
     Args:
+        library: has the kernel.
         x: u, delta, z (B, L, D), B, C (B, L, N) of one of TYPES; A (D, N), D, delta_bias (D), h0 (B, D, N) float32.
         in_place: the state after the last step replaces h0.
 
     Attributes:
-        y: (B, L, D) of the type of u. h: float32 (B, D, N). NaN until the first call.
+        y: (B, L, D) of the type of u, NaN until the first call.
+        h: float32 (B, D, N), likewise.
     """
 
     def __init__(self, library: Library, x: Tensors, in_place: bool = False) -> None:

@@ -168,11 +168,11 @@ class Run:
 
     def scan(self) -> None:
         """Time the scan."""
-        from benchmarks.gpu import scan
+        from benchmarks.gpu import peers, scan
 
         notes = []
         try:
-            mamba = scan.Mamba(self.mamba, self.folder / "mamba")
+            mamba = peers.Mamba(self.mamba, self.folder / "mamba")
         except (ImportError, RuntimeError) as error:  # torch's builder raises RuntimeError
             mamba = None
             notes.append(f"mamba_ssm is not there: {scan.in_one_line(error)}")

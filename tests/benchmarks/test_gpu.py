@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks import results
-from benchmarks.gpu import flow, library, run, scan, step, timing
+from benchmarks.gpu import flow, library, peers, run, scan, step, timing
 from benchmarks.gpu import tests as cpp_tests
 from benchmarks.gpu.scan import Shape
 from benchmarks.gpu.timing import Rates
@@ -372,7 +372,7 @@ def test_mamba_is_compiled_without_its_backward_kernels(monkeypatch, tmp_path):
         return SimpleNamespace(fwd=None)
 
     monkeypatch.setattr(cpp_extension, "load", load)
-    scan.Mamba(tmp_path, tmp_path / "build")
+    peers.Mamba(tmp_path, tmp_path / "build")
     names = [Path(name).name for name in asked["sources"]]
     assert names == ["selective_scan.cpp", "selective_scan_fwd_fp32.cu", "no_backward.cpp"]
     # One for each type of u, delta, B, C, with real and complex A.
@@ -426,10 +426,10 @@ def test_the_scan_s_error_is_measured_against_float64(emulated):
 
 def test_torch_is_a_peer_and_another_result_is_refused(emulated):
     x = scan.layer(Shape(2, 5, 7, 4), FLOAT32, "cpu", 0)
-    scan.check_peer("torch", lambda: scan.by_steps(scan.one_step, x), emulated, x)
+    scan.check_peer("torch", lambda: peers.by_steps(peers.one_step, x), emulated, x)
 
     def wrong():
-        y, h = scan.by_steps(scan.one_step, x)
+        y, h = peers.by_steps(peers.one_step, x)
         return y, 1.01 * h
 
     with pytest.raises(RuntimeError, match="torch: h differs from our kernel's"):
@@ -452,14 +452,14 @@ def test_mamba_is_called_in_its_order_of_axes(emulated, monkeypatch):
             x = {"u": u, "delta": delta, "z": z, "B": b[:, 0], "C": c[:, 0]}
             x = {name: tensor.transpose(1, 2) for name, tensor in x.items()}
             zero = torch.zeros(len(u), *a.shape)
-            y, h = scan.by_steps(scan.one_step, {**x, "A": a, "D": d, "delta_bias": bias, "h0": zero})
+            y, h = peers.by_steps(peers.one_step, {**x, "A": a, "D": d, "delta_bias": bias, "h0": zero})
             kept = torch.stack((torch.ones_like(h), h), -1).flatten(2)[:, :, None]
             return torch.zeros(0), kept, y.transpose(1, 2)
 
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", Extension)
     x = scan.layer(Shape(2, 5, 7, 4), FLOAT32, "cpu", 0)
     x["h0"] = torch.zeros_like(x["h0"])
-    scan.check_peer("mamba_ssm", scan.Mamba(None, None).bind(x), emulated, x)
+    scan.check_peer("mamba_ssm", peers.Mamba(None, None).bind(x), emulated, x)
 
 
 def test_an_error_is_told_in_one_line_whatever_it_says():
@@ -469,7 +469,7 @@ def test_an_error_is_told_in_one_line_whatever_it_says():
 
 def test_a_folder_that_is_no_mamba_is_refused(tmp_path):
     with pytest.raises(ImportError, match="expected selective_scan.cpp and .cu files"):
-        scan.Mamba(tmp_path, tmp_path / "build")
+        peers.Mamba(tmp_path, tmp_path / "build")
 
 
 def test_a_refused_call_is_an_error(emulated):
