@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from csrc.cuda import shared_library
+
 
 @pytest.fixture(scope="module", autouse=True)
 def garbage_is_of_this_module() -> None:
@@ -59,12 +61,12 @@ def published_weights(golden: Path) -> Callable[[str], dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library of csrc/cuda, compiled for the emulation of csrc/tests/cuda_on_cpu.h: device memory is the host's."""
+    """The library of csrc/cuda for the emulation of csrc/testing/cuda_on_cpu.h: device memory is the host's."""
     compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
     if compiler is None:
         pytest.skip("no C++ compiler")
-    from benchmarks.gpu import library  # with torch, which most tests do without
-
     path = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    library.build(library.cpu_command(compiler, path))
+    # With the benchmark's own, for tests of it: one library, compiled once.
+    wrappers = shared_library.ROOT / "benchmarks/gpu/kernels.cu"
+    shared_library.build(shared_library.cpu_command(compiler, path, [wrappers]))
     return path

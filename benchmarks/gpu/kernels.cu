@@ -3,7 +3,7 @@
 // is a cudaStream_t. Every function enqueues one set of launches and returns 0, or what went wrong: a CUDA error, or a
 // status of the scan.
 //
-// Compiles with a C++ compiler too (METST_CUDA_ON_CPU, csrc/tests/cuda_on_cpu.h), for tests without a GPU.
+// Compiles with a C++ compiler too (METST_CUDA_ON_CPU, csrc/testing/cuda_on_cpu.h), for tests without a GPU.
 #include <cstddef>
 #include <cstdint>
 

@@ -15,9 +15,9 @@
 //   short    few channels (B D lanes / 32 <= 12 warps per multiprocessor, which is what fits at once): one launch, N
 //            spread over as many lanes as it has (16 or 32), 1 or 2 states each. Such a call is made of latencies:
 //            launch, one trip to memory, then 21 instructions per step and warp.
-//   whole    more channels, or N > 64: one launch, sequential in time, every byte moved once. 16 or 32 states per thread
-//            where that makes 6 warps per multiprocessor (wide), else 4 (medium): compiled for sm_90 an update of a
-//            state takes 10.4 instructions instead of 7.7, but there are four times as many warps.
+//   whole    more channels, or N > 64: one launch, sequential in time, every byte moved once. 16 or 32 states per
+//            thread where that makes 6 warps per multiprocessor (wide), else 4 (medium): compiled for sm_90 an update
+//            of a state takes 10.4 instructions instead of 7.7, but there are four times as many warps.
 //   chunked  L >= 512, fewer than 8192 threads if it were wide, and less than a warp per scheduler if medium: time is
 //            cut into chunks. Pass 1 leaves each chunk's end state from a zero start and its sum of dt (the product of
 //            its decays is exp(A sum dt)), pass 2 carries the state over the chunks, pass 3 runs each chunk from its

@@ -11,8 +11,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "expect.h"
 #include "metst/cuda_graph.h"
-#include "testing.h"
 
 #if __has_include(<cuda.h>)
 #include <cuda.h>

@@ -10,11 +10,12 @@
 #include <random>
 #include <vector>
 
+#include "expect.h"
+#include "fenced_array.h"
 #include "flush_subnormals.h"
 #include "metst/cpu_features.h"
 #include "simd/math.h"
 #include "simd/simd.h"
-#include "testing.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-"""The selective scan in float64 NumPy, as its definition reads: what tests and gpu/ hold others against."""
+"""The selective scan in float64 NumPy, as metst/selective_scan.h defines it: what every scan is held against."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def reference(
     h0: np.ndarray | None = None,
     delta_softplus: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """y, h and the sums of magnitudes behind their elements, in float64, as the definition reads."""
+    """Return y, h and the sums of magnitudes behind their elements, in float64, as the definition reads."""
     u, delta, A, B, C = (np.asarray(x, np.float64) for x in (u, delta, A, B, C))
     batch, length, channels = u.shape
     dt = delta if delta_bias is None else delta + np.asarray(delta_bias, np.float64)
@@ -42,7 +42,7 @@ def reference(
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference over largest expected magnitude."""
+    """Return the largest difference over the largest expected magnitude."""
     if expected.size == 0:
         return 0.0
     return float(np.abs(actual - expected).max() / np.abs(expected).max())

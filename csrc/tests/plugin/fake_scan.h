@@ -1,4 +1,5 @@
-// What the fake of the CUDA scan remembers, for the driver test of the TensorRT plugin.
+// Stands in for the CUDA scan where there is no GPU: the same functions, on host memory. What it remembers of its calls
+// is for the plugin's driver test.
 #pragma once
 
 #include "metst/selective_scan_cuda.h"

@@ -2,11 +2,11 @@
 // Compile the .cu file as C++ with METST_CUDA_ON_CPU defined; it launches through METST_LAUNCH and declares shared
 // memory through METST_SHARED (csrc/cuda/launch.h), and is otherwise plain CUDA.
 //
-// A launch returns when the grid is done. Blocks run one after another; the threads of a block are fibers that switch at
-// barriers and shuffles only. A warp runs as far as it comes without the others. Blocks, warps and lanes take turns in
-// ascending order, or, where METST_EMULATION_SEED is set, in an order that is drawn anew at every turn: what depends on
-// it is a race, and shows as another result. A barrier that some thread misses ends the process with a message, and the
-// sanitizers see every access to an array.
+// A launch returns when the grid is done. Blocks run one after another; the threads of a block are fibers that switch
+// at barriers and shuffles only. A warp runs as far as it comes without the others. Blocks, warps and lanes take turns
+// in ascending order, or, where METST_EMULATION_SEED is set, in an order that is drawn anew at every turn: what depends
+// on it is a race, and shows as another result. A barrier that some thread misses ends the process with a message, and
+// the address and undefined-behaviour sanitizers see every access to an array.
 //
 // Covered: 1-D to 3-D grids, shared memory (NaN when a block starts), __constant__, shuffles and sums over whole warps,
 // 16-bit floats, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant memory are
@@ -415,5 +415,6 @@ inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 constexpr cudaStream_t cudaStreamPerThread = nullptr;
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t error) {
-    return error == cudaErrorInvalidConfiguration ? "invalid configuration" : error == cudaSuccess ? "no error" : "error";
+    if (error == cudaErrorInvalidConfiguration) return "invalid configuration";
+    return error == cudaSuccess ? "no error" : "error";
 }
