@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from metst_edge.flow.cuda import load
+from metst_edge.engine.tensorrt.roi_flow import load
 
 from csrc.cuda.shared_library import ROOT
 
@@ -38,7 +38,7 @@ class ScanArgs(ctypes.Structure):
 
 
 class Library:
-    """The functions of kernels.cu, and those that metst_edge.flow.cuda loads.
+    """The functions of kernels.cu, and those that metst_edge.engine.tensorrt.roi_flow loads.
 
     Args:
         path: of the compiled library.
