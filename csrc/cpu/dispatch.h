@@ -18,16 +18,16 @@
 
 #include "metst/cpu_features.h"
 
-#define METST_FOR_EVERY_PATH(Result, function, ...)           \
-    template <SimdPath>                                       \
-    Result function(__VA_ARGS__);                             \
-    template <>                                               \
-    Result function<SimdPath::kAvx512>(__VA_ARGS__);          \
-    template <>                                               \
-    Result function<SimdPath::kAvx2>(__VA_ARGS__);            \
-    template <>                                               \
-    Result function<SimdPath::kNeon>(__VA_ARGS__);            \
-    template <>                                               \
+#define METST_FOR_EVERY_PATH(Result, function, ...)  \
+    template <SimdPath>                              \
+    Result function(__VA_ARGS__);                    \
+    template <>                                      \
+    Result function<SimdPath::kAvx512>(__VA_ARGS__); \
+    template <>                                      \
+    Result function<SimdPath::kAvx2>(__VA_ARGS__);   \
+    template <>                                      \
+    Result function<SimdPath::kNeon>(__VA_ARGS__);   \
+    template <>                                      \
     Result function<SimdPath::kScalar>(__VA_ARGS__)
 
 namespace metst {

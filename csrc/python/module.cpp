@@ -28,8 +28,9 @@ const char* auto_path_name() {
 
 PYBIND11_MODULE(_native, m) {
     m.doc() = "The compiled part of metst_edge: CPU kernels, and CUDA graphs.";
-    m.def("simd_paths", []() { return py::tuple(py::cast(available_paths())); },
-          "The vector paths this machine can run, best first; \"scalar\" is always the last.");
+    m.def(
+        "simd_paths", []() { return py::tuple(py::cast(available_paths())); },
+        "The vector paths this machine can run, best first; \"scalar\" is always the last.");
     m.def("simd_path", &auto_path_name,
           "The path that \"auto\" takes: the best one, unless the environment variable METST_EDGE_SIMD names another.");
     define_cuda_graph(m);

@@ -4,8 +4,8 @@
 
 namespace metst {
 
-constexpr int kPlanes = 5;  // y, x, yy, xx, xy
-constexpr int kPixel = 8;   // five coefficients, three floats unused
+constexpr int kPlanes = 5;         // y, x, yy, xx, xy
+constexpr int kPixel = 8;          // five coefficients, three floats unused
 constexpr int kRowAlignment = 16;  // floats: the widest vector
 
 // Separable kernels of the polynomial expansion, index 0 the centre; odd ones are antisymmetric about it.

@@ -76,7 +76,7 @@ struct Level {
     int row_taps = 0, radius = 0;
     std::vector<int> rows;
     std::vector<float> row_weights, column_weights;
-    Resize columns;                       // empty at full size
+    Resize columns;                        // empty at full size
     Resize enlarge_rows, enlarge_columns;  // from the level above; empty at the top
     std::vector<float> border_x, border_y;
 

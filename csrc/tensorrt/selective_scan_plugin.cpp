@@ -39,16 +39,11 @@ struct Tensor {
 // Order of the inputs, then of the outputs.
 enum { kInU, kInDelta, kInA, kInB, kInC, kInD, kInZ, kInDeltaBias, kInH0, kOutY, kOutH };
 constexpr Tensor kTensors[SelectiveScanPlugin::kMaxTensors] = {
-    {"u", "BLD", TypeRule::kData, 0},
-    {"delta", "BLD", TypeRule::kDelta, 0},
-    {"A", "DN", TypeRule::kFloat32, 0},
-    {"B", "BLN", TypeRule::kData, 0},
-    {"C", "BLN", TypeRule::kData, 0},
-    {"D", "D", TypeRule::kFloat32, kD},
-    {"z", "BLD", TypeRule::kData, kZ},
-    {"delta_bias", "D", TypeRule::kFloat32, kDeltaBias},
-    {"h0", "BDN", TypeRule::kFloat32, kH0},
-    {"y", "BLD", TypeRule::kData, 0},
+    {"u", "BLD", TypeRule::kData, 0},       {"delta", "BLD", TypeRule::kDelta, 0},
+    {"A", "DN", TypeRule::kFloat32, 0},     {"B", "BLN", TypeRule::kData, 0},
+    {"C", "BLN", TypeRule::kData, 0},       {"D", "D", TypeRule::kFloat32, kD},
+    {"z", "BLD", TypeRule::kData, kZ},      {"delta_bias", "D", TypeRule::kFloat32, kDeltaBias},
+    {"h0", "BDN", TypeRule::kFloat32, kH0}, {"y", "BLD", TypeRule::kData, 0},
     {"h", "BDN", TypeRule::kFloat32, 0},
 };
 

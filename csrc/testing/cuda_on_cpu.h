@@ -43,7 +43,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __constant__ static
-#define METST_SHARED(type, name, ...)                               \
+#define METST_SHARED(type, name, ...)                                \
     static cuda_on_cpu::SharedArray<type __VA_ARGS__> name##_memory; \
     auto& name = name##_memory.array
 #define METST_DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(cuda_on_cpu::dynamic_shared.data())
@@ -56,8 +56,12 @@ struct dim3 {
 };
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
@@ -96,7 +100,7 @@ inline void* scheduler[5];
 inline std::function<void()> body;
 inline std::vector<float4> dynamic_shared;
 inline std::vector<std::pair<void*, std::size_t>> static_shared;  // every array that a kernel has declared so far
-inline int multiprocessors = METST_EMULATED_MULTIPROCESSORS;  // a test may change it
+inline int multiprocessors = METST_EMULATED_MULTIPROCESSORS;      // a test may change it
 
 constexpr char kUndefined = '\xff';  // in every byte: NaN
 template <class Array>
@@ -267,7 +271,7 @@ T exchange(unsigned mask, T value, Source source) {
         std::abort();
     }
     const unsigned lane = current % kWarpSize;
-    std::uint64_t(&values)[kWarpSize] = warp.values[warp.barrier.passed % 2];
+    std::uint64_t (&values)[kWarpSize] = warp.values[warp.barrier.passed % 2];
     std::memcpy(&values[lane], &value, sizeof(T));
     wait(warp.barrier);
     std::memcpy(&value, &values[source(lane) % kWarpSize], sizeof(T));
@@ -283,9 +287,8 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
     const unsigned w = static_cast<unsigned>(width);
-    return cuda_on_cpu::exchange(mask, value, [=](unsigned lane) {
-        return lane / w * w + static_cast<unsigned>(source) % w;
-    });
+    return cuda_on_cpu::exchange(mask, value,
+                                 [=](unsigned lane) { return lane / w * w + static_cast<unsigned>(source) % w; });
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32) {
@@ -312,9 +315,15 @@ T __reduce_add_sync(unsigned mask, T value) {
 }
 
 template <class T>
-T __ldg(const T* p) { return *p; }
+T __ldg(const T* p) {
+    return *p;
+}
 template <class T>
-T atomicAdd(T* p, T value) { const T old = *p; *p += value; return old; }
+T atomicAdd(T* p, T value) {
+    const T old = *p;
+    *p += value;
+    return old;
+}
 
 template <class To, class From>
 To cuda_on_cpu_bits(From from) {
@@ -336,8 +345,12 @@ inline float exp2f_flushed(float x) { return x < -126.0f ? 0.0f : std::exp2(x); 
 using std::max;
 using std::min;
 
-struct __half { std::uint16_t bits; };
-struct __nv_bfloat16 { std::uint16_t bits; };
+struct __half {
+    std::uint16_t bits;
+};
+struct __nv_bfloat16 {
+    std::uint16_t bits;
+};
 inline __half __ushort_as_half(std::uint16_t bits) { return {bits}; }
 inline float __half2float(__half half) {
     const std::uint32_t magnitude = half.bits & 0x7fffu;
@@ -378,11 +391,15 @@ using cudaStream_t = struct CUstream_st*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidConfiguration = 9 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
-inline cudaError_t cudaGetLastError() {
-    return static_cast<cudaError_t>(std::exchange(cuda_on_cpu::last_error, 0));
+inline cudaError_t cudaGetLastError() { return static_cast<cudaError_t>(std::exchange(cuda_on_cpu::last_error, 0)); }
+inline cudaError_t cudaGetDevice(int* device) {
+    *device = 0;
+    return cudaSuccess;
 }
-inline cudaError_t cudaGetDevice(int* device) { *device = 0; return cudaSuccess; }
-inline cudaError_t cudaGetDeviceCount(int* count) { *count = 1; return cudaSuccess; }
+inline cudaError_t cudaGetDeviceCount(int* count) {
+    *count = 1;
+    return cudaSuccess;
+}
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
     *value = cuda_on_cpu::multiprocessors;
     return cudaSuccess;
@@ -391,7 +408,10 @@ inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {
     *p = std::malloc(bytes);
     return *p || bytes == 0 ? cudaSuccess : cudaErrorMemoryAllocation;
 }
-inline cudaError_t cudaFree(void* p) { std::free(p); return cudaSuccess; }
+inline cudaError_t cudaFree(void* p) {
+    std::free(p);
+    return cudaSuccess;
+}
 inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
     if (bytes > 0) std::memcpy(to, from, bytes);
     return cudaSuccess;

@@ -24,9 +24,7 @@ struct Picture {
     std::vector<std::uint8_t> pixels;
 
     Picture(int height_, int width_, double dx, double dy, unsigned seed)
-        : height(height_),
-          width(width_),
-          pixels(static_cast<std::size_t>(height) * static_cast<std::size_t>(width)) {
+        : height(height_), width(width_), pixels(static_cast<std::size_t>(height) * static_cast<std::size_t>(width)) {
         draw_waves(height, width, dx, dy, seed, pixels.data());
     }
     metst::Gray gray() const { return {pixels.data(), height, width, width}; }

@@ -38,10 +38,19 @@ struct Problem {
     std::vector<float> u, delta, A, B, C, D, z, delta_bias, h0;
 
     Problem(Sizes s, Optional options, Type t, Type delta_t, unsigned seed)
-        : sizes(s), with(options), type(t), delta_type(delta_t),
-          u(product(s.batch, s.length, s.channels)), delta(u.size()), A(product(s.channels, s.states)),
-          B(product(s.batch, s.length, s.states)), C(B.size()), D(product(s.channels, 1)), z(u.size()),
-          delta_bias(D.size()), h0(product(s.batch, s.channels, s.states)) {
+        : sizes(s),
+          with(options),
+          type(t),
+          delta_type(delta_t),
+          u(product(s.batch, s.length, s.channels)),
+          delta(u.size()),
+          A(product(s.channels, s.states)),
+          B(product(s.batch, s.length, s.states)),
+          C(B.size()),
+          D(product(s.channels, 1)),
+          z(u.size()),
+          delta_bias(D.size()),
+          h0(product(s.batch, s.channels, s.states)) {
         std::mt19937 generator(seed);
         std::normal_distribution<float> normal;
         for (auto* array : {&u, &delta, &B, &C, &D, &z, &delta_bias, &h0}) {

@@ -112,9 +112,12 @@ double largest_difference(FencedArray& a, FencedArray& b) {
 }
 
 void paths_agree_inside_their_fences(const NamedPath& path) {
-    const NetworkSizes all[] = {  // channels, dim, depth, inner, states, conv, rank, classes
-        {10, 64, 2, 128, 64, 4, 4, 5}, {7, 23, 2, 69, 5, 3, 3, 4}, {36, 40, 1, 40, 16, 4, 17, 15},
-        {1, 1, 1, 1, 1, 1, 1, 1},      {10, 48, 0, 96, 64, 4, 3, 40}};
+    const NetworkSizes all[] = {// channels, dim, depth, inner, states, conv, rank, classes
+                                {10, 64, 2, 128, 64, 4, 4, 5},
+                                {7, 23, 2, 69, 5, 3, 3, 4},
+                                {36, 40, 1, 40, 16, 4, 17, 15},
+                                {1, 1, 1, 1, 1, 1, 1, 1},
+                                {10, 48, 0, 96, 64, 4, 3, 40}};
     for (const NetworkSizes& sizes : all) {
         for (Fence fence : {Fence::kBefore, Fence::kAfter}) {
             Network network(sizes, fence);
@@ -158,8 +161,8 @@ void bad_arguments_are_refused() {
     Network network({7, 23, 1, 46, 5, 3, 3, 4}, Fence::kAfter);
     Stream stream(network, 2, Fence::kAfter);
     using Sizes = NetworkSizes;
-    for (std::int64_t Sizes::*size : {&Sizes::channels, &Sizes::dim, &Sizes::inner, &Sizes::states, &Sizes::conv,
-                                      &Sizes::rank, &Sizes::classes}) {
+    for (std::int64_t Sizes::* size :
+         {&Sizes::channels, &Sizes::dim, &Sizes::inner, &Sizes::states, &Sizes::conv, &Sizes::rank, &Sizes::classes}) {
         metst::NetworkStepArgs args = stream.args;
         args.sizes.*size = 0;
         EXPECT(metst::network_step(args) == Status::kBadSize, "a size of 0");

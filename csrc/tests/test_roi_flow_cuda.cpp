@@ -365,9 +365,8 @@ void bad_arguments_are_refused() {
     expect_layout(bad, "a negative patch", [](RoiFlowLayout& l) { l.regions[0].patch = -1; });
     expect_layout(bad, "a region outside its patch", [](RoiFlowLayout& l) { l.regions[0].rect.bottom = 51; });
     expect_layout(bad, "a share of 1.5", [](RoiFlowLayout& l) { l.regions[0].share = 1.5; });
-    expect_layout(bad, "a share of NaN", [](RoiFlowLayout& l) {
-        l.nose_share = std::numeric_limits<double>::quiet_NaN();
-    });
+    expect_layout(bad, "a share of NaN",
+                  [](RoiFlowLayout& l) { l.nose_share = std::numeric_limits<double>::quiet_NaN(); });
     expect_layout(bad, "a nose outside the crop", [](RoiFlowLayout& l) { l.nose.left = -1; });
     expect_layout(bad, "the nose's part outside it", [](RoiFlowLayout& l) { l.nose_inside.right = 29; });
     expect_layout(RoiFlowStatus::kTooLarge, "a row too many", [](RoiFlowLayout& l) { l.patches[0].bottom += 1; });
@@ -395,8 +394,13 @@ int main() {
 #endif
     bad_arguments_are_refused();
     crops_are_opencv_s();
-    dense_flow_is_the_cpu_s({{1, 34, 2, 35}, {40, 67, 7, 61}, {70, 71, 0, 40}, {80, 120, 319, 320}, {80, 82, 9, 11},
-                             {100, 103, 20, 37}, {120, 184, 3, 68}});
+    dense_flow_is_the_cpu_s({{1, 34, 2, 35},
+                             {40, 67, 7, 61},
+                             {70, 71, 0, 40},
+                             {80, 120, 319, 320},
+                             {80, 82, 9, 11},
+                             {100, 103, 20, 37},
+                             {120, 184, 3, 68}});
     an_anchor_has_not_moved();
     lanes_do_as_they_are_asked();
     stripes_give_finite_flow();

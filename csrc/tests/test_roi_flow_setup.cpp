@@ -148,11 +148,11 @@ void what_is_needed_of_a_patch_is_around_its_regions(const PreparedLane& lane, c
         const Rect& needed = lane.setup.pictures[patch].needed;
         EXPECT(needed.empty() == inside.empty(), "patch %d", patch);
         if (inside.empty()) continue;
-        const auto least = [&](int Rect::*side) {
+        const auto least = [&](int Rect::* side) {
             return std::min_element(inside.begin(), inside.end(),
                                     [=](const Rect& a, const Rect& b) { return a.*side < b.*side; });
         };
-        const auto most = [&](int Rect::*side) {
+        const auto most = [&](int Rect::* side) {
             return std::max_element(inside.begin(), inside.end(),
                                     [=](const Rect& a, const Rect& b) { return a.*side < b.*side; });
         };

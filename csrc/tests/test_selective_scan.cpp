@@ -156,10 +156,18 @@ void decay_underflows_to_zero_and_overflows_to_infinity(const NamedPath& path) {
         float low, high;  // bounds on the decay of a state of 1
     };
     const float inf = std::numeric_limits<float>::infinity();
-    const Case cases[] = {{0.0f, 1.0f, 1.0f},        {-1e-8f, 1.0f - 1e-7f, 1.0f}, {-87.0f, 1.6e-38f, 1.7e-38f},
-                          {-89.0f, 0.0f, 1.2e-38f},  {-104.0f, 0.0f, 0.0f},        {-1e4f, 0.0f, 0.0f},
-                          {-1e30f, 0.0f, 0.0f},      {-inf, 0.0f, 0.0f},           {88.0f, 1.6e38f, 1.7e38f},
-                          {89.0f, inf, inf},         {1e4f, inf, inf},             {1e30f, inf, inf}};
+    const Case cases[] = {{0.0f, 1.0f, 1.0f},
+                          {-1e-8f, 1.0f - 1e-7f, 1.0f},
+                          {-87.0f, 1.6e-38f, 1.7e-38f},
+                          {-89.0f, 0.0f, 1.2e-38f},
+                          {-104.0f, 0.0f, 0.0f},
+                          {-1e4f, 0.0f, 0.0f},
+                          {-1e30f, 0.0f, 0.0f},
+                          {-inf, 0.0f, 0.0f},
+                          {88.0f, 1.6e38f, 1.7e38f},
+                          {89.0f, inf, inf},
+                          {1e4f, inf, inf},
+                          {1e30f, inf, inf}};
     for (const Case& c : cases) {
         Problem p({1, 1, 3, 67}, {false, false, false, true, false}, Fence::kAfter, 2);
         for (std::size_t i = 0; i < p.delta.size(); ++i) p.delta[i] = 1.0f;
@@ -198,12 +206,12 @@ void bad_arguments_are_refused() {
     args.channels = -1;
     EXPECT(metst::selective_scan(args) == Status::kBadSize, "negative size");
     using Args = SelectiveScanArgs;
-    for (const float* Args::*input : {&Args::u, &Args::delta, &Args::A, &Args::B, &Args::C}) {
+    for (const float* Args::* input : {&Args::u, &Args::delta, &Args::A, &Args::B, &Args::C}) {
         args = p.args;
         args.*input = nullptr;
         EXPECT(metst::selective_scan(args) == Status::kNullPointer, "required input");
     }
-    for (float* Args::*output : {&Args::y, &Args::h}) {
+    for (float* Args::* output : {&Args::y, &Args::h}) {
         args = p.args;
         args.*output = nullptr;
         EXPECT(metst::selective_scan(args) == Status::kNullPointer, "required output");

@@ -124,8 +124,8 @@ void sizes_around_every_lane_round_and_tile_match() {
                 if (length == 300 && channels == 128 && states > 64) continue;  // long, and nothing new in it
                 const std::int64_t batches[] = {1, 2, 5};
                 ++seed;
-                const Problem p({batches[seed % 3], length, channels, states}, options(seed * 7),
-                                kTypes[seed / 2 % 3], kTypes[seed / 5 % 3], seed);
+                const Problem p({batches[seed % 3], length, channels, states}, options(seed * 7), kTypes[seed / 2 % 3],
+                                kTypes[seed / 5 % 3], seed);
                 expect_matches_reference(p, "grid");
                 if (length > 65 || states > 64) continue;
                 for (Way way : {Way::kMedium, Way::kWide}) {
@@ -267,7 +267,7 @@ void bad_arguments_are_refused() {
         EXPECT(actual == expected, "%s: %d, not %d", what, static_cast<int>(actual), static_cast<int>(expected));
     };
     using Args = SelectiveScanArgs;
-    for (std::int64_t Args::*size : {&Args::batch, &Args::length, &Args::channels, &Args::states}) {
+    for (std::int64_t Args::* size : {&Args::batch, &Args::length, &Args::channels, &Args::states}) {
         Args args = good;
         args.*size = -1;
         expect(args, Status::kBadSize, "a negative size");
@@ -278,7 +278,7 @@ void bad_arguments_are_refused() {
     Args args = good;
     args.states = 257;
     expect(args, Status::kBadSize, "N = 257");
-    for (const void* Args::*input : {&Args::u, &Args::delta, &Args::B, &Args::C}) {
+    for (const void* Args::* input : {&Args::u, &Args::delta, &Args::B, &Args::C}) {
         args = good;
         args.*input = nullptr;
         expect(args, Status::kNullPointer, "a missing input");
@@ -298,7 +298,7 @@ void bad_arguments_are_refused() {
     args = good;
     args.delta_type = static_cast<Type>(-1);
     expect(args, Status::kUnsupported, "an unknown type of delta");
-    for (std::int64_t Args::*size : {&Args::batch, &Args::length, &Args::channels}) {
+    for (std::int64_t Args::* size : {&Args::batch, &Args::length, &Args::channels}) {
         for (std::int64_t huge : {std::int64_t{1} << 31, std::numeric_limits<std::int64_t>::max()}) {
             args = good;
             args.*size = huge;

@@ -113,8 +113,7 @@ void pack_mamba_block(Packer& packer, const BlockSizes& s, const BlockWeights& w
     }
     pack_zeros(packer, (padded(s.inner) - s.inner) * padded(s.states));
 
-    pack_linear(packer, s.inner, s.dim,
-                [&](LinearMap& out_proj) { out_proj.put(w.out_proj, s.dim, 0, s.dim, 0); });
+    pack_linear(packer, s.inner, s.dim, [&](LinearMap& out_proj) { out_proj.put(w.out_proj, s.dim, 0, s.dim, 0); });
 
     pack_row(packer, w.post_norm_weight, s.dim);
     pack_row(packer, w.post_norm_bias, s.dim);

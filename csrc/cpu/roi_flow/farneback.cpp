@@ -56,8 +56,8 @@ void Farneback::Anchor::expand(const Workspace& work, Of of) const {
         const Level& level = plan.levels[size(k)];
         smooth(work, k);
         float* const anchor = planes_[k] + plan.margin;
-        ExpandArgs args{work.picture, level.height, level.width, level.stride, &plan.kernels, work.rows,
-                        nullptr, nullptr, level.pixel_stride(), nullptr};
+        ExpandArgs args{work.picture, level.height, level.width, level.stride,         &plan.kernels,
+                        work.rows,    nullptr,      nullptr,     level.pixel_stride(), nullptr};
         if (of == Of::kAnchor) {
             args.planes = anchor;
         } else {

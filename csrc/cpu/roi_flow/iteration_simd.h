@@ -62,8 +62,8 @@ private:
             }
             if (r == 0) {
                 const V copies = V::set(static_cast<float>(a.radius + 1));
-                for_each_vector(
-                    a, [&](std::ptrdiff_t i) { V::store(a.sums + i, V::mul(copies, V::load(a.sums + i))); });
+                for_each_vector(a,
+                                [&](std::ptrdiff_t i) { V::store(a.sums + i, V::mul(copies, V::load(a.sums + i))); });
             }
             if constexpr (!V::kReadsPlanes) {
                 if (r + 1 < end) sample(a, r + 1);

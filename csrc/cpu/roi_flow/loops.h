@@ -34,31 +34,31 @@ struct ExpandArgs {
     const float* picture;  // (height) rows
     int height, width, stride;
     const ExpansionKernels* kernels;
-    float* rows;  // working memory: three rows
-    float* planes;  // out: (height) rows of planes: y, x, yy, xx, xy; or null
-    float* pixels;  // out: the same, (height) rows of pixels at pixel_stride; or null
+    float* rows;                  // working memory: three rows
+    float* planes;                // out: (height) rows of planes: y, x, yy, xx, xy; or null
+    float* pixels;                // out: the same, (height) rows of pixels at pixel_stride; or null
     std::ptrdiff_t pixel_stride;  // floats
-    const float* anchor;  // (height) rows of planes that are read next, to be fetched meanwhile; or null
+    const float* anchor;          // (height) rows of planes that are read next, to be fetched meanwhile; or null
 };
 
 struct IterateArgs {
-    const float* anchor;  // (height) rows of planes
-    const float* frame;   // (height) rows of pixels, or of planes
+    const float* anchor;          // (height) rows of planes
+    const float* frame;           // (height) rows of pixels, or of planes
     std::ptrdiff_t frame_stride;  // floats
-    float* dx;            // (height) rows: flow so far, improved in place
+    float* dx;                    // (height) rows: flow so far, improved in place
     float* dy;
     int height, width, stride;
-    int first_row, end_row;  // the rows to improve
-    bool still;           // the flow so far is zero, dx and dy need not be set
-    const float* border_x;  // (stride): how far a column counts; OpenCV trusts the outer five pixels less
-    const float* border_y;  // (height)
-    int radius;             // of the averaging box
-    float regularisation;   // added to the determinant, for sums instead of means
-    const float* zeros;     // one row of planes
-    float* ring;            // working memory: 2 radius + 1 rows of planes
-    float* sums;            // one row of planes
-    float* thirds;          // one row of planes
-    float* samples;         // one row of planes
+    int first_row, end_row;          // the rows to improve
+    bool still;                      // the flow so far is zero, dx and dy need not be set
+    const float* border_x;           // (stride): how far a column counts; OpenCV trusts the outer five pixels less
+    const float* border_y;           // (height)
+    int radius;                      // of the averaging box
+    float regularisation;            // added to the determinant, for sums instead of means
+    const float* zeros;              // one row of planes
+    float* ring;                     // working memory: 2 radius + 1 rows of planes
+    float* sums;                     // one row of planes
+    float* thirds;                   // one row of planes
+    float* samples;                  // one row of planes
     float *fraction_x, *fraction_y;  // one row each
     std::int32_t* offsets;           // one row
 };
@@ -80,8 +80,8 @@ struct EnlargeArgs {
 struct CropArgs {
     const std::uint8_t* pixels;  // of the box's first pixel
     std::ptrdiff_t pixel_stride;
-    const int *rows, *next_rows;        // (height): rows of the box
-    const int *columns, *next_columns;  // (width)
+    const int *rows, *next_rows;                               // (height): rows of the box
+    const int *columns, *next_columns;                         // (width)
     const std::int16_t *row_weights, *next_row_weights;        // (height), of 2048
     const std::int16_t *column_weights, *next_column_weights;  // (width), of 2048
     int height, width;
@@ -94,7 +94,7 @@ struct LongestArgs {
     const float *dx, *dy;  // first pixel of the region
     std::ptrdiff_t stride;
     int height, width;
-    int count;     // of vectors to average, 1 .. height * width
+    int count;       // of vectors to average, 1 .. height * width
     float* squares;  // working memory: height * width + 16 floats each
     float* x;
     float* y;

@@ -71,9 +71,10 @@ void add_bytes(const std::uint8_t* row, int count, std::uint32_t* sums) {
 
 template <>
 const FlowLoops& flow_loops_on<kPath>() {
-    static constexpr FlowLoops kLoops = {Simd::kReadsPlanes,       Expansion<Simd>::smooth, Expansion<Simd>::expand,
-                                         Iteration<Simd>::iterate, enlarge<Simd>,           crop,
-                                         Longest<Simd>::average,      add_bytes};
+    static constexpr FlowLoops kLoops = {Simd::kReadsPlanes,      Expansion<Simd>::smooth,
+                                         Expansion<Simd>::expand, Iteration<Simd>::iterate,
+                                         enlarge<Simd>,           crop,
+                                         Longest<Simd>::average,  add_bytes};
     return kLoops;
 }
 

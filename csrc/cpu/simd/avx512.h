@@ -33,9 +33,7 @@ struct Avx512 {
     static Avx512 min(Avx512 a, Avx512 b) { return {_mm512_min_ps(b.v, a.v)}; }
     static Avx512 fnma(Avx512 a, Avx512 b, Avx512 c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
     static Avx512 floor(Avx512 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
-    static Avx512 count() {
-        return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)};
-    }
+    static Avx512 count() { return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
     static Avx512 load_bytes(const std::uint8_t* p) {
         return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
     }
@@ -75,8 +73,8 @@ struct Avx512 {
         __m512 fx, fy;
         const float* rows[3];  // from column `left` on
         int left;
-        __mmask16 lower;  // the lanes that read the second and third row; the others read the first and second
-        bool compact;     // whether all lanes do, in columns left .. left + 31
+        __mmask16 lower;   // the lanes that read the second and third row; the others read the first and second
+        bool compact;      // whether all lanes do, in columns left .. left + 31
         __mmask16 inside;  // passed on
     };
     static Spot spot(const float* p, std::ptrdiff_t row, int last_row, Avx512 x, Avx512 y, Avx512 fx, Avx512 fy,
@@ -87,11 +85,18 @@ struct Avx512 {
         top -= _mm512_cmplt_epi32_mask(line, _mm512_set1_epi32(top)) != 0;
         const __m512i along = _mm512_sub_epi32(column, _mm512_set1_epi32(left));
         const __m512i down = _mm512_sub_epi32(line, _mm512_set1_epi32(top));
-        const __mmask16 far = _mm512_cmpgt_epu32_mask(along, _mm512_set1_epi32(30)) |
-                              _mm512_cmpgt_epu32_mask(down, _mm512_set1_epi32(1));
+        const __mmask16 far =
+            _mm512_cmpgt_epu32_mask(along, _mm512_set1_epi32(30)) | _mm512_cmpgt_epu32_mask(down, _mm512_set1_epi32(1));
         const float* const first = p + top * row + left;
-        return {column, line, fx.v, fy.v, {first, first + row, first + (top + 2 > last_row ? row : 2 * row)}, left,
-                _mm512_test_epi32_mask(down, down), far == 0, inside};
+        return {column,
+                line,
+                fx.v,
+                fy.v,
+                {first, first + row, first + (top + 2 > last_row ? row : 2 * row)},
+                left,
+                _mm512_test_epi32_mask(down, down),
+                far == 0,
+                inside};
     }
     static void bilinear(const Spot& s, const float* p, std::ptrdiff_t row, std::ptrdiff_t plane, Avx512* out) {
         const __m512i here = _mm512_sub_epi32(s.column, _mm512_set1_epi32(s.left));

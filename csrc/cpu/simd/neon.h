@@ -76,9 +76,7 @@ struct Neon {
     static Mask equal(Neon a, Neon b) { return vceqq_f32(a.v, b.v); }
     static Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
     static Neon select(Mask m, Neon a, Neon b) { return {vbslq_f32(m, a.v, b.v)}; }
-    static Neon zero_where(Mask m, Neon a) {
-        return {vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a.v), m))};
-    }
+    static Neon zero_where(Mask m, Neon a) { return {vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a.v), m))}; }
     static Neon add_where(Mask m, Neon a, Neon b) {
         return add(a, {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(b.v), m))});
     }

@@ -44,9 +44,7 @@ struct RoiFlowBatch::Memory {
 
     ~Memory() { cudaFree(device); }
 
-    bool inside_picture(const Rect& box) const {
-        return !box.empty() && lies_in(box, batch.height, batch.width);
-    }
+    bool inside_picture(const Rect& box) const { return !box.empty() && lies_in(box, batch.height, batch.width); }
 
     bool started(int lane) const {
         return lane >= 0 && lane < batch.lanes && setups[static_cast<std::size_t>(lane)].active;
@@ -147,8 +145,8 @@ RoiFlowStatus RoiFlowBatch::create(int height, int width, int lanes, int regions
 
 const RoiFlowResult* RoiFlowBatch::results() const { return memory_->batch.results; }
 
-RoiFlowStatus RoiFlowBatch::start(int lane, const Rect& box, const RoiFlowLayout& layout,
-                                  CUstream_st* stream) noexcept try {
+RoiFlowStatus RoiFlowBatch::start(int lane, const Rect& box, const RoiFlowLayout& layout, CUstream_st* stream) noexcept
+    try {
     Memory& m = *memory_;
     const Batch& b = m.batch;
     if (lane < 0 || lane >= b.lanes) return RoiFlowStatus::kBadLane;

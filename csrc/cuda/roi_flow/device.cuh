@@ -41,13 +41,13 @@ struct Batch {
     RoiFlowBuffers caller;
     unsigned char* setups;
     RoiFlowResult* results;
-    float2* measured;          // (lanes, 2 regions): the value before the last, the last
-    CropTap* taps;             // (lanes, 2, kCropSize): rows, columns
-    float* thumbnails;         // (lanes, 2, kCells): means of the anchor's crop, of the frame's
-    int* differs;              // (lanes, kPictures): does the frame's patch differ from the anchor's?
+    float2* measured;   // (lanes, 2 regions): the value before the last, the last
+    CropTap* taps;      // (lanes, 2, kCropSize): rows, columns
+    float* thumbnails;  // (lanes, 2, kCells): means of the anchor's crop, of the frame's
+    int* differs;       // (lanes, kPictures): does the frame's patch differ from the anchor's?
     std::uint8_t *anchor_crops, *crops;
     float* smoothed;
-    float4 *anchor, *expansion;      // y, x, yy, xx
+    float4 *anchor, *expansion;  // y, x, yy, xx
     float *anchor_xy, *expansion_xy;
     float *dx, *dy;
     float* equations[2];  // five planes per level of a picture: gyy, gxy, gxx, hy, hx
@@ -66,8 +66,7 @@ __device__ inline Lane lane_of(const Batch& b, int index) {
     const auto* const setup = reinterpret_cast<const LaneSetup*>(memory);
     return {setup, reinterpret_cast<const Tile*>(memory + setup->tiles_at),
             reinterpret_cast<const int*>(memory + setup->ints_at),
-            reinterpret_cast<const float*>(memory + setup->floats_at),
-            static_cast<std::size_t>(index) * b.pixels};
+            reinterpret_cast<const float*>(memory + setup->floats_at), static_cast<std::size_t>(index) * b.pixels};
 }
 
 __device__ inline RoiFlowRequest request_of(const Batch& b, int index) {

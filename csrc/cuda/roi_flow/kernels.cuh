@@ -205,28 +205,28 @@ __device__ void for_level_tiles(const Batch& b, int k, F f) {
 
 __global__ void __launch_bounds__(kSpreadThreads) begin(const Batch b, int k) {
     const int row = static_cast<int>(threadIdx.x) / kColumns, column = static_cast<int>(threadIdx.x) % kColumns;
-    for_level_tiles(b, k, [&](const Lane& lane, const PictureSetup& picture, bool differs, int first_row,
-                              int first_column) {
-        const LevelSetup& level = picture.level[k];
-        const int y = first_row + row, x = first_column + column;
-        if (!within(improved_at(level, needed_of(picture, k), -1), y, x)) return;
-        if (differs) {
-            begin_pixel(b, lane, picture, k, y, x);
-        } else {  // where nothing has changed nothing has moved
-            const std::size_t at = lane.pixels + static_cast<std::size_t>(level.at + y * level.width + x);
-            b.dx[at] = b.dy[at] = 0.0f;
-        }
-    });
+    for_level_tiles(
+        b, k, [&](const Lane& lane, const PictureSetup& picture, bool differs, int first_row, int first_column) {
+            const LevelSetup& level = picture.level[k];
+            const int y = first_row + row, x = first_column + column;
+            if (!within(improved_at(level, needed_of(picture, k), -1), y, x)) return;
+            if (differs) {
+                begin_pixel(b, lane, picture, k, y, x);
+            } else {  // where nothing has changed nothing has moved
+                const std::size_t at = lane.pixels + static_cast<std::size_t>(level.at + y * level.width + x);
+                b.dx[at] = b.dy[at] = 0.0f;
+            }
+        });
 }
 
 __global__ void __launch_bounds__(kSpreadThreads) improve(const Batch b, int k, int i) {
     METST_SHARED(float, memory, [kPlanes][kSpreadRows][kPitch]);
-    for_level_tiles(b, k, [&](const Lane& lane, const PictureSetup& picture, bool differs, int first_row,
-                              int first_column) {
-        const Rect part = improved_at(picture.level[k], needed_of(picture, k), i);
-        if (!differs || !meets(part, first_row, kSpreadRows, first_column)) return;
-        improve_tile<kSpreadRows>(b, lane, picture.level[k], part, i, first_row, first_column, memory);
-    });
+    for_level_tiles(b, k,
+                    [&](const Lane& lane, const PictureSetup& picture, bool differs, int first_row, int first_column) {
+                        const Rect part = improved_at(picture.level[k], needed_of(picture, k), i);
+                        if (!differs || !meets(part, first_row, kSpreadRows, first_column)) return;
+                        improve_tile<kSpreadRows>(b, lane, picture.level[k], part, i, first_row, first_column, memory);
+                    });
 }
 
 // What the lane asks for, of one channel that has been measured.

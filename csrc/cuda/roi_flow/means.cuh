@@ -78,8 +78,8 @@ __device__ void longest_mean(const float* flow_x, const float* flow_y, int width
     mean[1] = block_sum(static_cast<double>(y) + share * static_cast<double>(tied_y), memory.sums) / region.count;
 }
 
-__device__ void mean_of_region(const Batch& b, const Lane& lane, const PictureSetup& picture,
-                               const RegionSetup& region, Reduction& memory, double* mean) {
+__device__ void mean_of_region(const Batch& b, const Lane& lane, const PictureSetup& picture, const RegionSetup& region,
+                               Reduction& memory, double* mean) {
     mean[0] = mean[1] = 0.0;
     if (region.count == 0) return;
     const std::size_t at = lane.pixels + static_cast<std::size_t>(picture.level[0].at);

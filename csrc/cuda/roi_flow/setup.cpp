@@ -87,9 +87,7 @@ RegionSetup region_setup(int patch, const Rect& rect, double share) {
 
 bool valid_share(double share) { return share >= 0.0 && share <= 1.0; }
 
-std::int64_t area(const Rect& rect) {
-    return rect.empty() ? 0 : std::int64_t{rect.height()} * rect.width();
-}
+std::int64_t area(const Rect& rect) { return rect.empty() ? 0 : std::int64_t{rect.height()} * rect.width(); }
 
 Rect around(const Rect& a, const Rect& b) {
     return {std::min(a.top, b.top), std::max(a.bottom, b.bottom), std::min(a.left, b.left), std::max(a.right, b.right)};

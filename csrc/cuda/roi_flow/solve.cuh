@@ -29,9 +29,15 @@ struct View {
 
 __device__ inline View view_of(const Batch& b, const Lane& lane, const LevelSetup& level) {
     const std::size_t at = lane.pixels + static_cast<std::size_t>(level.at);
-    return {level.height,       level.width,        level.area,
-            b.anchor + at,      b.expansion + at,   b.anchor_xy + at,
-            b.expansion_xy + at, lane.floats + level.border_x, lane.floats + level.border_y};
+    return {level.height,
+            level.width,
+            level.area,
+            b.anchor + at,
+            b.expansion + at,
+            b.anchor_xy + at,
+            b.expansion_xy + at,
+            lane.floats + level.border_x,
+            lane.floats + level.border_y};
 }
 
 __device__ inline float* equations_of(const Batch& b, const Lane& lane, const LevelSetup& level, int which) {
@@ -186,9 +192,9 @@ __device__ inline void begin_pixel(const Batch& b, const Lane& lane, const Pictu
         const LevelSetup& above = picture.level[k + 1];
         const float row_fraction = lane.floats[level.enlarge_row_fractions + y];
         const float column_fraction = lane.floats[level.enlarge_column_fractions + x];
-        const std::size_t at = lane.pixels + static_cast<std::size_t>(above.at + lane.ints[level.enlarge_rows + y] *
-                                                                                     above.width +
-                                                                      lane.ints[level.enlarge_columns + x]);
+        const std::size_t at =
+            lane.pixels + static_cast<std::size_t>(above.at + lane.ints[level.enlarge_rows + y] * above.width +
+                                                   lane.ints[level.enlarge_columns + x]);
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
             const float* const p = (c == 0 ? b.dx : b.dy) + at;

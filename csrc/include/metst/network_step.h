@@ -39,9 +39,9 @@ struct NetworkSizes {
 
 // Every array is float32, dense, last axis fastest; linear maps are (in, out).
 struct NetworkWeights {
-    const float* stem_weight[2] = {};  // (dim, channels, 3) and (dim, dim, 3), oldest frame first
-    const float* stem_bias[2] = {};    // (dim)
-    const BlockWeights* blocks = nullptr;  // (depth)
+    const float* stem_weight[2] = {};       // (dim, channels, 3) and (dim, dim, 3), oldest frame first
+    const float* stem_bias[2] = {};         // (dim)
+    const BlockWeights* blocks = nullptr;   // (depth)
     const float* spot_weight = nullptr;     // (dim, 1)
     const float* spot_bias = nullptr;       // (1)
     const float* emotion_weight = nullptr;  // (dim, classes)

@@ -41,8 +41,8 @@ struct Tensor {
     int bit;    // of optional_inputs
 };
 inline const std::vector<Tensor> kInputs = {
-    {"u", "BLD", 'T', 0}, {"delta", "BLD", 'd', 0}, {"A", "DN", 'f', 0},
-    {"B", "BLN", 'T', 0}, {"C", "BLN", 'T', 0},     {"D", "D", 'f', 1},
+    {"u", "BLD", 'T', 0}, {"delta", "BLD", 'd', 0},    {"A", "DN", 'f', 0},
+    {"B", "BLN", 'T', 0}, {"C", "BLN", 'T', 0},        {"D", "D", 'f', 1},
     {"z", "BLD", 'T', 2}, {"delta_bias", "D", 'f', 4}, {"h0", "BDN", 'f', 8},
 };
 inline const std::vector<Tensor> kOutputs = {{"y", "BLD", 'T', 0}, {"h", "BDN", 'f', 0}};
