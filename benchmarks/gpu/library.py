@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from metst_edge.engine.tensorrt.roi_flow import load
 
 from csrc.cuda.shared_library import ROOT
+from metst_edge.engine.tensorrt.roi_flow import load
 
 SOURCE = ROOT / "benchmarks/gpu/kernels.cu"
 """What the library has beside the kernels of csrc/cuda."""
