@@ -49,7 +49,8 @@ class PlainFlow:
 
     Args:
         anchor: uint8 (H, W), the window's first frame.
-        box: the crop box on it. landmarks: float (68, 2), pixels of the crop.
+        box: the crop box on it.
+        landmarks: float (68, 2), pixels of the crop.
         roi_set: "metst" or "metst_plus".
 
     Attributes:

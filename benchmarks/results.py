@@ -36,7 +36,11 @@ def verdict(what: str, value: float, unit: str, *, most: float | None = None, le
     """Return one line: whether a figure is what was asked for, and by how much it is not.
 
     Args:
-        what: the figure. value: measured, in ``unit``. most, least: the bound; one of them.
+        what: the figure.
+        value: measured.
+        unit: of the value and its bound.
+        most: the bound from above; this one or `least`.
+        least: the bound from below.
     """
     assert (most is None) != (least is None), "one bound"
     if most is not None:

@@ -21,7 +21,8 @@ def alternate(
 
     Args:
         calls: each has its turn once a round. Who goes first changes from round to round.
-        rounds: timed ones. warm_up: untimed calls of number 0 before them.
+        rounds: timed ones.
+        warm_up: untimed calls of number 0 before them.
         blocks: name -> how often it is called in its turn, untimed and then timed; (0, 1) of those not named. The calls
             of one name are numbered from 0 throughout.
 
