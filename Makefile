@@ -14,6 +14,7 @@ test:  ## the Python tests
 lint:  ## style, types, and the direction of imports
 	ruff check .
 	ruff format --check .
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
 	mypy
 	lint-imports
 

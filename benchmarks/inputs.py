@@ -20,6 +20,8 @@ Image = npt.NDArray[np.uint8]
 REAL_CLIP = "WolfgangLanger_Pexels.mp4"
 K = 30
 """Frames in a window of the shipped model and of the random ones."""
+SETS = {"metst": 5, "metst_plus": 18}
+"""Set of regions -> how many it has."""
 
 
 def default_clip() -> Path:
@@ -35,6 +37,10 @@ class Clip:
         path: of the clip.
         size: width and height the frames are resized to, None to leave them.
         count: how many frames at most.
+
+    Attributes:
+        name: of the file.
+        gray: uint8 (H, W), the frames.
     """
 
     def __init__(self, path: Path, size: tuple[int, int] | None = None, count: int | None = None) -> None:
@@ -75,14 +81,14 @@ class Clip:
         return sorted({int(x) for x in np.linspace(0, last, count)})
 
 
-def random_bundle(model: str, folder: Path, roi_set: str = "metst", **sizes: int) -> Bundle:
+def random_bundle(model: str, folder: Path, roi_set: str = "metst", **sizes: Any) -> Bundle:
     """Export a published size with fresh weights; needs torch and onnx.
 
     Args:
         model: a key of training.models.MODELS.
         folder: where to write it.
         roi_set: "metst" or "metst_plus"; it decides the channels.
-        sizes: that differ from the published ones.
+        sizes: whole numbers that differ from the published ones.
     """
     import torch
     from rich.console import Console

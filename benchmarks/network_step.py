@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/network_step.py [BUNDLE ...] [--rounds 600] [--lanes 1 2 4] [--out]
 
-Without a bundle, networks of the published sizes with random weights are exported first (times do not depend
-on the weights). The peers: ONNX Runtime on the step graph; the same network stepped with the Mamba block of `mambapy`
-(pip install mambapy; left out without it); the torch network of training/, which has no step and is run on whole
-windows, its time divided by the frames of a window.
+Without a bundle, networks of the published sizes with random weights are exported first (times do not depend on the
+weights). The peers: ONNX Runtime on the step graph; the same network stepped with the Mamba block of `mambapy` (pip
+install mambapy; left out without it); the torch network of training/, which has no step and is run on whole windows,
+its time divided by the frames of a window.
 
 All must agree on one window before anything is timed. Contenders take turns, so that a slow moment of the machine hits
 all of them, in two ways: by blocks of 50 steps behind 5 untimed ones, each with its own caches warm, which the first
@@ -29,18 +29,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.inputs import random_bundle
-from benchmarks.published import TorchEngine, network_of
+from benchmarks.peers.torch_network import TorchEngine
 from benchmarks.results import missed, show, verdict
 from benchmarks.timing import alternate, quantiles
 from metst_edge.bundle import Bundle
-from metst_edge.engine import ENGINES, StepScores, Stream, load_engine, why_missing
+from metst_edge.engine import ENGINES, Stream, load_engine, why_missing
 from training.models import MODELS
 
 LANES = (1, 2, 4)
@@ -53,85 +51,14 @@ MOST_MS = {"metst64": 0.25, "metst128": 0.6}
 TIMES_ONNX = {"metst64": 4.0}
 TORCH = f"torch, window of {WINDOW} / {WINDOW}"
 
-Array = npt.NDArray[np.float32]
-
-
-class MambapyStream:
-    """ME-TST fed frame by frame in torch, its Mamba layers stepped by mambapy with their caches (Stream's contract).
-
-    Raises:
-        ImportError: mambapy is not installed.
-    """
-
-    look_ahead = 2
-
-    def __init__(self, bundle: Bundle, lanes: int) -> None:
-        from mambapy.mamba import MambaBlock, MambaConfig
-
-        self.lanes, self.channels = lanes, bundle.channels
-        network = network_of(bundle)
-        sizes = network.sizes
-        config = MambaConfig(
-            d_model=sizes.dim, n_layers=1, d_state=sizes.d_state, expand_factor=sizes.expand, d_conv=sizes.d_conv
-        )
-        self._stem = [(network.Stem[0], network.Stem[1]), (network.Stem[3], network.Stem[4])]
-        self._spot, self._emotion = network.fc_spot, network.fc_recog
-        self._blocks = []
-        for block in network.blocks:
-            mamba = MambaBlock(config)
-            mamba.load_state_dict(block.attn.mamba.state_dict())  # the same names: both follow state-spaces/mamba
-            self._blocks.append((block.attn.norm, mamba.eval(), block.norm1))
-        self._inner = config.d_inner
-        self._sizes = sizes
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything, as if just opened."""
-        sizes, lanes = self._sizes, self.lanes
-        self._fed = 0
-        self._buffers = [torch.zeros(lanes, width, 3) for width in (sizes.channels, sizes.dim)]
-        self._caches = [
-            (torch.zeros(lanes, self._inner, sizes.d_state), torch.zeros(lanes, self._inner, sizes.d_conv - 1))
-            for _ in self._blocks
-        ]
-        self._resets = [np.zeros(lanes, bool)] * 2  # of the frame before, and of the one before that
-
-    @torch.inference_mode()
-    def step(self, features: Array, reset: npt.ArrayLike | None = None) -> StepScores | None:
-        """Feed float32 (lanes, C); see metst_edge.engine.types.Stream."""
-        now = np.zeros(self.lanes, bool) if reset is None else np.asarray(reset, bool)
-        before, begins = self._resets
-        x = self._convolve(0, torch.from_numpy(features), before, now)
-        x = self._convolve(1, x, begins, before)
-        if begins.any():
-            keep = torch.from_numpy(~begins).float()[:, None, None]
-            self._caches = [(h * keep, inputs * keep) for h, inputs in self._caches]
-        for i, (norm, mamba, post_norm) in enumerate(self._blocks):
-            y, self._caches[i] = mamba.step(norm(x), self._caches[i])
-            x = x + post_norm(y)
-        self._resets = [now, before]
-        self._fed += 1
-        if self._fed <= self.look_ahead:
-            return None
-        return StepScores(torch.sigmoid(self._spot(x))[:, 0].numpy(), self._emotion(x).numpy())
-
-    def _convolve(self, i: int, newest: torch.Tensor, first: Any, after_last: Any) -> torch.Tensor:
-        """The stem's convolution ``i`` around the frame before the newest; other windows' frames are its padding."""
-        seen = self._buffers[i] = torch.cat((self._buffers[i][:, :, 1:], newest[:, :, None]), 2)
-        if first.any() or after_last.any():
-            seen = seen.clone()
-            seen[torch.from_numpy(first), :, 0] = 0
-            seen[torch.from_numpy(after_last), :, 2] = 0
-        convolution, norm = self._stem[i]
-        y = functional.conv1d(seen, convolution.weight, convolution.bias)
-        return torch.relu(norm(y))[:, :, 0]
-
 
 def open_streams(bundle: Bundle, lanes: int) -> dict[str, Stream]:
     """Return a stream of every contender that is installed."""
     present = [name for name in ENGINES if why_missing(name) is None]
     streams = {name: load_engine(bundle, name).open_stream(lanes) for name in present}
     try:
+        from benchmarks.peers.mambapy_stream import MambapyStream
+
         streams["mambapy"] = MambapyStream(bundle, lanes)
     except ImportError:
         print("mambapy: skipped, not installed: pip install 'metst-edge[bench]'")

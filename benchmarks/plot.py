@@ -18,14 +18,12 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.results import FOLDER
+from benchmarks.results import FOLDER, Rows
 
 NAMES = ("roi-flow", "roi-flow-features", "roi-flow-area", "network-step")
 OURS, OPENCV, ONNX, MAMBAPY, TORCH = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f"
 """Told apart by the colour-blind (Okabe and Ito), and by their markers."""
 SHAPES = {OURS: "o", OPENCV: "s", ONNX: "^", MAMBAPY: "D", TORCH: "v"}
-
-Rows = list[dict[str, Any]]
 
 
 def newest(folder: Path, name: str) -> dict[str, Any]:

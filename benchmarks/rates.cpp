@@ -5,15 +5,15 @@
 #include <chrono>
 #include <cstdio>
 
-#include "simd_math.h"
+#include "simd/math.h"
 #if defined(__AVX2__) && defined(__FMA__)
-#include "simd_avx2.h"
+#include "simd/avx2.h"
 #endif
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#include "simd_avx512.h"
+#include "simd/avx512.h"
 #endif
 #if defined(__aarch64__)
-#include "simd_neon.h"
+#include "simd/neon.h"
 #endif
 
 namespace {

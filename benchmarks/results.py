@@ -16,6 +16,8 @@ from rich.text import Text
 from metst_edge.app.machine import describe, processor
 
 PACKAGES = ("metst-edge", "numpy", "opencv-python-headless", "av", "onnx", "onnxruntime", "torch", "mambapy")
+Rows = list[dict[str, Any]]
+"""Of a table: column -> value, the same columns in all."""
 FOLDER = Path(__file__).parent / "results"
 WIDTH = (140, 260)
 """Of what is printed to a file or a pipe, characters: at least, and at most where a table needs more."""
@@ -36,7 +38,11 @@ def verdict(what: str, value: float, unit: str, *, most: float | None = None, le
     """Return one line: whether a figure is what was asked for, and by how much it is not.
 
     Args:
-        what: the figure. value: measured, in ``unit``. most, least: the bound; one of them.
+        what: the figure.
+        value: measured.
+        unit: of the value and the bound.
+        most: the bound above, or
+        least: the bound below; one of them.
     """
     assert (most is None) != (least is None), "one bound"
     if most is not None:
@@ -55,7 +61,7 @@ def missed(line: str) -> bool:
 
 def show(
     title: str,
-    rows: list[dict[str, Any]],
+    rows: Rows,
     name: str,
     save: bool,
     notes: Sequence[str] = (),
@@ -92,7 +98,7 @@ def show(
 
 def write(
     title: str,
-    rows: list[dict[str, Any]],
+    rows: Rows,
     name: str,
     notes: Sequence[str] = (),
     profile: str = "",

@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/scan.py [--seconds 1] [--out]
 
-ONNX Runtime runs the local function that bundles carry, torch the scan that training uses, one thread each.
-Before anything is timed all of them must agree. They take turns within each round, so that a slow moment of
-the machine hits all of them; each is called once untimed before it is timed, so that none pays for caches
-that the one before it filled. Times are per call divided by the length, batch 1, calls made from Python.
+ONNX Runtime runs the local function that bundles carry, torch the scan that training uses, one thread each. Before
+anything is timed all of them must agree. They take turns within each round, so that a slow moment of the machine hits
+all of them; each is called once untimed before it is timed, so that none pays for caches that the one before it filled.
+Times are per call divided by the length, batch 1, calls made from Python.
 
 What the time could be at best follows from what one core of this machine is measured to do (rates.cpp, compiled and
 run before every size, the highest rate counts): "of multiply-adds" is the time that the multiplies and multiply-adds
@@ -24,23 +24,23 @@ import os
 os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
 
 import argparse
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.results import show, verdict
+from benchmarks.rates import Rates
+from benchmarks.results import Rows, show, verdict
 from export import onnx_builder, scan_function
 from metst_edge import _native
 from training.models.scan import selective_scan as torch_scan
@@ -48,58 +48,14 @@ from training.models.scan import selective_scan as torch_scan
 STATES = 64
 CHANNELS = (128, 256)
 LENGTHS = (1, 30, 50, 512)
-AGREEMENT = 1e-4  # of the largest value; torch and ONNX Runtime keep less than the kernel's 1e-5 over 512 steps
-
+AGREEMENT = 1e-4
+"""Of the largest value; torch and ONNX Runtime keep less than the kernel's 1e-5 over 512 steps."""
 MULTIPLY_ADDS = 9
-"""Multiplies and multiply-adds per element of state and step, counted in csrc/cpu/selective_scan_simd.h."""
+"""Multiplies and multiply-adds per element of state and step, counted in csrc/cpu/selective_scan/loops_simd.cpp."""
 TIMES_ONNX = 5.0
-ROOT = Path(__file__).resolve().parent.parent
-
-Arrays = dict[str, np.ndarray]
-Contender = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Rate:
-    """What one core does at best, elements a second."""
-
-    multiply_adds: float
-    exponentials: float
-
-
-class Rates:
-    """Measures the machine's rates with a small program; ``best`` is empty without a compiler.
-
-    Attributes:
-        best: vector unit, widest first -> the highest rates measured so far.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.best: dict[str, Rate] = {}
-        compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
-        self._program = folder / "rates"
-        if compiler is None:
-            print("rates.cpp: skipped, there is no C++ compiler (c++, g++, clang++)")
-            return
-        # -w: GCC's own AVX-512 headers warn about values they leave undefined on purpose.
-        command = [compiler, "-O3", "-march=native", "-std=c++17", "-w", "-I", str(ROOT / "csrc" / "cpu")]
-        subprocess.run([*command, str(ROOT / "benchmarks" / "rates.cpp"), "-o", str(self._program)], check=True)
-        self.measure()
-
-    def measure(self) -> None:
-        """Measure again and keep the higher of each rate."""
-        if not self._program.exists():
-            return
-        output = subprocess.run([str(self._program)], check=True, capture_output=True, text=True).stdout
-        for line in output.splitlines():
-            unit, *figures = line.split()
-            new = Rate(*map(float, figures))
-            old = self.best.get(unit, new)
-            self.best[unit] = Rate(max(old.multiply_adds, new.multiply_adds), max(old.exponentials, new.exponentials))
-
-    def of(self, implementation: str) -> Rate | None:
-        """Return the rates of a native path's own unit, else of the widest one."""
-        return self.best.get(implementation.removeprefix("native "), next(iter(self.best.values()), None))
+Arrays = dict[str, npt.NDArray[np.float32]]
+Contender = Callable[[], Iterable[Any]]
+"""One call; gives (y, h)."""
 
 
 def layer(channels: int, length: int) -> Arrays:
@@ -155,9 +111,10 @@ def onnx_session(arrays: Arrays) -> onnxruntime.InferenceSession:
 
 def contenders(arrays: Arrays) -> dict[str, Contender]:
     """Return one call per implementation, each giving (y, h)."""
+    inputs: dict[str, Any] = dict(arrays)
 
     def native(path: str) -> Contender:
-        return lambda: _native.selective_scan(**arrays, path=path)
+        return lambda: _native.selective_scan(path=path, **inputs)
 
     session = onnx_session(arrays)
     feed = {i.name: arrays[i.name] for i in session.get_inputs()}
@@ -180,7 +137,7 @@ def check_agreement(calls: dict[str, Contender]) -> None:
 
 
 def measure(calls: dict[str, Contender], seconds: float) -> dict[str, tuple[float, float]]:
-    """Return the median and the least time of each call, in seconds; about `seconds` are spent, at least 5 rounds."""
+    """Return the median and the least time of each call, in seconds; about ``seconds`` are spent, at least 5 rounds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     rounds = 0
@@ -194,9 +151,7 @@ def measure(calls: dict[str, Contender], seconds: float) -> dict[str, tuple[floa
     return {name: (float(np.median(values)), min(values)) for name, values in times.items()}
 
 
-def run(
-    seconds: float, rates: Rates, channels: tuple[int, ...] = CHANNELS, lengths: tuple[int, ...] = LENGTHS
-) -> list[dict[str, object]]:
+def run(seconds: float, rates: Rates, channels: tuple[int, ...] = CHANNELS, lengths: tuple[int, ...] = LENGTHS) -> Rows:
     """Measure every size; one row per size and implementation."""
     measured: list[tuple[int, int, dict[str, tuple[float, float]]]] = []
     for width in channels:
@@ -206,7 +161,7 @@ def run(
             rates.measure()
             measured.append((width, length, measure(calls, seconds)))
     # After all sizes: the highest rates are known only then.
-    rows: list[dict[str, object]] = []
+    rows: Rows = []
     for width, length, times in measured:
         elements = width * STATES * length
         for name, (median, least) in times.items():
@@ -219,8 +174,8 @@ def run(
                     "us per step": round(1e6 * median / length, 3),
                     "fastest us": round(1e6 * least / length, 3),
                     "exp per ns": round(1e-9 * elements / median, 3),
-                    "of multiply-adds": _share(elements * MULTIPLY_ADDS, rate and rate.multiply_adds, least),
-                    "of exp": _share(elements, rate and rate.exponentials, least),
+                    "of multiply-adds": _share(elements * MULTIPLY_ADDS, rate.multiply_adds if rate else None, least),
+                    "of exp": _share(elements, rate.exponentials if rate else None, least),
                     "x ONNX Runtime": round(times["onnxruntime Scan"][0] / median, 2),
                 }
             )
@@ -231,7 +186,7 @@ def _share(operations: int, rate: float | None, seconds: float) -> str:
     return "-" if rate is None else f"{100 * operations / rate / seconds:.1f} %"
 
 
-def notes(rows: list[dict[str, object]], rates: Rates) -> list[str]:
+def notes(rows: Rows, rates: Rates) -> list[str]:
     """Return what was asked for against what was measured, and the rates the shares refer to."""
     best = f"native {_native.simd_path()}"
     lines = []

@@ -1,14 +1,22 @@
-"""How things are timed: in turns, in one process, on so many cores."""
+"""How things are timed: in turns, by stage, in one process, on so many cores."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+
+def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
+    """Give every name once a round; who goes first changes from round to round."""
+    for i in range(rounds):
+        first = i % len(names)
+        yield from (*names[first:], *names[:first])
 
 
 def alternate(
@@ -21,7 +29,8 @@ def alternate(
 
     Args:
         calls: each has its turn once a round. Who goes first changes from round to round.
-        rounds: timed ones. warm_up: untimed calls of number 0 before them.
+        rounds: timed ones.
+        warm_up: untimed calls of number 0 before them.
         blocks: name -> how often it is called in its turn, untimed and then timed; (0, 1) of those not named. The calls
             of one name are numbered from 0 throughout.
 
@@ -29,20 +38,17 @@ def alternate(
         The times of each call, milliseconds.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    names = list(calls)
     for call in calls.values():
         for _ in range(warm_up):
             call(0)
-    for i in range(rounds):
-        first = i % len(names)
-        for name in names[first:] + names[:first]:
-            untimed, timed = (blocks or {}).get(name, (0, 1))
-            for j in range(untimed + timed):
-                number = i * (untimed + timed) + j
-                start = time.perf_counter()
-                calls[name](number)
-                if j >= untimed:
-                    times[name].append(1e3 * (time.perf_counter() - start))
+    for turn, name in enumerate(turns(list(calls), rounds)):
+        untimed, timed = (blocks or {}).get(name, (0, 1))
+        for j in range(untimed + timed):
+            number = turn // len(calls) * (untimed + timed) + j
+            start = time.perf_counter()
+            calls[name](number)
+            if j >= untimed:
+                times[name].append(1e3 * (time.perf_counter() - start))
     return times
 
 
@@ -50,6 +56,44 @@ def quantiles(times: list[float]) -> tuple[float, float, float]:
     """Return the 5 %, 50 % and 95 % quantiles."""
     low, median, high = np.quantile(times, (0.05, 0.5, 0.95)).tolist()
     return low, median, high
+
+
+class Clock:
+    """Adds up what each stage of a run takes.
+
+    Args:
+        stages: names of all there are.
+
+    Attributes:
+        seconds: stage -> spent in it.
+        calls: stage -> how often it was called.
+    """
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self._stages = stages
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was counted."""
+        self.seconds: dict[str, float] = dict.fromkeys(self._stages, 0.0)
+        self.calls = dict.fromkeys(self._stages, 0)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Count one call of a stage; the SDK's `OnStage`."""
+        self.seconds[stage] += seconds
+        self.calls[stage] += 1
+
+    def timed(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``call`` with every call of it timed."""
+
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return call(*arguments, **options)
+            finally:
+                self.add(stage, time.perf_counter() - start)
+
+        return wrapped
 
 
 @contextmanager

@@ -1,11 +1,27 @@
 """Folders that tests read but the repository does not hold; a test that needs one skips where it is not given. And the
 CUDA kernels, for the CPU."""
 
+import gc
+import importlib.util
+import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from csrc.cuda import shared_library
+
+
+@pytest.fixture(scope="module", autouse=True)
+def garbage_is_of_this_module() -> None:
+    """Leave what is there before a module's tests out of every later collection of garbage: it stays, and it is most of
+    the heap. Tests that collect, so as to see that all they took was given back, look through their own objects only.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _folder(variable: str) -> Path:
@@ -36,13 +52,27 @@ def field() -> Path:
 
 
 @pytest.fixture(scope="session")
+def published_weights(golden: Path) -> Callable[[str], dict[str, np.ndarray]]:
+    """Return a function: model name -> the weights its golden vectors were computed with, in the published layout."""
+    spec = importlib.util.spec_from_file_location("golden_weights", golden / "weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def weights(name: str) -> dict[str, np.ndarray]:
+        description = json.loads((golden / f"{name}.json").read_text())
+        return module.draw(description["shapes"], description["seed"])
+
+    return weights
+
+
+@pytest.fixture(scope="session")
 def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library of csrc/cuda, compiled for the emulation of csrc/tests/cuda_on_cpu.h: device memory is the host's."""
+    """The library of csrc/cuda for the emulation of csrc/testing/cuda_on_cpu.h: device memory is the host's."""
     compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
     if compiler is None:
         pytest.skip("no C++ compiler")
-    from benchmarks.gpu import library  # with torch, which most tests do without
-
     path = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    library.build(library.cpu_command(compiler, path))
+    # With the benchmark's own, for tests of it: one library, compiled once.
+    wrappers = shared_library.ROOT / "benchmarks/gpu/kernels.cu"
+    shared_library.build(shared_library.cpu_command(compiler, path, [wrappers]))
     return path

@@ -3,7 +3,7 @@
 // is a cudaStream_t. Every function enqueues one set of launches and returns 0, or what went wrong: a CUDA error, or a
 // status of the scan.
 //
-// Compiles with a C++ compiler too (METST_CUDA_ON_CPU, csrc/tests/cuda_on_cpu.h), for tests without a GPU.
+// Compiles with a C++ compiler too (METST_CUDA_ON_CPU, csrc/testing/cuda_on_cpu.h), for tests without a GPU.
 #include <cstddef>
 #include <cstdint>
 
@@ -44,9 +44,9 @@ __global__ void nothing() {}
 
 // Windows of three frames for a convolution of the stem: `seen` moves on by the newest frame, whose negative values are
 // cut where it is the output of a layer before. Frames of another window count as zero.
-__global__ void __launch_bounds__(kThreads) stem_window(int lanes, int width, const float* newest, bool relu,
-                                                        const std::uint8_t* first, const std::uint8_t* after_last,
-                                                        float* seen, float* window) {
+__global__ void __launch_bounds__(kThreads)
+    stem_window(int lanes, int width, const float* newest, bool relu, const std::uint8_t* first,
+                const std::uint8_t* after_last, float* seen, float* window) {
     const int i = item();
     if (i >= lanes * width) return;
     const int lane = i / width;
@@ -61,8 +61,8 @@ __global__ void __launch_bounds__(kThreads) stem_window(int lanes, int width, co
 }
 
 // Cuts negative values of x (lanes, dim) and empties the states (layers, lanes, state) of lanes that begin a window.
-__global__ void __launch_bounds__(kThreads) begin(int lanes, int dim, float* x, const std::uint8_t* begins,
-                                                  float* states, int state, int layers) {
+__global__ void __launch_bounds__(kThreads)
+    begin(int lanes, int dim, float* x, const std::uint8_t* begins, float* states, int state, int layers) {
     const int i = item();
     if (i < lanes * dim) x[i] = fmaxf(x[i], 0.0f);
     if (i < layers * lanes * state && begins[i / state % lanes]) states[i] = 0.0f;
@@ -82,9 +82,9 @@ __device__ inline float sum_of_block(float value, float* shared) {
 }
 
 // x (lanes, dim) += norm(branch) where there is a branch; out = norm(x) where there is a place for it. One block a lane.
-__global__ void __launch_bounds__(kThreads) norms(int dim, float epsilon, float* x, const float* branch,
-                                                  const float* branch_weight, const float* branch_bias,
-                                                  const float* weight, const float* bias, float* out) {
+__global__ void __launch_bounds__(kThreads)
+    norms(int dim, float epsilon, float* x, const float* branch, const float* branch_weight, const float* branch_bias,
+          const float* weight, const float* bias, float* out) {
     METST_SHARED(float, shared, [kThreads / kWarpSize]);
     const std::size_t row = static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(dim);
     for (int pass = branch ? 0 : 1; pass < (out ? 2 : 1); ++pass) {
@@ -110,9 +110,9 @@ __global__ void __launch_bounds__(kThreads) norms(int dim, float epsilon, float*
 
 // Causal convolution over time and SiLU of the first half of both (lanes, 2 inner); the second half, the gate, is copied
 // so that it is dense. seen (lanes, inner, taps - 1), weight (inner, taps), oldest first.
-__global__ void __launch_bounds__(kThreads) causal_convolution(int lanes, int inner, int taps, const float* both,
-                                                               const float* weight, const float* bias, float* seen,
-                                                               float* u, float* z) {
+__global__ void __launch_bounds__(kThreads)
+    causal_convolution(int lanes, int inner, int taps, const float* both, const float* weight, const float* bias,
+                       float* seen, float* u, float* z) {
     const int i = item();
     if (i >= lanes * inner) return;
     const int lane = i / inner, channel = i % inner;

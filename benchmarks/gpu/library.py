@@ -1,24 +1,21 @@
-"""The compiled side: built with nvcc, called through ctypes with torch's tensors and torch's current stream."""
+"""The kernels, called through ctypes with torch's tensors and torch's current stream.
+
+They are those of csrc/cuda and of kernels.cu, in one library that csrc/cuda/shared_library.py compiles.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from csrc.cuda.shared_library import ROOT
 from metst_edge.engine.tensorrt.roi_flow import load
 
-ROOT = Path(__file__).resolve().parents[2]
-WRAPPERS = (ROOT / "benchmarks/gpu/kernels.cu", ROOT / "csrc/cuda/roi_flow_c.cpp")
-KERNELS = (ROOT / "csrc/cuda/selective_scan.cu", ROOT / "csrc/cuda/roi_flow.cu")
-INCLUDES = (ROOT / "csrc/include", ROOT / "csrc/cuda", ROOT / "csrc/cpu")
+SOURCE = ROOT / "benchmarks/gpu/kernels.cu"
+"""What the library has beside the kernels of csrc/cuda."""
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """metst::cuda::Type"""
 STATUS = ("ok", "bad size", "null pointer", "unsupported", "workspace too small", "CUDA error")
@@ -40,68 +37,12 @@ class ScanArgs(ctypes.Structure):
     )
 
 
-def find_nvcc() -> str | None:
-    """Return nvcc where it can be found as the CMake build finds it, else None."""
-    folders = [f"{os.environ[name]}/bin" for name in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(name)]
-    folders += [os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
-    folders += [str(path) for path in sorted(Path("/usr/local").glob("cuda-*/bin"), reverse=True)]
-    return os.environ.get("CUDACXX") or shutil.which("nvcc", path=os.pathsep.join(folders))
-
-
-def nvcc_command(nvcc: str, architecture: str, library: Path) -> list[str]:
-    """Return the command that compiles and links everything; flags as in csrc/cuda/CMakeLists.txt.
-
-    Args:
-        architecture: such as "90" or "87".
-    """
-    flags = ["-O3", "-std=c++17", "-ftz=true", "-shared", "-cudart", "static", "--threads", "0"]
-    warnings = ["-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wshadow"]
-    return [nvcc, *flags, f"-arch=sm_{architecture}", *warnings, *_sources(), "-o", str(library)]
-
-
-def cpu_command(compiler: str, library: Path) -> list[str]:
-    """Return the command that compiles the same for the emulation of csrc/tests/cuda_on_cpu.h."""
-    flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-xc++"]
-    flags += ["-DMETST_CUDA_ON_CPU", "-DMETST_EMULATED_MULTIPROCESSORS=2"]  # few blocks find nothing to do then
-    return [compiler, *flags, "-I", str(ROOT / "csrc/tests"), *_sources(), "-o", str(library)]
-
-
-def _sources() -> list[str]:
-    return [*(word for path in INCLUDES for word in ("-I", str(path))), *map(str, (*WRAPPERS, *KERNELS))]
-
-
-def build(command: Sequence[str]) -> None:
-    """Run a compiler; raises RuntimeError with what it printed."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}".strip())
-
-
-def build_once(command: Sequence[str], library: Path) -> None:
-    """Build a library of ``_sources`` unless the same command has built it from the same sources and headers.
-
-    What they hold is compared, not how old they are: a copy of the checkout has files of any age.
-
-    Raises:
-        RuntimeError: with what the compiler printed.
-    """
-    built_of = hashlib.sha256("\n".join(command).encode())
-    headers = sorted(path for folder in INCLUDES for path in folder.rglob("*.h"))
-    for path in (*WRAPPERS, *KERNELS, *headers):
-        built_of.update(hashlib.sha256(path.read_bytes()).digest())
-    beside = library.with_suffix(".sha256")
-    if library.exists() and beside.exists() and beside.read_text() == built_of.hexdigest():
-        return
-    beside.unlink(missing_ok=True)  # stopped half-way, what is left must not pass for a library
-    build(command)
-    beside.write_text(built_of.hexdigest())
-
-
 class Library:
     """The functions of kernels.cu, and those that metst_edge.engine.tensorrt.roi_flow loads.
 
     Args:
-        device: torch's name of where its kernels run: "cuda", or "cpu" for one compiled by ``cpu_command``.
+        path: of the compiled library.
+        device: torch's name of where its kernels run: "cuda", or "cpu" for one compiled for the emulation.
 
     Attributes:
         c: the library itself, for what has no method here.
@@ -158,11 +99,13 @@ class Scan:
     """Our kernel on one set of inputs, its outputs allocated once.
 
     Args:
+        library: has the kernel.
         x: u, delta, z (B, L, D), B, C (B, L, N) of one of TYPES; A (D, N), D, delta_bias (D), h0 (B, D, N) float32.
         in_place: the state after the last step replaces h0.
 
     Attributes:
-        y: (B, L, D) of the type of u. h: float32 (B, D, N). NaN until the first call.
+        y: (B, L, D) of the type of u, NaN until the first call.
+        h: float32 (B, D, N), likewise.
     """
 
     def __init__(self, library: Library, x: Tensors, in_place: bool = False) -> None:

@@ -59,6 +59,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from csrc.cuda import shared_library
+
 PARTS = ("errors", "scan", "step", "flow", "tests")
 INSTALL = "pip install --no-deps --no-build-isolation -e ."
 """In place: what finds such an installation is asked before sys.path, whose first folder is this checkout."""
@@ -75,12 +77,12 @@ def why_not() -> str | None:
         built = "without CUDA" if torch.version.cuda is None else f"with CUDA {torch.version.cuda}"
         return f"{needs} an NVIDIA GPU that torch can use, found none (torch {torch.__version__}, built {built})"
     try:
+        import benchmarks.gpu.library  # the package's compiled module too
         import benchmarks.results  # noqa: F401
-        from benchmarks.gpu import library  # the package's compiled module too
     except ImportError as error:
         what = str(error).partition("\n")[0]
         return f"{needs} numpy, rich and the package metst-edge installed in place ({what}): {INSTALL}"
-    if library.find_nvcc() is None:
+    if shared_library.find_nvcc() is None:
         return f"{needs} nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc"
     return None
 
@@ -111,20 +113,29 @@ def driver() -> str:
 
 
 class Run:
-    """What the parts share: the library, the rates, the machine, and where results go."""
+    """What the parts share: the library, the rates, the machine, and where results go.
 
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+    Args:
+        folder: for what is compiled.
+        out: for results; an empty name stands for benchmarks/results, None writes none.
+        mamba: an unpacked source distribution of mamba_ssm.
+        quick: few shapes, the fast peers only.
+    """
+
+    def __init__(self, *, folder: Path, out: str | None, mamba: Path | None, quick: bool) -> None:
         import torch
 
         from benchmarks.gpu import library, timing
 
-        nvcc = library.find_nvcc()
+        nvcc = shared_library.find_nvcc()
         assert nvcc is not None
         major, minor = torch.cuda.get_device_capability()
-        self.options, self.folder, self.nvcc, self.architecture = options, folder, nvcc, f"{major}{minor}"
+        self.folder, self.out, self.mamba, self.quick = folder, out, mamba, quick
+        self.nvcc, self.architecture = nvcc, f"{major}{minor}"
         self.about = gpu(nvcc)
         path = folder / "libmetst_gpu_bench.so"
-        library.build_once(library.nvcc_command(nvcc, self.architecture, path), path)
+        more = [library.SOURCE]
+        shared_library.build_once(shared_library.nvcc_command(nvcc, self.architecture, path, more), path, more)
         self.library = library.Library(path)
         self.rates = timing.measure_rates(self.library)
         self.about["measured rates"] = (
@@ -144,8 +155,8 @@ class Run:
         """Write a part's rows down where asked, over what it wrote before."""
         from benchmarks.results import write
 
-        if self.options.out is not None:
-            folder = Path(self.options.out) if self.options.out else None
+        if self.out is not None:
+            folder = Path(self.out) if self.out else None
             write(f"{title}, {self.about['gpu']}", rows, f"gpu-{part}", notes, more=self.about, folder=folder)
 
     def errors(self) -> None:
@@ -157,11 +168,11 @@ class Run:
 
     def scan(self) -> None:
         """Time the scan."""
-        from benchmarks.gpu import scan
+        from benchmarks.gpu import peers, scan
 
         notes = []
         try:
-            mamba = scan.Mamba(self.options.mamba, self.folder / "mamba")
+            mamba = peers.Mamba(self.mamba, self.folder / "mamba")
         except (ImportError, RuntimeError) as error:  # torch's builder raises RuntimeError
             mamba = None
             notes.append(f"mamba_ssm is not there: {scan.in_one_line(error)}")
@@ -170,7 +181,7 @@ class Run:
         def save(rows: list[dict[str, Any]], others: list[str]) -> None:
             self.write(title, rows, "scan", [*scan.judge(rows, self.rates), *notes, *others, scan.UNFINISHED])
 
-        rows, others = scan.run(self.library, self.rates, mamba, self.options.quick, save)
+        rows, others = scan.run(self.library, self.rates, mamba, self.quick, save)
         self.show(title, rows, "scan", [*scan.judge(rows, self.rates), *notes, *others])
 
     def step(self) -> None:
@@ -191,7 +202,7 @@ class Run:
         """Run the C++ tests."""
         from benchmarks.gpu import tests
 
-        sanitize = not self.options.quick
+        sanitize = not self.quick
         rows, notes = tests.run(self.folder / "tests", self.nvcc, self.architecture, sanitize)
         self.show("C++ tests on the GPU", rows, "tests", [*tests.judge(rows), *notes])
 
@@ -218,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.build or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        run = Run(options, folder)
+        run = Run(folder=folder, out=options.out, mamba=options.mamba, quick=options.quick)
         parts: dict[str, Callable[[], None]] = {name: getattr(run, name) for name in PARTS}
         failed = []
         for name in options.only:

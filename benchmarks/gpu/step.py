@@ -34,6 +34,8 @@ class Step:
 
     Args:
         network: in evaluation mode, on the CPU, float32.
+        library: has the kernels.
+        lanes: of the stream.
 
     Attributes:
         features: float32 (lanes, channels), the frame fed next.
@@ -41,7 +43,8 @@ class Step:
             window.
         scores: float32 (lanes, 1 + classes) of the frame LOOK_AHEAD frames earlier: spot (0 to 1), emotion logits.
         launches: of ours, and one for each of the library's calls, which may take more.
-        weight_bytes, state_bytes: what a step reads, and what it reads and writes of states.
+        weight_bytes: what a step reads.
+        state_bytes: what it reads and writes of states.
     """
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.library import ROOT, build
+from csrc.cuda.shared_library import ROOT, build
 
 SKIPPED = 77
 FOUND = 99
@@ -35,7 +35,8 @@ class Test:
     """A C++ test of csrc/tests that runs on the GPU.
 
     Attributes:
-        name: of the program, and of its target in CMake. needs: targets of libraries that it is given, as arguments.
+        name: of the program, and of its target in CMake.
+        needs: targets of libraries that it is given, as arguments.
         arguments: that follow.
     """
 
@@ -132,6 +133,10 @@ def outcome(
     """Run a test; say how it ended, in how many seconds, and what its last line was.
 
     Args:
+        name: of the test.
+        tool: that it runs under; "-" for none.
+        command: the program, or the tool with it.
+        seconds: after which it is stopped.
         running: gets the program while it runs.
     """
     start = time.perf_counter()

@@ -43,7 +43,8 @@ def time_events(calls: Sequence[Call], seconds: float = 0.5, before: Call | None
     """Time calls one by one between two events each, in turns, so that the inputs of one have left the cache.
 
     Args:
-        calls: the same work on different inputs. seconds: to spend, at least 5 rounds.
+        calls: the same work on different inputs.
+        seconds: to spend, at least 5 rounds.
         before: what is enqueued before every call and not timed.
 
     Returns:

@@ -27,8 +27,7 @@ bool simd_available(SimdPath path) {
             return false;
 #endif
         case SimdPath::kAuto:
-        case SimdPath::kScalar:
-            return true;
+        case SimdPath::kScalar: return true;
     }
     return false;
 }

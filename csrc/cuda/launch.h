@@ -11,8 +11,8 @@
 // METST_SHARED(float, tile, [4][8]) declares the array `tile`, METST_DYNAMIC_SHARED(float, tile) a pointer to as much
 // as the launch asks for.
 #define METST_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
-#define METST_DYNAMIC_SHARED(type, name)        \
-    extern __shared__ float4 name##_memory[];   \
+#define METST_DYNAMIC_SHARED(type, name)      \
+    extern __shared__ float4 name##_memory[]; \
     type* const name = reinterpret_cast<type*>(name##_memory)
 #define METST_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)

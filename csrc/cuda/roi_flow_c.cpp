@@ -1,6 +1,6 @@
-// metst::cuda::RoiFlowBatch (roi_flow_cuda.h) as C functions, for metst_edge/flow/cuda.py, which calls them by ctypes. The
-// plugin's library has them. A status is 0 or another RoiFlowStatus. Compiles with a C++ compiler too, for the emulation
-// of the tests.
+// metst::cuda::RoiFlowBatch (roi_flow_cuda.h) as C functions, for metst_edge, which calls them by ctypes. The plugin's
+// library has them. A status is 0 or another RoiFlowStatus. Compiles with a C++ compiler too, for the emulation of the
+// tests.
 #include <cstdint>
 #include <memory>
 

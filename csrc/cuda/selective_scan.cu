@@ -15,9 +15,9 @@
 //   short    few channels (B D lanes / 32 <= 12 warps per multiprocessor, which is what fits at once): one launch, N
 //            spread over as many lanes as it has (16 or 32), 1 or 2 states each. Such a call is made of latencies:
 //            launch, one trip to memory, then 21 instructions per step and warp.
-//   whole    more channels, or N > 64: one launch, sequential in time, every byte moved once. 16 or 32 states per thread
-//            where that makes 6 warps per multiprocessor (wide), else 4 (medium): compiled for sm_90 an update of a
-//            state takes 10.4 instructions instead of 7.7, but there are four times as many warps.
+//   whole    more channels, or N > 64: one launch, sequential in time, every byte moved once. 16 or 32 states per
+//            thread where that makes 6 warps per multiprocessor (wide), else 4 (medium): compiled for sm_90 an update
+//            of a state takes 10.4 instructions instead of 7.7, but there are four times as many warps.
 //   chunked  L >= 512, fewer than 8192 threads if it were wide, and less than a warp per scheduler if medium: time is
 //            cut into chunks. Pass 1 leaves each chunk's end state from a zero start and its sum of dt (the product of
 //            its decays is exp(A sum dt)), pass 2 carries the state over the chunks, pass 3 runs each chunk from its
@@ -47,9 +47,9 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr float kLog2E = 1.44269504088896341f;
 
 constexpr std::int64_t kMaxStates = 256;
-constexpr std::int64_t kChunkedLength = 512;    // shorter: two more launches cost more than they save
-constexpr std::int64_t kFewThreads = 8192;      // of a wide launch; with more, no device gains by chunks
-constexpr std::int64_t kManyThreads = 65536;    // what chunking aims at: four warps per scheduler
+constexpr std::int64_t kChunkedLength = 512;  // shorter: two more launches cost more than they save
+constexpr std::int64_t kFewThreads = 8192;    // of a wide launch; with more, no device gains by chunks
+constexpr std::int64_t kManyThreads = 65536;  // what chunking aims at: four warps per scheduler
 constexpr std::int64_t kShortestChunk = 64;
 // Warps per multiprocessor, counted, not measured.
 constexpr std::int64_t kShortWarps = 12;  // more do not fit at once
@@ -123,9 +123,7 @@ __device__ inline float softplus(float x) {
     return fmaxf(x, 0.0f) + s * p;
 }
 
-__device__ inline float silu(float x) {
-    return __fdividef(x, 1.0f + exp2f(-x * kLog2E));
-}
+__device__ inline float silu(float x) { return __fdividef(x, 1.0f + exp2f(-x * kLog2E)); }
 
 // What dt is multiplied by for the decay 2^(dt rate); finite, so that dt = 0 decays nothing.
 __device__ inline float decay_rate(float a) {
@@ -153,7 +151,9 @@ __device__ inline float sum_transposed(float* p, int lane) {
 // Blocks per multiprocessor to leave registers for; 0 leaves it to ptxas. Tried with CUDA 13.0: these spill nothing on
 // sm_87, sm_90 and sm_110.
 template <class L, bool kEndsOnly>
-constexpr int kBlocksAtOnce = L::kStates > 16 ? 1 : L::kStates == 16 && !kEndsOnly ? 0 : 2;
+constexpr int kBlocksAtOnce = L::kStates > 16                  ? 1
+                              : L::kStates == 16 && !kEndsOnly ? 0
+                                                               : 2;
 
 // Pass 1 of the chunked way (kEndsOnly: the end state and the sum of dt, no y), its pass 3, or the whole scan.
 template <Type kType, class L, bool kEndsOnly>
@@ -202,8 +202,9 @@ __global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan
     const int n_staged = thread % L::kPadded, row_staged = thread / L::kPadded;
     const int staged_end = n_staged < job.states ? end : 0;
     const std::size_t rows_apart = L::kRowsAtOnce * static_cast<std::size_t>(job.states);
-    std::size_t tile_at = (sequence + static_cast<std::size_t>(first + row_staged)) *
-                              static_cast<std::size_t>(job.states) + static_cast<std::size_t>(n_staged);
+    std::size_t tile_at =
+        (sequence + static_cast<std::size_t>(first + row_staged)) * static_cast<std::size_t>(job.states) +
+        static_cast<std::size_t>(n_staged);
     const auto load_tile = [&](int t) {
 #pragma unroll
         for (int i = 0; i < L::kStaged; ++i, tile_at += rows_apart) {
@@ -232,8 +233,8 @@ __global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan
     const std::size_t channel = static_cast<std::size_t>(b) * row + static_cast<std::size_t>(d);
     const std::size_t state_at = channel * static_cast<std::size_t>(job.states) + static_cast<std::size_t>(n0);
     const auto carry_at = [&](int of_chunk, int s) {
-        const std::size_t sequences = static_cast<std::size_t>(of_chunk) * static_cast<std::size_t>(job.batch) +
-                                      static_cast<std::size_t>(b);
+        const std::size_t sequences =
+            static_cast<std::size_t>(of_chunk) * static_cast<std::size_t>(job.batch) + static_cast<std::size_t>(b);
         return (sequences * static_cast<std::size_t>(job.states) + static_cast<std::size_t>(n0 + s)) * row +
                static_cast<std::size_t>(d);
     };
@@ -325,7 +326,9 @@ __global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan
         }
         if (live && lane == 0) {
             job.sum_dt[(static_cast<std::size_t>(chunk) * static_cast<std::size_t>(job.batch) +
-                        static_cast<std::size_t>(b)) * row + static_cast<std::size_t>(d)] = sum_dt;
+                        static_cast<std::size_t>(b)) *
+                           row +
+                       static_cast<std::size_t>(d)] = sum_dt;
         }
     }
     if (!live || (!kEndsOnly && end < job.length)) return;
@@ -430,8 +433,8 @@ template <Type kType, class L, bool kEndsOnly>
 Status launch(Job job, int chunks, cudaStream_t stream) {
     job.groups = (job.channels + L::kChannels - 1) / L::kChannels;
     job.chunks = chunks;
-    const auto blocks = static_cast<unsigned>(job.groups) * static_cast<unsigned>(chunks) *
-                        static_cast<unsigned>(job.batch);
+    const auto blocks =
+        static_cast<unsigned>(job.groups) * static_cast<unsigned>(chunks) * static_cast<unsigned>(job.batch);
     const auto kernel = scan<kType, L, kEndsOnly>;
     METST_LAUNCH(kernel, dim3(blocks), dim3(L::kThreads), 0, stream, job);
     return launched();
@@ -470,8 +473,7 @@ template <Type kType>
 Status launch_whole(Job job, int multiprocessors, cudaStream_t stream) {
     job.chunk_length = job.length;
     job.carry = nullptr;
-    if (job.states > Short64::kPadded ||
-        warps_of(job, 1, short_lanes(job.states)) > kShortWarps * multiprocessors) {
+    if (job.states > Short64::kPadded || warps_of(job, 1, short_lanes(job.states)) > kShortWarps * multiprocessors) {
         return launch_filled<kType, false>(job, 1, multiprocessors, stream);
     }
     if (job.states <= Short16::kPadded) return launch<kType, Short16, false>(job, 1, stream);

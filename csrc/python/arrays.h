@@ -22,8 +22,11 @@ struct NamedPath {
     const char* name;
     SimdPath path;
 };
-constexpr NamedPath kPaths[] = {  // best first
-    {"avx512", SimdPath::kAvx512}, {"avx2", SimdPath::kAvx2}, {"neon", SimdPath::kNeon}, {"scalar", SimdPath::kScalar}};
+constexpr NamedPath kPaths[] = {// best first
+                                {"avx512", SimdPath::kAvx512},
+                                {"avx2", SimdPath::kAvx2},
+                                {"neon", SimdPath::kNeon},
+                                {"scalar", SimdPath::kScalar}};
 
 inline std::vector<std::string> available_paths() {
     std::vector<std::string> names;

@@ -48,7 +48,8 @@ The context of the stream must be current in every call; begin and end belong to
 Raises:
     RuntimeError: there is no CUDA driver; or, of any method, what the driver refuses and why.)")
         .def(py::init<>())
-        .def("begin", &CudaGraph::begin, py::arg("stream"), "Record what is enqueued from now on instead of running it.")
+        .def("begin", &CudaGraph::begin, py::arg("stream"),
+             "Record what is enqueued from now on instead of running it.")
         .def("end", &CudaGraph::end, "End the recording, whatever happened in it.")
         .def("launch", &CudaGraph::launch, py::arg("stream"), "Enqueue all that was recorded.")
         .def("close", &CudaGraph::close, "Forget what was recorded; what was launched still runs.");

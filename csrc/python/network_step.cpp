@@ -3,16 +3,15 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "arrays.h"
+#include "metst/aligned_floats.h"
 #include "metst/network_step.h"
 
 namespace py = pybind11;
@@ -22,27 +21,6 @@ namespace {
 using namespace metst::python;
 
 constexpr std::int64_t kLargest = 1 << 20;  // of any size, so that no product of theirs overflows
-
-// Floats on a cache line's boundary.
-class AlignedFloats {
-public:
-    explicit AlignedFloats(std::int64_t size)
-        : size_(size),
-          data_(static_cast<float*>(::operator new(static_cast<std::size_t>(size) * sizeof(float), kLine))) {
-        clear();
-    }
-    void clear() { std::fill_n(data_.get(), size_, 0.0f); }
-    float* data() { return data_.get(); }
-    const float* data() const { return data_.get(); }
-
-private:
-    static constexpr std::align_val_t kLine{64};
-    struct Delete {
-        void operator()(float* p) const { ::operator delete(p, kLine); }
-    };
-    std::int64_t size_;
-    std::unique_ptr<float, Delete> data_;
-};
 
 std::int64_t checked_size(const char* name, std::int64_t value, std::int64_t least) {
     if (value < least || value > kLargest) {
@@ -81,7 +59,7 @@ private:
         return s;
     }
 
-    static AlignedFloats pack(const metst::NetworkSizes& s, const py::dict& weights) {
+    static metst::AlignedFloats pack(const metst::NetworkSizes& s, const py::dict& weights) {
         std::vector<FloatArray> kept;  // alive until they are packed
         const auto get = [&](const std::string& name, const std::vector<py::ssize_t>& shape) {
             if (!weights.contains(name)) throw py::value_error("weights: expected " + name + ", which is missing");
@@ -119,14 +97,14 @@ private:
         w.emotion_weight = get("emotion.weight", {s.dim, s.classes});
         w.emotion_bias = get("emotion.bias", {s.classes});
 
-        AlignedFloats packed(metst::packed_network_size(s));
+        metst::AlignedFloats packed(metst::packed_network_size(s));
         metst::pack_network(s, w, packed.data());
         return packed;
     }
 
     metst::NetworkSizes sizes_;
     metst::SimdPath path_;
-    AlignedFloats packed_;
+    metst::AlignedFloats packed_;
 };
 
 class NetworkStream {
@@ -171,7 +149,7 @@ public:
 private:
     std::shared_ptr<const Network> network_;
     std::int64_t lanes_;
-    AlignedFloats memory_;
+    metst::AlignedFloats memory_;
     std::int64_t fed_ = 0;
 };
 

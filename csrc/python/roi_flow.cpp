@@ -54,8 +54,8 @@ class PyFarneback {
 public:
     PyFarneback(const py::array& anchor, double pyramid_scale, int levels, int window, int iterations, int reach,
                 double sigma, const std::string& path)
-        : picture_(anchor), flow_(picture_.gray, {pyramid_scale, levels, window, iterations, reach, sigma},
-                                  resolve_path(path)) {}
+        : picture_(anchor),
+          flow_(picture_.gray, {pyramid_scale, levels, window, iterations, reach, sigma}, resolve_path(path)) {}
 
     FloatArray to(const py::array& frame) const {
         const Picture picture(frame);
@@ -115,9 +115,7 @@ public:
         check_box(to_rect(box));
         flow_->set_box(to_rect(box));
     }
-    bool fits(const Picture& picture) const {
-        return picture.gray.height == height_ && picture.gray.width == width_;
-    }
+    bool fits(const Picture& picture) const { return picture.gray.height == height_ && picture.gray.width == width_; }
 
 private:
     void check_box(const Rect& box) const {
@@ -165,11 +163,12 @@ void define_roi_flow(py::module_& m) {
         .def("to", &PyFarneback::to, py::arg("frame"), "uint8 (H, W) -> float32 (H, W, 2)");
     py::class_<PyRoiFlow>(m, "RoiFlow", "See metst_edge.flow.RoiFlow.")
         .def(py::init<const py::array&, const Corners&, const std::vector<Corners>&,
-                      const std::vector<std::tuple<int, Corners, double>>&, const Corners&, const Corners&, double, bool,
-                      const std::string&>(),
+                      const std::vector<std::tuple<int, Corners, double>>&, const Corners&, const Corners&, double,
+                      bool, const std::string&>(),
              py::arg("anchor"), py::arg("box"), py::arg("patches"), py::arg("regions"), py::arg("nose"),
              py::arg("nose_inside"), py::arg("nose_share"), py::arg("compat"), py::arg("path") = "auto")
-        .def_property("box", [](const PyRoiFlow& self) { return from_rect(self.flow().box()); }, &PyRoiFlow::set_box)
+        .def_property(
+            "box", [](const PyRoiFlow& self) { return from_rect(self.flow().box()); }, &PyRoiFlow::set_box)
         .def_property_readonly("motion",
                                [](const PyRoiFlow& self) {
                                    const double* const m = self.flow().motion();

@@ -1,11 +1,10 @@
 #include "selective_scan_plugin.h"
 
-#include <atomic>
-#include <cstdarg>
 #include <cstdio>
 #include <cstring>
 #include <new>
 
+#include "messages.h"
 #include "metst/selective_scan_cuda.h"
 
 namespace metst::tensorrt {
@@ -17,9 +16,7 @@ using nvinfer1::PluginField;
 using nvinfer1::PluginFieldType;
 using nvinfer1::TensorFormat;
 
-constexpr char kName[] = "SelectiveScan";
 constexpr char kVersion[] = "1";
-constexpr char kNamespace[] = "metst";
 constexpr char kSoftplusField[] = "delta_softplus";
 constexpr char kOptionalField[] = "optional_inputs";
 
@@ -42,65 +39,15 @@ struct Tensor {
 // Order of the inputs, then of the outputs.
 enum { kInU, kInDelta, kInA, kInB, kInC, kInD, kInZ, kInDeltaBias, kInH0, kOutY, kOutH };
 constexpr Tensor kTensors[SelectiveScanPlugin::kMaxTensors] = {
-    {"u", "BLD", TypeRule::kData, 0},
-    {"delta", "BLD", TypeRule::kDelta, 0},
-    {"A", "DN", TypeRule::kFloat32, 0},
-    {"B", "BLN", TypeRule::kData, 0},
-    {"C", "BLN", TypeRule::kData, 0},
-    {"D", "D", TypeRule::kFloat32, kD},
-    {"z", "BLD", TypeRule::kData, kZ},
-    {"delta_bias", "D", TypeRule::kFloat32, kDeltaBias},
-    {"h0", "BDN", TypeRule::kFloat32, kH0},
-    {"y", "BLD", TypeRule::kData, 0},
+    {"u", "BLD", TypeRule::kData, 0},       {"delta", "BLD", TypeRule::kDelta, 0},
+    {"A", "DN", TypeRule::kFloat32, 0},     {"B", "BLN", TypeRule::kData, 0},
+    {"C", "BLN", TypeRule::kData, 0},       {"D", "D", TypeRule::kFloat32, kD},
+    {"z", "BLD", TypeRule::kData, kZ},      {"delta_bias", "D", TypeRule::kFloat32, kDeltaBias},
+    {"h0", "BDN", TypeRule::kFloat32, kH0}, {"y", "BLD", TypeRule::kData, 0},
     {"h", "BDN", TypeRule::kFloat32, 0},
 };
 
 bool is_input(std::int32_t tensor) { return tensor < SelectiveScanPlugin::kMaxInputs; }
-
-std::atomic<nvinfer1::ILoggerFinder*> logger_finder{nullptr};
-
-nvinfer1::ILogger* find_logger() noexcept {
-    nvinfer1::ILoggerFinder* finder = logger_finder.load();
-    if (finder == nullptr) return nullptr;
-    try {
-        return finder->findLogger();  // not declared noexcept
-    } catch (...) {
-        return nullptr;
-    }
-}
-
-// Sends one error to TensorRT's logger; to stderr when TensorRT gave none, so that it is never lost. Messages live in
-// fixed buffers: a refusal must not be able to fail.
-__attribute__((format(printf, 1, 2))) void report(const char* format, ...) noexcept {
-    char text[512];
-    const int prefix = std::snprintf(text, sizeof text, "%s::%s: ", kNamespace, kName);
-    std::va_list values;
-    va_start(values, format);
-    std::vsnprintf(text + prefix, sizeof text - static_cast<std::size_t>(prefix), format, values);
-    va_end(values);
-    if (nvinfer1::ILogger* logger = find_logger()) {
-        logger->log(nvinfer1::ILogger::Severity::kERROR, text);
-    } else {
-        std::fprintf(stderr, "%s\n", text);
-    }
-}
-
-class Text {
-public:
-    __attribute__((format(printf, 2, 3))) void add(const char* format, ...) noexcept {
-        std::va_list values;
-        va_start(values, format);
-        const int written = std::vsnprintf(text_ + used_, sizeof text_ - used_, format, values);
-        va_end(values);
-        if (written > 0) used_ += static_cast<std::size_t>(written);
-        if (used_ >= sizeof text_) used_ = sizeof text_ - 1;
-    }
-    const char* get() const noexcept { return text_; }
-
-private:
-    char text_[192] = "";
-    std::size_t used_ = 0;
-};
 
 const char* type_name(DataType type) {
     switch (type) {
@@ -480,4 +427,4 @@ METST_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(std::int32_t&
     return creators;
 }
 
-METST_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { metst::tensorrt::logger_finder.store(finder); }
+METST_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { metst::tensorrt::set_logger_finder(finder); }

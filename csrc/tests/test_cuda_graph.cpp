@@ -11,8 +11,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "expect.h"
 #include "metst/cuda_graph.h"
-#include "testing.h"
 
 #if __has_include(<cuda.h>)
 #include <cuda.h>
@@ -134,8 +134,8 @@ void test_what_is_recorded_is_launched_until_it_is_recorded_anew() {
         }
     }
     nothing_left("recorded twice");
-    const std::vector<std::string> once = {"begin", "end", "instantiate", "destroy graph", "launch", "launch",
-                                           "destroy executable"};
+    const std::vector<std::string> once = {"begin",  "end",    "instantiate",       "destroy graph",
+                                           "launch", "launch", "destroy executable"};
     std::vector<std::string> expected = once;
     expected.insert(expected.end(), once.begin(), once.end());
     EXPECT(fake.calls == expected, "%d calls", static_cast<int>(fake.calls.size()));

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cuda_on_cpu.h"
-#include "testing.h"
+#include "expect.h"
 
 namespace {
 

@@ -2,13 +2,18 @@
 // inaccessible pages. What the right scores are is for tests/engine to judge; this runs under sanitizers and emulation.
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <random>
+#include <thread>
 #include <vector>
 
+#include "expect.h"
+#include "fenced_array.h"
 #include "metst/network_step.h"
-#include "testing.h"
+#include "simd_paths.h"
+#include "thread_sanitizer.h"
 
 using metst::NetworkSizes;
 using metst::SimdPath;
@@ -107,9 +112,12 @@ double largest_difference(FencedArray& a, FencedArray& b) {
 }
 
 void paths_agree_inside_their_fences(const NamedPath& path) {
-    const NetworkSizes all[] = {  // channels, dim, depth, inner, states, conv, rank, classes
-        {10, 64, 2, 128, 64, 4, 4, 5}, {7, 23, 2, 69, 5, 3, 3, 4}, {36, 40, 1, 40, 16, 4, 17, 15},
-        {1, 1, 1, 1, 1, 1, 1, 1},      {10, 48, 0, 96, 64, 4, 3, 40}};
+    const NetworkSizes all[] = {// channels, dim, depth, inner, states, conv, rank, classes
+                                {10, 64, 2, 128, 64, 4, 4, 5},
+                                {7, 23, 2, 69, 5, 3, 3, 4},
+                                {36, 40, 1, 40, 16, 4, 17, 15},
+                                {1, 1, 1, 1, 1, 1, 1, 1},
+                                {10, 48, 0, 96, 64, 4, 3, 40}};
     for (const NetworkSizes& sizes : all) {
         for (Fence fence : {Fence::kBefore, Fence::kAfter}) {
             Network network(sizes, fence);
@@ -129,12 +137,32 @@ void paths_agree_inside_their_fences(const NamedPath& path) {
     }
 }
 
+// The network is read by all of them, a stream is written by its own thread.
+void streams_of_one_network_step_on_threads(const NamedPath& path) {
+    Network network({7, 23, 2, 46, 5, 3, 3, 4}, Fence::kAfter);
+    const auto run = [&](Stream& stream) {
+        std::mt19937 random(1);
+        for (int t = 0; t < 20; ++t) stream.step(path.path, random);
+    };
+    Stream alone(network, 2, Fence::kAfter);
+    run(alone);
+    std::vector<std::unique_ptr<Stream>> streams;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; ++i) streams.push_back(std::make_unique<Stream>(network, 2, Fence::kAfter));
+    for (const auto& stream : streams) threads.emplace_back(run, std::ref(*stream));
+    for (std::thread& thread : threads) thread.join();
+    for (const auto& stream : streams) {
+        EXPECT(largest_difference(stream->spot, alone.spot) == 0.0, "%s spot", path.name);
+        EXPECT(largest_difference(stream->emotion, alone.emotion) == 0.0, "%s emotion", path.name);
+    }
+}
+
 void bad_arguments_are_refused() {
     Network network({7, 23, 1, 46, 5, 3, 3, 4}, Fence::kAfter);
     Stream stream(network, 2, Fence::kAfter);
     using Sizes = NetworkSizes;
-    for (std::int64_t Sizes::*size : {&Sizes::channels, &Sizes::dim, &Sizes::inner, &Sizes::states, &Sizes::conv,
-                                      &Sizes::rank, &Sizes::classes}) {
+    for (std::int64_t Sizes::* size :
+         {&Sizes::channels, &Sizes::dim, &Sizes::inner, &Sizes::states, &Sizes::conv, &Sizes::rank, &Sizes::classes}) {
         metst::NetworkStepArgs args = stream.args;
         args.sizes.*size = 0;
         EXPECT(metst::network_step(args) == Status::kBadSize, "a size of 0");
@@ -161,7 +189,8 @@ void bad_arguments_are_refused() {
 int main() {
     for (const NamedPath& path : available_paths()) {
         std::printf("path %s\n", path.name);
-        paths_agree_inside_their_fences(path);
+        if (!kThreadsOnly) paths_agree_inside_their_fences(path);
+        streams_of_one_network_step_on_threads(path);
     }
     bad_arguments_are_refused();
     std::printf("%d failures\n", failures);

@@ -6,19 +6,17 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <limits>
 #include <memory>
-#include <random>
 #include <vector>
 
-#include "testing.h"
+#include "device_array.h"
+#include "expect.h"
+#include "roi_flow_bench.h"
 
 #ifdef METST_CUDA_ON_CPU
-#include "cuda_on_cpu.h"
 constexpr double kTolerance = 1e-3;  // pixels, of features
 #else
-#include <cuda_runtime.h>
 constexpr double kTolerance = 2e-2;
 #endif
 #ifdef METST_TEST_QUICK  // under the sanitizers
@@ -34,125 +32,11 @@ using metst::Gray;
 using metst::Rect;
 using metst::RoiFlow;
 using metst::RoiFlowLayout;
-using metst::cuda::RoiFlowBatch;
-using metst::cuda::RoiFlowBuffers;
-using metst::cuda::RoiFlowRequest;
-using metst::cuda::RoiFlowResult;
-using metst::cuda::RoiFlowStatus;
 
 double worst_feature = 0.0, worst_mean_flow = 0.0;
 
-void check(cudaError_t error, const char* what) {
-    if (error == cudaSuccess) return;
-    std::printf("%s failed with CUDA error %d\n", what, static_cast<int>(error));
-    std::exit(1);
-}
-
-// Waves that have moved by (dx, dy), and noise.
-struct Picture {
-    int height, width;
-    std::vector<std::uint8_t> pixels;
-
-    Picture(int height_, int width_, double dx, double dy, unsigned seed) : height(height_), width(width_) {
-        std::mt19937 random(seed);
-        for (int y = 0; y < height; ++y) {
-            for (int x = 0; x < width; ++x) {
-                const double u = x - dx, v = y - dy;
-                const double gray = 128 + 50 * std::sin(0.3 * u + 0.1 * v) + 40 * std::sin(0.25 * v - 0.05 * u) +
-                                    20 * std::sin(0.9 * u + 0.7 * v) + static_cast<double>(random() % 3);
-                pixels.push_back(static_cast<std::uint8_t>(gray));
-            }
-        }
-    }
-    Gray gray() const { return {pixels.data(), height, width, width}; }
-};
-
-void expect(RoiFlowStatus actual, RoiFlowStatus expected, const char* what) {
-    EXPECT(actual == expected, "%s: %d, not %d", what, static_cast<int>(actual), static_cast<int>(expected));
-}
-
-template <class T>
-std::vector<T> download(const T* from, std::size_t count) {
-    std::vector<T> out(count);
-    check(cudaMemcpy(out.data(), from, count * sizeof(T), cudaMemcpyDeviceToHost), "download");
-    return out;
-}
-
-template <class T>
-struct DeviceArray {
-    T* data = nullptr;
-    std::size_t size;
-
-    explicit DeviceArray(std::size_t size_) : size(size_) {
-        check(cudaMalloc(reinterpret_cast<void**>(&data), size * sizeof(T)), "cudaMalloc");
-        check(cudaMemset(data, 0xff, size * sizeof(T)), "cudaMemset");  // NaN as float
-    }
-    ~DeviceArray() { cudaFree(data); }
-    DeviceArray(const DeviceArray&) = delete;
-    DeviceArray& operator=(const DeviceArray&) = delete;
-
-    void upload(const std::vector<T>& values) {
-        check(cudaMemcpy(data, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), "upload");
-    }
-};
-
-// A batch and the memory it works on. Every lane is measured, and its features are the frame's, unless told otherwise.
-struct Bench {
-    int lanes, channels;
-    DeviceArray<std::uint8_t> frame;
-    DeviceArray<float> requests, features, likeness;
-    std::unique_ptr<RoiFlowBatch> batch;
-
-    Bench(const Picture& like, int lanes_, int regions, std::int64_t pixels = RoiFlowBatch::kDefaultPixels)
-        : lanes(lanes_),
-          channels(2 * regions),
-          frame(like.pixels.size()),
-          requests(3 * static_cast<std::size_t>(lanes)),
-          features(static_cast<std::size_t>(lanes * channels)),
-          likeness(static_cast<std::size_t>(lanes)) {
-        expect(RoiFlowBatch::create(like.height, like.width, lanes, regions, pixels, buffers(), &batch),
-               RoiFlowStatus::kOk, "create");
-        if (!batch) std::exit(1);
-        ask(std::vector<RoiFlowRequest>(static_cast<std::size_t>(lanes), {1.0f, 0.0f, 1.0f}));
-    }
-
-    RoiFlowBuffers buffers() const { return {frame.data, requests.data, features.data, likeness.data}; }
-
-    void ask(const std::vector<RoiFlowRequest>& wanted) {
-        std::vector<float> numbers;
-        for (const RoiFlowRequest& r : wanted) numbers.insert(numbers.end(), {r.measure, r.previous, r.latest});
-        requests.upload(numbers);
-    }
-    void start(int lane, const Picture& anchor, const Rect& box, const RoiFlowLayout& layout) {
-        frame.upload(anchor.pixels);
-        expect(batch->start(lane, box, layout, nullptr), RoiFlowStatus::kOk, "start");
-    }
-    void measure(const Picture& picture) {
-        frame.upload(picture.pixels);
-        expect(batch->measure(nullptr), RoiFlowStatus::kOk, "measure");
-        check(cudaDeviceSynchronize(), "measure");
-    }
-    void blend() {
-        expect(batch->blend(nullptr), RoiFlowStatus::kOk, "blend");
-        check(cudaDeviceSynchronize(), "blend");
-    }
-    std::vector<float> features_of(int lane) const {
-        return download(features.data + static_cast<std::ptrdiff_t>(lane) * channels, static_cast<std::size_t>(channels));
-    }
-    double likeness_of(int lane) const { return static_cast<double>(download(likeness.data + lane, 1)[0]); }
-    RoiFlowResult result_of(int lane) const { return download(batch->results() + lane, 1)[0]; }
-};
-
 void expect_zero(const std::vector<float>& features, const char* what) {
     for (float x : features) EXPECT(x == 0.0f, "%s: %g", what, static_cast<double>(x));
-}
-
-std::vector<float> interleaved(const metst::cuda::PatchFlow& flow) {
-    const std::size_t count = static_cast<std::size_t>(flow.height) * static_cast<std::size_t>(flow.width);
-    const std::vector<float> dx = download(flow.dx, count), dy = download(flow.dy, count);
-    std::vector<float> out;
-    for (std::size_t i = 0; i < count; ++i) out.insert(out.end(), {dx[i], dy[i]});
-    return out;
 }
 
 // OpenCV's bilinear resize of 8-bit pixels, one axis: the pixel, its neighbour and their weights of 2048. Columns stop
@@ -481,9 +365,8 @@ void bad_arguments_are_refused() {
     expect_layout(bad, "a negative patch", [](RoiFlowLayout& l) { l.regions[0].patch = -1; });
     expect_layout(bad, "a region outside its patch", [](RoiFlowLayout& l) { l.regions[0].rect.bottom = 51; });
     expect_layout(bad, "a share of 1.5", [](RoiFlowLayout& l) { l.regions[0].share = 1.5; });
-    expect_layout(bad, "a share of NaN", [](RoiFlowLayout& l) {
-        l.nose_share = std::numeric_limits<double>::quiet_NaN();
-    });
+    expect_layout(bad, "a share of NaN",
+                  [](RoiFlowLayout& l) { l.nose_share = std::numeric_limits<double>::quiet_NaN(); });
     expect_layout(bad, "a nose outside the crop", [](RoiFlowLayout& l) { l.nose.left = -1; });
     expect_layout(bad, "the nose's part outside it", [](RoiFlowLayout& l) { l.nose_inside.right = 29; });
     expect_layout(RoiFlowStatus::kTooLarge, "a row too many", [](RoiFlowLayout& l) { l.patches[0].bottom += 1; });
@@ -503,11 +386,7 @@ void bad_arguments_are_refused() {
 }  // namespace
 
 int main() {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-        std::printf("skipped: no CUDA device\n");
-        return 77;
-    }
+    if (!has_device()) return kSkipped;
 #ifdef METST_CUDA_ON_CPU
     cuda_on_cpu::multiprocessors = 2;  // a block takes several tiles then, and fewer blocks that find none are emulated
 #else
@@ -515,8 +394,13 @@ int main() {
 #endif
     bad_arguments_are_refused();
     crops_are_opencv_s();
-    dense_flow_is_the_cpu_s({{1, 34, 2, 35}, {40, 67, 7, 61}, {70, 71, 0, 40}, {80, 120, 319, 320}, {80, 82, 9, 11},
-                             {100, 103, 20, 37}, {120, 184, 3, 68}});
+    dense_flow_is_the_cpu_s({{1, 34, 2, 35},
+                             {40, 67, 7, 61},
+                             {70, 71, 0, 40},
+                             {80, 120, 319, 320},
+                             {80, 82, 9, 11},
+                             {100, 103, 20, 37},
+                             {120, 184, 3, 68}});
     an_anchor_has_not_moved();
     lanes_do_as_they_are_asked();
     stripes_give_finite_flow();

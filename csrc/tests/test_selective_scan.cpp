@@ -6,8 +6,11 @@
 #include <random>
 #include <vector>
 
+#include "expect.h"
+#include "fenced_array.h"
 #include "metst/selective_scan.h"
-#include "testing.h"
+#include "selective_scan_reference.h"
+#include "simd_paths.h"
 
 using metst::SelectiveScanArgs;
 using metst::SimdPath;
@@ -78,36 +81,32 @@ struct Problem {
     static std::size_t count(std::int64_t n) { return static_cast<std::size_t>(n); }
 };
 
-// The definition in double precision, state by state.
-void reference(const SelectiveScanArgs& a, std::vector<double>& y, std::vector<double>& h) {
-    y.assign(static_cast<std::size_t>(a.batch * a.length * a.channels), 0.0);
-    h.assign(static_cast<std::size_t>(a.batch * a.channels * a.states), 0.0);
-    for (std::int64_t b = 0; b < a.batch; ++b) {
-        for (std::int64_t d = 0; d < a.channels; ++d) {
-            double* state = h.data() + (b * a.channels + d) * a.states;
-            for (std::int64_t n = 0; n < a.states; ++n) {
-                state[n] = a.h0 ? a.h0[(b * a.channels + d) * a.states + n] : 0.0;
-            }
-            for (std::int64_t t = 0; t < a.length; ++t) {
-                const std::int64_t i = (b * a.length + t) * a.channels + d;
-                const std::int64_t j = (b * a.length + t) * a.states;
-                double dt = static_cast<double>(a.delta[i]) + (a.delta_bias ? a.delta_bias[d] : 0.0);
-                if (a.delta_softplus) dt = dt > 0 ? dt + std::log1p(std::exp(-dt)) : std::log1p(std::exp(dt));
-                double out = a.D ? static_cast<double>(a.D[d]) * a.u[i] : 0.0;
-                for (std::int64_t n = 0; n < a.states; ++n) {
-                    state[n] = std::exp(dt * a.A[d * a.states + n]) * state[n] + dt * a.u[i] * a.B[j + n];
-                    out += state[n] * a.C[j + n];
-                }
-                if (a.z) out *= a.z[i] / (1.0 + std::exp(-static_cast<double>(a.z[i])));
-                y[static_cast<std::size_t>(i)] = out;
-            }
-        }
-    }
+ScanOutputs reference(const Problem& p) {
+    const SelectiveScanArgs& a = p.args;
+    const auto wide = [](const float* array, std::int64_t size) {
+        return array ? std::vector<double>(array, array + size) : std::vector<double>();
+    };
+    const std::int64_t of_steps = a.batch * a.length * a.channels, of_rows = a.batch * a.length * a.states;
+    ScanInputs in;
+    in.batch = Problem::count(a.batch);
+    in.length = Problem::count(a.length);
+    in.channels = Problem::count(a.channels);
+    in.states = Problem::count(a.states);
+    in.u = wide(a.u, of_steps);
+    in.delta = wide(a.delta, of_steps);
+    in.A = wide(a.A, a.channels * a.states);
+    in.B = wide(a.B, of_rows);
+    in.C = wide(a.C, of_rows);
+    in.D = wide(a.D, a.channels);
+    in.z = wide(a.z, of_steps);
+    in.delta_bias = wide(a.delta_bias, a.channels);
+    in.h0 = wide(a.h0, a.batch * a.channels * a.states);
+    in.delta_softplus = a.delta_softplus;
+    return reference(in);
 }
 
 void expect_matches_reference(Problem& p, const NamedPath& path, const char* what) {
-    std::vector<double> y, h;
-    reference(p.args, y, h);
+    const auto [y, h] = reference(p);
     EXPECT(metst::selective_scan(p.args, path.path) == Status::kOk, "%s %s", path.name, what);
     const double y_error = relative_error(p.y.data(), y), h_error = relative_error(p.h.data(), h);
     EXPECT(y_error <= 1e-5 && h_error <= 1e-5, "%s %s B%d L%d D%d N%d: y %.2g h %.2g", path.name, what,
@@ -157,10 +156,18 @@ void decay_underflows_to_zero_and_overflows_to_infinity(const NamedPath& path) {
         float low, high;  // bounds on the decay of a state of 1
     };
     const float inf = std::numeric_limits<float>::infinity();
-    const Case cases[] = {{0.0f, 1.0f, 1.0f},        {-1e-8f, 1.0f - 1e-7f, 1.0f}, {-87.0f, 1.6e-38f, 1.7e-38f},
-                          {-89.0f, 0.0f, 1.2e-38f},  {-104.0f, 0.0f, 0.0f},        {-1e4f, 0.0f, 0.0f},
-                          {-1e30f, 0.0f, 0.0f},      {-inf, 0.0f, 0.0f},           {88.0f, 1.6e38f, 1.7e38f},
-                          {89.0f, inf, inf},         {1e4f, inf, inf},             {1e30f, inf, inf}};
+    const Case cases[] = {{0.0f, 1.0f, 1.0f},
+                          {-1e-8f, 1.0f - 1e-7f, 1.0f},
+                          {-87.0f, 1.6e-38f, 1.7e-38f},
+                          {-89.0f, 0.0f, 1.2e-38f},
+                          {-104.0f, 0.0f, 0.0f},
+                          {-1e4f, 0.0f, 0.0f},
+                          {-1e30f, 0.0f, 0.0f},
+                          {-inf, 0.0f, 0.0f},
+                          {88.0f, 1.6e38f, 1.7e38f},
+                          {89.0f, inf, inf},
+                          {1e4f, inf, inf},
+                          {1e30f, inf, inf}};
     for (const Case& c : cases) {
         Problem p({1, 1, 3, 67}, {false, false, false, true, false}, Fence::kAfter, 2);
         for (std::size_t i = 0; i < p.delta.size(); ++i) p.delta[i] = 1.0f;
@@ -199,12 +206,12 @@ void bad_arguments_are_refused() {
     args.channels = -1;
     EXPECT(metst::selective_scan(args) == Status::kBadSize, "negative size");
     using Args = SelectiveScanArgs;
-    for (const float* Args::*input : {&Args::u, &Args::delta, &Args::A, &Args::B, &Args::C}) {
+    for (const float* Args::* input : {&Args::u, &Args::delta, &Args::A, &Args::B, &Args::C}) {
         args = p.args;
         args.*input = nullptr;
         EXPECT(metst::selective_scan(args) == Status::kNullPointer, "required input");
     }
-    for (float* Args::*output : {&Args::y, &Args::h}) {
+    for (float* Args::* output : {&Args::y, &Args::h}) {
         args = p.args;
         args.*output = nullptr;
         EXPECT(metst::selective_scan(args) == Status::kNullPointer, "required output");

@@ -1,241 +1,35 @@
-// The scan's CUDA source against a double-precision reference. Built twice: with the emulation of cuda_on_cpu.h, which
-// needs no GPU and no nvcc, and, where METST_CUDA is on, for this machine's GPU (exit status 77 where it has none).
+// The scan's CUDA source against the definition in double precision. Built twice: with the emulation of cuda_on_cpu.h,
+// which needs no GPU and no nvcc, and, where METST_CUDA is on, for this machine's GPU (exit status 77 where it has
+// none).
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <limits>
-#include <random>
 #include <vector>
 
+#include "device_array.h"
+#include "expect.h"
 #include "metst/selective_scan_cuda.h"
-#include "testing.h"
-
-#ifdef METST_CUDA_ON_CPU
-#include "cuda_on_cpu.h"
-constexpr double kTolerance = 1e-5;
-#else
-#include <cuda_runtime.h>
-constexpr double kTolerance = 1e-4;  // the exponential of the hardware is good to 2 units in the last place
-#endif
+#include "scan_problem.h"
+#include "selective_scan_reference.h"
+#include "small_floats.h"
 
 using metst::cuda::SelectiveScanArgs;
 using metst::cuda::Status;
-using metst::cuda::Type;
 
 namespace {
+
+#ifdef METST_CUDA_ON_CPU
+constexpr double kTolerance = 1e-5;
+#else
+constexpr double kTolerance = 1e-4;  // the exponential of the hardware is good to 2 units in the last place
+#endif
 
 constexpr Type kTypes[] = {Type::kFloat32, Type::kFloat16, Type::kBFloat16};
 const char* name(Type type) {
     return type == Type::kFloat32 ? "float32" : type == Type::kFloat16 ? "float16" : "bfloat16";
-}
-
-void check(cudaError_t error, const char* what) {
-    if (error == cudaSuccess) return;
-    std::printf("%s failed with CUDA error %d\n", what, static_cast<int>(error));
-    std::exit(1);
-}
-
-class DeviceArray {
-public:
-    explicit DeviceArray(std::size_t bytes) : bytes_(bytes) {
-        check(cudaMalloc(&data_, std::max<std::size_t>(bytes, 1)), "cudaMalloc");
-    }
-    ~DeviceArray() { cudaFree(data_); }
-    DeviceArray(const DeviceArray&) = delete;
-    DeviceArray& operator=(const DeviceArray&) = delete;
-    void upload(const void* from) { check(cudaMemcpy(data_, from, bytes_, cudaMemcpyHostToDevice), "upload"); }
-    void download(void* to) const { check(cudaMemcpy(to, data_, bytes_, cudaMemcpyDeviceToHost), "download"); }
-    void* data() const { return data_; }
-    std::size_t bytes() const { return bytes_; }
-
-private:
-    void* data_ = nullptr;
-    std::size_t bytes_;
-};
-
-// The 16-bit types by their definition: 1 sign bit, `exponent` bits, the rest significand.
-int exponent_bits(Type type) { return type == Type::kFloat16 ? 5 : 8; }
-int significand_bits(Type type) { return type == Type::kFloat32 ? 23 : 15 - exponent_bits(type); }
-int lowest_exponent(Type type) { return 2 - (1 << (exponent_bits(type) - 1)); }
-std::size_t size_of(Type type) { return type == Type::kFloat32 ? 4 : 2; }
-
-// Spacing of the type's numbers around x.
-double spacing(double x, Type type) {
-    const int exponent = x == 0.0 ? lowest_exponent(type) : std::max(std::ilogb(x), lowest_exponent(type));
-    return std::ldexp(1.0, exponent - significand_bits(type));
-}
-
-float rounded(float x, Type type) {
-    if (type == Type::kFloat32) return x;
-    const double step = spacing(x, type);
-    return static_cast<float>(std::nearbyint(x / step) * step);
-}
-
-// Bits of a number that the type holds exactly.
-std::uint16_t encoded(float x, Type type) {
-    const int exponent = x == 0.0f ? lowest_exponent(type) : std::max(std::ilogb(x), lowest_exponent(type));
-    const double significand = std::ldexp(std::fabs(static_cast<double>(x)), significand_bits(type) - exponent);
-    const int bits = static_cast<int>(significand) + ((exponent - lowest_exponent(type)) << significand_bits(type));
-    return static_cast<std::uint16_t>(bits | (std::signbit(x) ? 0x8000 : 0));
-}
-
-float decoded(std::uint16_t bits, Type type) {
-    const int biased = (bits & 0x7fff) >> significand_bits(type);
-    const int significand = bits & ((1 << significand_bits(type)) - 1);
-    double x;
-    if (biased == (1 << exponent_bits(type)) - 1) {
-        x = significand ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
-    } else {
-        const int whole = significand + (biased > 0 ? 1 << significand_bits(type) : 0);
-        x = std::ldexp(whole, std::max(biased - 1, 0) + lowest_exponent(type) - significand_bits(type));
-    }
-    return static_cast<float>(bits & 0x8000 ? -x : x);
-}
-
-struct Sizes {
-    std::int64_t batch, length, channels, states;
-};
-
-struct Optional {
-    bool D, z, delta_bias, h0, softplus;
-};
-constexpr Optional kEverything{true, true, true, true, true};
-
-Optional options(unsigned bits) {
-    return {(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, (bits & 16) != 0};
-}
-
-std::size_t product(std::int64_t a, std::int64_t b, std::int64_t c = 1) { return static_cast<std::size_t>(a * b * c); }
-
-// Host values, representable in their types.
-struct Problem {
-    Sizes sizes;
-    Optional with;
-    Type type, delta_type;
-    std::vector<float> u, delta, A, B, C, D, z, delta_bias, h0;
-
-    Problem(Sizes s, Optional options, Type t, Type delta_t, unsigned seed)
-        : sizes(s), with(options), type(t), delta_type(delta_t),
-          u(product(s.batch, s.length, s.channels)), delta(u.size()), A(product(s.channels, s.states)),
-          B(product(s.batch, s.length, s.states)), C(B.size()), D(product(s.channels, 1)), z(u.size()),
-          delta_bias(D.size()), h0(product(s.batch, s.channels, s.states)) {
-        std::mt19937 generator(seed);
-        std::normal_distribution<float> normal;
-        for (auto* array : {&u, &delta, &B, &C, &D, &z, &delta_bias, &h0}) {
-            for (float& x : *array) x = normal(generator);
-        }
-        std::uniform_real_distribution<float> exponent(-4.0f, 3.0f);
-        for (float& x : A) x = -std::pow(10.0f, exponent(generator));
-        if (!with.softplus) {
-            for (float& x : delta) x = std::fabs(x) + 2.5f;  // dt stays positive
-            for (float& x : delta_bias) x = std::fmin(std::fabs(x), 2.0f);
-        }
-        for (auto* array : {&u, &B, &C, &z}) {
-            for (float& x : *array) x = rounded(x, type);
-        }
-        for (float& x : delta) x = rounded(x, delta_type);
-    }
-};
-
-struct Result {
-    Status status;
-    std::vector<float> y, h;
-};
-
-void upload(DeviceArray& array, const std::vector<float>& values, Type type) {
-    if (type == Type::kFloat32) return array.upload(values.data());
-    std::vector<std::uint16_t> bits(values.size());
-    std::transform(values.begin(), values.end(), bits.begin(), [=](float x) { return encoded(x, type); });
-    array.upload(bits.data());
-}
-
-// `in_place`: h0 and h are one array.
-Result run(const Problem& p, bool in_place = false) {
-    DeviceArray u(p.u.size() * size_of(p.type)), delta(p.delta.size() * size_of(p.delta_type));
-    DeviceArray B(p.B.size() * size_of(p.type)), C(B.bytes()), z(u.bytes()), y(u.bytes());
-    DeviceArray A(p.A.size() * 4), D(p.D.size() * 4), bias(D.bytes()), h0(p.h0.size() * 4), h(h0.bytes());
-    upload(u, p.u, p.type);
-    upload(delta, p.delta, p.delta_type);
-    upload(B, p.B, p.type);
-    upload(C, p.C, p.type);
-    upload(z, p.z, p.type);
-    A.upload(p.A.data());
-    D.upload(p.D.data());
-    bias.upload(p.delta_bias.data());
-    h0.upload(p.h0.data());
-    const std::vector<unsigned char> nan(std::max(y.bytes(), h.bytes()), 0xff);  // in every type
-    y.upload(nan.data());
-    h.upload(nan.data());
-    const std::size_t workspace_bytes =
-        metst::cuda::selective_scan_workspace(p.sizes.batch, p.sizes.length, p.sizes.channels, p.sizes.states);
-    DeviceArray workspace(workspace_bytes);
-    workspace.upload(std::vector<unsigned char>(workspace_bytes, 0xff).data());
-
-    SelectiveScanArgs args;
-    args.batch = p.sizes.batch;
-    args.length = p.sizes.length;
-    args.channels = p.sizes.channels;
-    args.states = p.sizes.states;
-    args.type = p.type;
-    args.delta_type = p.delta_type;
-    args.u = u.data();
-    args.delta = delta.data();
-    args.A = static_cast<const float*>(A.data());
-    args.B = B.data();
-    args.C = C.data();
-    args.D = p.with.D ? static_cast<const float*>(D.data()) : nullptr;
-    args.z = p.with.z ? z.data() : nullptr;
-    args.delta_bias = p.with.delta_bias ? static_cast<const float*>(bias.data()) : nullptr;
-    args.h0 = p.with.h0 ? static_cast<const float*>(h0.data()) : nullptr;
-    args.delta_softplus = p.with.softplus;
-    args.y = y.data();
-    args.h = static_cast<float*>(in_place ? h0.data() : h.data());
-    args.workspace = workspace_bytes > 0 ? workspace.data() : nullptr;
-    args.workspace_bytes = workspace_bytes;
-
-    Result result{metst::cuda::selective_scan(args, nullptr), std::vector<float>(p.u.size()),
-                  std::vector<float>(p.h0.size())};
-    check(cudaDeviceSynchronize(), "the kernel");
-    if (p.type == Type::kFloat32) {
-        y.download(result.y.data());
-    } else {
-        std::vector<std::uint16_t> bits(p.u.size());
-        y.download(bits.data());
-        std::transform(bits.begin(), bits.end(), result.y.begin(), [&](std::uint16_t x) { return decoded(x, p.type); });
-    }
-    (in_place ? h0 : h).download(result.h.data());
-    return result;
-}
-
-// The definition in double precision, state by state.
-void reference(const Problem& p, std::vector<double>& y, std::vector<double>& h) {
-    const Sizes& s = p.sizes;
-    y.assign(p.u.size(), 0.0);
-    h.assign(p.h0.size(), 0.0);
-    if (p.with.h0) std::copy(p.h0.begin(), p.h0.end(), h.begin());
-    for (std::int64_t b = 0; b < s.batch; ++b) {
-        for (std::int64_t d = 0; d < s.channels; ++d) {
-            const std::size_t channel = product(d, 1);
-            double* state = h.data() + product(b * s.channels + d, s.states);
-            for (std::int64_t t = 0; t < s.length; ++t) {
-                const std::size_t i = product(b * s.length + t, s.channels) + channel;
-                const float* B = p.B.data() + product(b * s.length + t, s.states);
-                const float* C = p.C.data() + product(b * s.length + t, s.states);
-                double dt = static_cast<double>(p.delta[i]) + (p.with.delta_bias ? p.delta_bias[channel] : 0.0);
-                if (p.with.softplus) dt = std::fmax(dt, 0.0) + std::log1p(std::exp(-std::fabs(dt)));
-                double out = p.with.D ? static_cast<double>(p.D[channel]) * p.u[i] : 0.0;
-                for (std::int64_t n = 0; n < s.states; ++n) {
-                    const double decay = std::exp(dt * p.A[product(d, s.states) + product(n, 1)]);
-                    state[n] = decay * state[n] + dt * p.u[i] * B[n];
-                    out += state[n] * C[n];
-                }
-                if (p.with.z) out *= p.z[i] / (1.0 + std::exp(-static_cast<double>(p.z[i])));
-                y[i] = out;
-            }
-        }
-    }
 }
 
 // Largest difference over the largest magnitude, beyond what rounding to the type and a sum of flushed subnormal
@@ -254,8 +48,7 @@ double error_of(const std::vector<float>& actual, const std::vector<double>& exp
 double worst_error = 0.0;
 
 void expect_matches_reference(const Problem& p, const char* what) {
-    std::vector<double> y, h;
-    reference(p, y, h);
+    const auto [y, h] = reference(widened(p));
     const Result result = run(p);
     EXPECT(result.status == Status::kOk, "%s: status %d", what, static_cast<int>(result.status));
     const double y_error = error_of(result.y, y, p.type), h_error = error_of(result.h, h, Type::kFloat32);
@@ -331,8 +124,8 @@ void sizes_around_every_lane_round_and_tile_match() {
                 if (length == 300 && channels == 128 && states > 64) continue;  // long, and nothing new in it
                 const std::int64_t batches[] = {1, 2, 5};
                 ++seed;
-                const Problem p({batches[seed % 3], length, channels, states}, options(seed * 7),
-                                kTypes[seed / 2 % 3], kTypes[seed / 5 % 3], seed);
+                const Problem p({batches[seed % 3], length, channels, states}, options(seed * 7), kTypes[seed / 2 % 3],
+                                kTypes[seed / 5 % 3], seed);
                 expect_matches_reference(p, "grid");
                 if (length > 65 || states > 64) continue;
                 for (Way way : {Way::kMedium, Way::kWide}) {
@@ -474,7 +267,7 @@ void bad_arguments_are_refused() {
         EXPECT(actual == expected, "%s: %d, not %d", what, static_cast<int>(actual), static_cast<int>(expected));
     };
     using Args = SelectiveScanArgs;
-    for (std::int64_t Args::*size : {&Args::batch, &Args::length, &Args::channels, &Args::states}) {
+    for (std::int64_t Args::* size : {&Args::batch, &Args::length, &Args::channels, &Args::states}) {
         Args args = good;
         args.*size = -1;
         expect(args, Status::kBadSize, "a negative size");
@@ -485,7 +278,7 @@ void bad_arguments_are_refused() {
     Args args = good;
     args.states = 257;
     expect(args, Status::kBadSize, "N = 257");
-    for (const void* Args::*input : {&Args::u, &Args::delta, &Args::B, &Args::C}) {
+    for (const void* Args::* input : {&Args::u, &Args::delta, &Args::B, &Args::C}) {
         args = good;
         args.*input = nullptr;
         expect(args, Status::kNullPointer, "a missing input");
@@ -505,7 +298,7 @@ void bad_arguments_are_refused() {
     args = good;
     args.delta_type = static_cast<Type>(-1);
     expect(args, Status::kUnsupported, "an unknown type of delta");
-    for (std::int64_t Args::*size : {&Args::batch, &Args::length, &Args::channels}) {
+    for (std::int64_t Args::* size : {&Args::batch, &Args::length, &Args::channels}) {
         for (std::int64_t huge : {std::int64_t{1} << 31, std::numeric_limits<std::int64_t>::max()}) {
             args = good;
             args.*size = huge;
@@ -570,11 +363,7 @@ void empty_sizes_need_no_arrays() {
 }  // namespace
 
 int main() {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-        std::printf("skipped: no CUDA device\n");
-        return 77;
-    }
+    if (!has_device()) return kSkipped;
     bad_arguments_are_refused();
     one_launch_needs_no_workspace();
     smaller_sizes_need_no_more_workspace();

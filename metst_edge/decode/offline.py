@@ -42,19 +42,13 @@ def decode(
     Raises:
         ValueError: shapes that do not belong together, scores that are not finite, an unknown mode.
     """
-    return decode_clip(spot, logits, k_p, DecodeSettings(ratio, floor, synergy), method)
-
-
-def decode_clip(
-    spot: NDArray[Any], logits: NDArray[Any], k_p: int, settings: DecodeSettings, method: Method = "fixed"
-) -> list[Interval]:
-    """As `decode`, with the settings of a bundle; a clip is its own window."""
     spot, logits = np.asarray(spot, dtype=np.float64), np.asarray(logits, dtype=np.float64)
     if spot.ndim != 1 or logits.ndim != 2 or len(logits) != len(spot) or logits.shape[1] < 2:
         raise ValueError(
             f"expected spot (n,) and logits (n, E), E >= 2 with neutral last; got {spot.shape} and {logits.shape}"
         )
     check_k_p(k_p)
+    settings = DecodeSettings(ratio, floor, synergy)
     check_finite("spotting scores", spot)
     check_finite("emotion logits", logits)
     smoothed = smooth(spot, k_p)
@@ -70,6 +64,13 @@ def decode_clip(
         for onset, apex, offset, peak in spans
     )
     return [interval for interval in intervals if interval is not None]
+
+
+def decode_clip(
+    spot: NDArray[Any], logits: NDArray[Any], k_p: int, settings: DecodeSettings, method: Method = "fixed"
+) -> list[Interval]:
+    """As `decode`, with the settings of a bundle; a clip is its own window."""
+    return decode(spot, logits, k_p, settings.ratio, settings.floor, settings.synergy, method)
 
 
 def fixed_span(peak: int, k_p: int) -> tuple[int, int, int]:

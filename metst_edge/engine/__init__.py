@@ -41,7 +41,8 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
 
     Raises:
         EngineError: the engine is unknown or not installed, or has no such precision.
-        BundleError, ModelNotFoundError: as `Bundle.find`.
+        BundleError: as `Bundle.find`.
+        ModelNotFoundError: likewise.
     """
     if engine not in ("auto", *ENGINES):
         raise EngineError(f"expected engine 'auto', {', '.join(map(repr, ENGINES))}, got {engine!r}")

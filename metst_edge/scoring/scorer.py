@@ -108,6 +108,7 @@ class Scorer:
             if self._lost_since is None:
                 self._lost_since = picture.time
             return []
+        self._next_search = -np.inf  # it is not lost: if this push is broken off, the next picture is looked at
         items: list[Item] = []
         if self._lost_since is not None:
             items.append(Gap(self._lost_since, picture.time, "face_lost"))

@@ -128,6 +128,6 @@ class Timeline:
 
     def _numbered(self, index: int) -> Picture:
         """Return one of the last two pictures, of which every slot is made."""
-        picture = self.before if self.before is not None and self.before.index == index else self.last
-        assert picture is not None
-        return picture
+        assert self.last is not None, "there is no picture"
+        # The last one first: where a push was broken off, the next picture has the number of the one before.
+        return self.last if self.before is None or self.last.index == index else self.before

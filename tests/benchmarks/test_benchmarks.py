@@ -8,13 +8,17 @@ import pytest
 import torch
 
 from benchmarks import end_to_end, network_step, plot, results, roi_flow, scan
+from benchmarks.clips import memory, whole
+from benchmarks.flow import agreement, features, patches
 from benchmarks.inputs import Clip, K, random_bundle
-from benchmarks.published import PlainFlow, TorchEngine, analyse
+from benchmarks.peers.opencv_flow import PlainFlow
+from benchmarks.peers.published import analyse
+from benchmarks.peers.torch_network import TorchEngine
 from benchmarks.timing import alternate, cores
 from metst_edge import Analyzer
 from metst_edge.app.demo import demo_clip
 from metst_edge.bundle import Bundle
-from metst_edge.engine import load_engine
+from metst_edge.engine import StepScores, load_engine
 from metst_edge.face import FaceFinder
 from metst_edge.flow import measure, window_features
 
@@ -76,33 +80,31 @@ def test_the_plain_order_gives_the_pushed_scores(short):
     plain = analyse(short, TorchEngine(bundle), finder)
     finder.close()
     with Analyzer(engine="native") as analyzer:
-        spot, gaps = end_to_end.scores(analyzer, short)
+        spot, gaps = whole.scores(analyzer, short)
     assert plain.frames == len(spot) == FRAMES and gaps == 0
     np.testing.assert_allclose(spot, plain.spot, atol=1e-3)
 
 
 def test_whole_clips_have_a_row_for_every_contender_and_stage(short):
-    checks = end_to_end.slots, end_to_end.windows
+    checks = whole.slots, whole.windows
     before = [dict(vars(module)) for module in checks]
-    rows, stages, notes = end_to_end.compare(short, Bundle.find("demo"), 5, 1, 1)
-    assert {row["contender"] for row in rows} >= {end_to_end.STREAM, end_to_end.PUSHED, end_to_end.PLAIN}
+    rows, stages, notes = whole.compare(short, Bundle.find("demo"), 5, 1, 1)
+    assert {row["contender"] for row in rows} >= {whole.STREAM, whole.PUSHED, whole.PLAIN}
     assert all(row["frames/s"] > 0 and row["cores used"] > 0 for row in rows)
-    for name in (end_to_end.STREAM, end_to_end.PUSHED, end_to_end.PLAIN):
+    for name in (whole.STREAM, whole.PUSHED, whole.PLAIN):
         some = {row["stage"]: row["ms per frame"] for row in stages if row["contender"] == name}
-        assert set(some) == {*end_to_end.STAGES, "rest"}
-        assert all(some[stage] > 0 for stage in end_to_end.STAGES)
+        assert set(some) == {*whole.STAGES, "rest"}
+        assert all(some[stage] > 0 for stage in whole.STAGES)
         # The stages and what is left are the whole, so nothing is counted twice.
-        whole = next(row["ms per frame"] for row in rows if row["contender"] == name)
-        assert sum(some.values()) == pytest.approx(whole, rel=0.01)
+        all_of_it = next(row["ms per frame"] for row in rows if row["contender"] == name)
+        assert sum(some.values()) == pytest.approx(all_of_it, rel=0.01)
         assert some["rest"] >= 0
     assert not any("SCORES DIFFER" in note for note in notes)
-    assert before == [dict(vars(module)) for module in (end_to_end.slots, end_to_end.windows)], (
-        "the checks that were taken away are back"
-    )
+    assert before == [dict(vars(module)) for module in checks], "the checks that were taken away are back"
 
 
 def test_memory_is_sampled_and_judged(short):
-    rows, notes = end_to_end.memory(short, frames=20, every=10)
+    rows, notes = memory.measure(short, frames=20, every=10)
     assert [row["frames"] for row in rows] == [10, 20]
     assert rows[0]["growth MB"] == pytest.approx(0, abs=0.1) and rows[0]["resident MB"] > 10
     assert "growth of resident memory" in notes[0]
@@ -110,7 +112,7 @@ def test_memory_is_sampled_and_judged(short):
 
 @pytest.fixture(scope="module")
 def patch_rows(clip):
-    return roi_flow.patches(clip, 1)
+    return patches.patches(clip, 1)
 
 
 def test_patches_and_features_have_their_columns(clip, patch_rows, monkeypatch):
@@ -123,16 +125,16 @@ def test_patches_and_features_have_their_columns(clip, patch_rows, monkeypatch):
         threads.add(options["threads"])
         return measure(*args, **options)
 
-    monkeypatch.setattr(roi_flow, "measure", noted)
-    row = roi_flow.features(clip, "metst", lanes=2, threads=2, windows=1)
+    monkeypatch.setattr(features, "measure", noted)
+    row = features.features(clip, "metst", lanes=2, threads=2, windows=1)
     assert threads == {2} and row["cores used"] > 0
     assert {"frame", "ROIs", "lanes", "threads", "ours ms", "OpenCV path ms", "largest diff px"} <= set(row)
     assert row["nose bridge flows"] >= 1
-    assert len(roi_flow.judge_patches(rows)) >= 1
+    assert len(patches.judge(rows)) >= 1
 
 
 def test_missed_features_are_split_into_parts_and_a_rest(clip):
-    text = roi_flow.split(clip, "metst_plus")
+    text = features.split(clip, "metst_plus")
     whole, *parts = (
         float(word) for word in text.replace(";", " ").split() if word.replace(".", "").lstrip("-").isdigit()
     )
@@ -142,10 +144,10 @@ def test_missed_features_are_split_into_parts_and_a_rest(clip):
 
 def test_a_picture_that_stays_must_be_without_motion():
     none, some = np.zeros((2, 2), np.float32), np.full((2, 2), 1e-7, np.float32)
-    assert roi_flow.is_still(True, none)
-    assert not roi_flow.is_still(False, none) and not roi_flow.is_still(False, some)
+    assert agreement.is_still(True, none)
+    assert not agreement.is_still(False, none) and not agreement.is_still(False, some)
     with pytest.raises(RuntimeError, match="expected exactly 0"):
-        roi_flow.is_still(True, some)
+        agreement.is_still(True, some)
 
 
 def test_steps_have_a_row_for_every_engine(tiny):
@@ -172,7 +174,7 @@ def test_a_stream_that_scores_otherwise_is_not_timed(tiny):
         lanes, channels, look_ahead = 2, 10, 0
 
         def step(self, features, reset=None):
-            return network_step.StepScores(np.zeros(2, np.float32), np.zeros((2, 5), np.float32))
+            return StepScores(np.zeros(2, np.float32), np.zeros((2, 5), np.float32))
 
         def reset(self):
             pass
@@ -219,17 +221,17 @@ def test_a_missed_bound_says_by_how_much():
 
 def test_results_keep_the_notes_and_are_drawn(clip, patch_rows, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path)
-    monkeypatch.setattr(roi_flow, "EVERY", 29)
-    features = []
+    monkeypatch.setattr(patches, "EVERY", 29)
+    made = []
     for rois in (5, 18):
         # The plot's columns, without the time that measuring every one of them takes.
         for frame, lanes, threads in (("640x360", 1, 1), ("640x360", 2, 1), ("640x360", 2, 2), ("1280x720", 2, 1)):
-            features.append({"frame": frame, "ROIs": rois, "lanes": lanes, "threads": threads})
-            features[-1] |= {"ours ms": 1.0 + lanes, "OpenCV path ms": 9.0 * lanes}
+            made.append({"frame": frame, "ROIs": rois, "lanes": lanes, "threads": threads})
+            made[-1] |= {"ours ms": 1.0 + lanes, "OpenCV path ms": 9.0 * lanes}
     tables = {
         "roi-flow": patch_rows,
-        "roi-flow-features": features,
-        "roi-flow-area": roi_flow.area(clip, 1, sides=(32, 48)),
+        "roi-flow-features": made,
+        "roi-flow-area": patches.area(clip, 1, sides=(32, 48)),
         "network-step": network_step.run(tiny, 1, 2)[0] + network_step.run(tiny, 2, 2)[0],
     }
     for name, rows in tables.items():

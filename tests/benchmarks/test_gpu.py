@@ -14,14 +14,15 @@ import pytest
 import torch
 
 from benchmarks import results
-from benchmarks.gpu import flow, library, run, scan, step, timing
+from benchmarks.gpu import flow, library, peers, run, scan, step, timing
 from benchmarks.gpu import tests as cpp_tests
 from benchmarks.gpu.scan import Shape
 from benchmarks.gpu.timing import Rates
+from csrc.cuda import shared_library
 from training.models import build
 
 RATES = Rates(copy=3e12, exponentials=3.7e12, node=1e-6)
-NVCC = library.find_nvcc()
+NVCC = shared_library.find_nvcc()
 FLOAT32 = torch.float32
 
 
@@ -47,7 +48,7 @@ def test_without_a_gpu_one_line_says_so_and_nothing_is_written(monkeypatch, caps
 
 def test_without_nvcc_one_line_says_so(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(library, "find_nvcc", lambda: None)
+    monkeypatch.setattr(shared_library, "find_nvcc", lambda: None)
     assert run.main([]) == 1
     assert capsys.readouterr().out == (
         "benchmarks/gpu/run.py needs nvcc, found none: install the CUDA toolkit or set CUDACXX to nvcc\n"
@@ -56,7 +57,7 @@ def test_without_nvcc_one_line_says_so(monkeypatch, capsys):
 
 def test_without_the_compiled_module_one_line_says_how_to_get_it():
     """As after a plain pip install: the checkout comes first and has the package without what is compiled."""
-    script = library.ROOT / "benchmarks/gpu/run.py"
+    script = shared_library.ROOT / "benchmarks/gpu/run.py"
     code = f"""
 import runpy, sys, torch
 torch.cuda.is_available = lambda: True
@@ -72,7 +73,7 @@ runpy.run_path({str(script)!r}, run_name="__main__")
 def test_the_script_runs_from_anywhere(tmp_path):
     """As a user calls it, in a process of its own; a GPU is hidden from it where there is one."""
     done = subprocess.run(
-        [sys.executable, str(library.ROOT / "benchmarks/gpu/run.py"), "--quick"],
+        [sys.executable, str(shared_library.ROOT / "benchmarks/gpu/run.py"), "--quick"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -301,13 +302,13 @@ def test_targets_are_read_from_every_generator(tmp_path, generator, program):
     head = "cmake_minimum_required(VERSION 3.20)\nproject(some NONE)\n"
     (tmp_path / "CMakeLists.txt").write_text(head + "add_custom_target(alpha)\nadd_subdirectory(below)\n")
     (tmp_path / "below/CMakeLists.txt").write_text("add_custom_target(test_beta)\n")
-    library.build(["cmake", "-S", str(tmp_path), "-B", str(tmp_path / "build"), "-G", generator])
+    shared_library.build(["cmake", "-S", str(tmp_path), "-B", str(tmp_path / "build"), "-G", generator])
     found = cpp_tests.targets(tmp_path / "build")
     assert {"alpha", "test_beta"} <= found and "test_gamma" not in found
 
 
 def test_every_test_of_the_gpu_that_ctest_has_is_run_with_its_arguments():
-    listed = (library.ROOT / "csrc/tests/CMakeLists.txt").read_text()
+    listed = (shared_library.ROOT / "csrc/tests/CMakeLists.txt").read_text()
     assert "add_test(NAME cuda_graph_gpu COMMAND test_cuda_graph gpu)" in listed
     assert "add_test(NAME plugin_cuda COMMAND test_plugin $<TARGET_FILE:metst_edge_plugin> ${contract})" in listed
     given = {test.name: (*test.needs, *test.arguments) for test in cpp_tests.TESTS}
@@ -320,9 +321,8 @@ def test_a_library_is_built_again_only_when_something_of_it_changes(monkeypatch,
     header.parent.mkdir(parents=True)
     source.write_text("source")
     header.write_text("header")
-    monkeypatch.setattr(library, "WRAPPERS", (source,))
-    monkeypatch.setattr(library, "KERNELS", ())
-    monkeypatch.setattr(library, "INCLUDES", (tmp_path / "include",))
+    monkeypatch.setattr(shared_library, "SOURCES", (source,))
+    monkeypatch.setattr(shared_library, "INCLUDES", (tmp_path / "include",))
     built = []
     path = tmp_path / "library.so"
 
@@ -330,7 +330,7 @@ def test_a_library_is_built_again_only_when_something_of_it_changes(monkeypatch,
         built.append(command)
         path.write_text("library")
 
-    monkeypatch.setattr(library, "build", build)
+    monkeypatch.setattr(shared_library, "build", build)
     for expected, change in (
         (1, lambda: None),
         (1, lambda: os.utime(source)),  # a fresh copy of the same checkout
@@ -339,9 +339,9 @@ def test_a_library_is_built_again_only_when_something_of_it_changes(monkeypatch,
         (4, path.unlink),
     ):
         change()
-        library.build_once(["nvcc"], path)
+        shared_library.build_once(["nvcc"], path)
         assert len(built) == expected
-    library.build_once(["nvcc", "-O3"], path)
+    shared_library.build_once(["nvcc", "-O3"], path)
     assert len(built) == 5
 
     def broken(command):
@@ -349,12 +349,12 @@ def test_a_library_is_built_again_only_when_something_of_it_changes(monkeypatch,
         raise RuntimeError("stopped")
 
     header.write_text("a third")
-    monkeypatch.setattr(library, "build", broken)
+    monkeypatch.setattr(shared_library, "build", broken)
     with pytest.raises(RuntimeError, match="stopped"):
-        library.build_once(["nvcc", "-O3"], path)
+        shared_library.build_once(["nvcc", "-O3"], path)
     header.write_text("another header")  # as it was built before, but the library is not that one
-    monkeypatch.setattr(library, "build", build)
-    library.build_once(["nvcc", "-O3"], path)
+    monkeypatch.setattr(shared_library, "build", build)
+    shared_library.build_once(["nvcc", "-O3"], path)
     assert len(built) == 6 and path.read_text() == "library"
 
 
@@ -372,7 +372,7 @@ def test_mamba_is_compiled_without_its_backward_kernels(monkeypatch, tmp_path):
         return SimpleNamespace(fwd=None)
 
     monkeypatch.setattr(cpp_extension, "load", load)
-    scan.Mamba(tmp_path, tmp_path / "build")
+    peers.Mamba(tmp_path, tmp_path / "build")
     names = [Path(name).name for name in asked["sources"]]
     assert names == ["selective_scan.cpp", "selective_scan_fwd_fp32.cu", "no_backward.cpp"]
     # One for each type of u, delta, B, C, with real and complex A.
@@ -426,10 +426,10 @@ def test_the_scan_s_error_is_measured_against_float64(emulated):
 
 def test_torch_is_a_peer_and_another_result_is_refused(emulated):
     x = scan.layer(Shape(2, 5, 7, 4), FLOAT32, "cpu", 0)
-    scan.check_peer("torch", lambda: scan.by_steps(scan.one_step, x), emulated, x)
+    scan.check_peer("torch", lambda: peers.by_steps(peers.one_step, x), emulated, x)
 
     def wrong():
-        y, h = scan.by_steps(scan.one_step, x)
+        y, h = peers.by_steps(peers.one_step, x)
         return y, 1.01 * h
 
     with pytest.raises(RuntimeError, match="torch: h differs from our kernel's"):
@@ -452,14 +452,14 @@ def test_mamba_is_called_in_its_order_of_axes(emulated, monkeypatch):
             x = {"u": u, "delta": delta, "z": z, "B": b[:, 0], "C": c[:, 0]}
             x = {name: tensor.transpose(1, 2) for name, tensor in x.items()}
             zero = torch.zeros(len(u), *a.shape)
-            y, h = scan.by_steps(scan.one_step, {**x, "A": a, "D": d, "delta_bias": bias, "h0": zero})
+            y, h = peers.by_steps(peers.one_step, {**x, "A": a, "D": d, "delta_bias": bias, "h0": zero})
             kept = torch.stack((torch.ones_like(h), h), -1).flatten(2)[:, :, None]
             return torch.zeros(0), kept, y.transpose(1, 2)
 
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", Extension)
     x = scan.layer(Shape(2, 5, 7, 4), FLOAT32, "cpu", 0)
     x["h0"] = torch.zeros_like(x["h0"])
-    scan.check_peer("mamba_ssm", scan.Mamba(None, None).bind(x), emulated, x)
+    scan.check_peer("mamba_ssm", peers.Mamba(None, None).bind(x), emulated, x)
 
 
 def test_an_error_is_told_in_one_line_whatever_it_says():
@@ -469,7 +469,7 @@ def test_an_error_is_told_in_one_line_whatever_it_says():
 
 def test_a_folder_that_is_no_mamba_is_refused(tmp_path):
     with pytest.raises(ImportError, match="expected selective_scan.cpp and .cu files"):
-        scan.Mamba(tmp_path, tmp_path / "build")
+        peers.Mamba(tmp_path, tmp_path / "build")
 
 
 def test_a_refused_call_is_an_error(emulated):
@@ -561,8 +561,8 @@ def machine(emulated, monkeypatch, tmp_path):
     monkeypatch.setattr(timing, "WARM_UP", (1, 0.0))
     monkeypatch.setattr(timing, "EXPONENTIAL_ROUNDS", 4)
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
-    monkeypatch.setattr(library, "find_nvcc", lambda: "echo")
-    monkeypatch.setattr(library, "build", lambda command: None)
+    monkeypatch.setattr(shared_library, "find_nvcc", lambda: "echo")
+    monkeypatch.setattr(shared_library, "build", lambda command: None)
     monkeypatch.setattr(library, "Library", lambda path: emulated)
     monkeypatch.setattr(scan, "GRAPH_CALLS", 2)
     monkeypatch.setattr(scan, "SIZES", ((2, 1, 16), (1, 1024, 2), (64, 8192, 2048), (1, 70, 3)))
@@ -663,10 +663,10 @@ def test_a_part_that_fails_does_not_stop_the_others(machine, monkeypatch, capsys
 
 
 @pytest.mark.skipif(NVCC is None, reason="no nvcc")
-@pytest.mark.parametrize("source", library.WRAPPERS, ids=lambda path: path.name)
+@pytest.mark.parametrize("source", (library.SOURCE, shared_library.SOURCES[0]), ids=lambda path: path.name)
 def test_the_wrappers_compile_with_nvcc(tmp_path, source):
-    command = library.nvcc_command(NVCC, "90", tmp_path / "out.o")
-    others = {str(path) for path in (*library.WRAPPERS, *library.KERNELS)} - {str(source)}
+    command = shared_library.nvcc_command(NVCC, "90", tmp_path / "out.o", [library.SOURCE])
+    others = {str(path) for path in (*shared_library.SOURCES, library.SOURCE)} - {str(source)}
     done = subprocess.run(
         [*(word for word in command if word not in (*others, "-shared")), "-c"], capture_output=True, text=True
     )

@@ -1,11 +1,10 @@
 """Bundles to run: the published networks, and a tiny one with every part of the architecture."""
 
 import gc
-import importlib.util
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -87,18 +86,16 @@ def tiny(request: pytest.FixtureRequest, tiny_folder: Path, tiny_on_cpu: dict[st
 
 
 @pytest.fixture(scope="session")
-def published_bundle(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+def published_bundle(
+    published_weights: Callable[[str], dict[str, np.ndarray]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Bundle]:
     """Return a function: model name -> bundle, exported from the published layout by the command line."""
-    spec = importlib.util.spec_from_file_location("golden_weights", golden / "weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     made: dict[str, Bundle] = {}
 
     def bundle(name: str) -> Bundle:
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
-            description = json.loads((golden / f"{name}.json").read_text())
-            drawn = module.draw(description["shapes"], description["seed"])
+            drawn = published_weights(name)
             torch.save({f"module.{key}": torch.from_numpy(a) for key, a in drawn.items()}, folder / "weights.pkl")
             arguments = ["--model", name, "--trained-on", "casme3", "--out", str(folder / name)]
             assert main(["upstream", str(folder / "weights.pkl"), *arguments]) == 0

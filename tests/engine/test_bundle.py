@@ -23,6 +23,9 @@ from metst_edge.errors import (
     EngineError,
     ModelNotFoundError,
 )
+from metst_edge.face import ROI_SETS
+from metst_edge.flow import channels
+from metst_edge.manifest import CHANNELS_OF_ROI_SET
 
 FILES = ("window.onnx", "step.onnx", "weights.bin", "MODEL_CARD.md")
 
@@ -304,3 +307,7 @@ def test_onnxruntime_refuses_a_graph_it_cannot_read_in_one_line(folder):
     with pytest.raises(EngineError, match=r"onnxruntime refuses step\.onnx") as caught:
         load_engine(folder, "onnxruntime")
     assert "\n" not in str(caught.value)
+
+
+def test_a_set_of_regions_has_the_channels_that_its_manifest_must_state():
+    assert {name: channels(name) for name in ROI_SETS} == CHANNELS_OF_ROI_SET

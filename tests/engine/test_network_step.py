@@ -1,7 +1,8 @@
 """The compiled network step against a slow, readable one in float64, on every vector path of this machine."""
 
+import functools
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -133,12 +134,35 @@ def silu(x: np.ndarray) -> np.ndarray:
     return x / (1.0 + np.exp(-x))
 
 
-def largest_error(stream: Any, reference: ReferenceStream, features: np.ndarray, resets: np.ndarray) -> float:
-    """Feed both (steps, lanes, C) and (steps, lanes); the largest difference over the largest score."""
-    scores = [(*stream.step(f, r), *reference.step(f, r)) for f, r in zip(features, resets, strict=True)]
+class Case(NamedTuple):
+    """Inputs (steps, lanes, C) and (steps, lanes), and what the reference makes of them."""
+
+    weights: Weights
+    features: np.ndarray
+    resets: np.ndarray
+    expected: list[tuple[np.ndarray, np.ndarray]]
+
+
+@functools.cache
+def case_of(name: str, lanes: int, seed: int, steps: int, share: float) -> Case:
+    """Random features, with a reset in this share of the steps: often, windows of one and two frames are among them.
+
+    One for all paths: the reference is what takes the time.
+    """
+    sizes, rng = SIZES[name], np.random.default_rng(seed)
+    weights = draw(sizes, seed)
+    features = rng.standard_normal((steps, lanes, sizes["channels"])).astype(np.float32)
+    resets = rng.random((steps, lanes)) < share
+    reference = ReferenceStream(sizes, weights, lanes)
+    return Case(weights, features, resets, [reference.step(f, r) for f, r in zip(features, resets, strict=True)])
+
+
+def largest_error(stream: Any, case: Case) -> float:
+    """Feed a case; the largest difference over the largest score."""
+    scores = [stream.step(f, r) for f, r in zip(case.features, case.resets, strict=True)]
     errors = []
-    for found, expected in ((0, 2), (1, 3)):
-        a, b = (np.stack([s[i] for s in scores]) for i in (found, expected))
+    for i in (0, 1):
+        a, b = (np.stack([s[i] for s in given]) for given in (scores, case.expected))
         assert a.dtype == np.float32 and a.shape == b.shape and np.isfinite(a).all()
         errors.append(float(np.abs(a - b).max() / np.abs(b).max()))
     return max(errors)
@@ -148,23 +172,16 @@ def largest_error(stream: Any, reference: ReferenceStream, features: np.ndarray,
 @pytest.mark.parametrize("lanes", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", SIZES)
 def test_steps_with_resets_at_any_time_in_any_lane_equal_the_reference(name, lanes, path):
-    sizes, rng = SIZES[name], np.random.default_rng(lanes)
-    weights = draw(sizes, seed=lanes)
-    steps = 40 if sizes["depth"] == 12 else 150
-    features = rng.standard_normal((steps, lanes, sizes["channels"])).astype(np.float32)
-    resets = rng.random((steps, lanes)) < 0.15  # often, so that windows of one and two frames are among them
-    stream = _native.NetworkStream(_native.Network(sizes, weights, path=path), lanes)
-    assert largest_error(stream, ReferenceStream(sizes, weights, lanes), features, resets) <= TOLERANCE
+    case = case_of(name, lanes, seed=lanes, steps=40 if SIZES[name]["depth"] == 12 else 150, share=0.15)
+    stream = _native.NetworkStream(_native.Network(SIZES[name], case.weights, path=path), lanes)
+    assert largest_error(stream, case) <= TOLERANCE
 
 
 @every_path
 def test_a_long_window_drifts_no_further(path):
-    sizes, rng = SIZES["metst64"], np.random.default_rng(1)
-    weights = draw(sizes, seed=1)
-    features = rng.standard_normal((400, 2, sizes["channels"])).astype(np.float32)
-    stream = _native.NetworkStream(_native.Network(sizes, weights, path=path), 2)
-    reference = ReferenceStream(sizes, weights, 2)
-    assert largest_error(stream, reference, features, np.zeros((400, 2), bool)) <= TOLERANCE
+    case = case_of("metst64", 2, seed=1, steps=400, share=0.0)
+    stream = _native.NetworkStream(_native.Network(SIZES["metst64"], case.weights, path=path), 2)
+    assert largest_error(stream, case) <= TOLERANCE
 
 
 @every_path

@@ -1,4 +1,4 @@
-"""The GPU's flow through its C functions, in the emulation of csrc/tests/cuda_on_cpu.h. C++ tests cover its kernels."""
+"""The GPU's flow by its C functions, in the emulation of csrc/testing/cuda_on_cpu.h. C++ tests cover its kernels."""
 
 import ctypes.util
 import subprocess

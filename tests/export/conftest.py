@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from export.__main__ import main
 from training.models import MeTst, build, save_checkpoint
 
 META: dict[str, Any] = {
@@ -25,8 +26,7 @@ def one_torch_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def network() -> MeTst:
+def draw_network() -> MeTst:
     """Two blocks; every convolution and matrix drawn so that signals keep their size."""
     torch.manual_seed(11)
     made = build("metst64", dim=16, depth=2, d_state=8)
@@ -39,7 +39,22 @@ def network() -> MeTst:
 
 
 @pytest.fixture
+def network() -> MeTst:
+    """The network as drawn; a test may change it."""
+    return draw_network()
+
+
+@pytest.fixture
 def checkpoint(network: MeTst, tmp_path: Path) -> Path:
     """The network as `training fit` would leave it."""
     save_checkpoint(tmp_path / "model.pt", network, META)
     return tmp_path / "model.pt"
+
+
+@pytest.fixture(scope="session")
+def folder_of_both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the checkpoint with graphs in both precisions; not to be changed."""
+    folder = tmp_path_factory.mktemp("both")
+    save_checkpoint(folder / "model.pt", draw_network(), META)
+    assert main(["bundle", str(folder / "model.pt"), "--out", str(folder / "bundle"), "--precision", "fp16"]) == 0
+    return folder / "bundle"

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.reference import reference, relative_error
+from csrc.testing.selective_scan_reference import reference, relative_error
 from metst_edge import _native
 
 TOLERANCE = 1e-5

@@ -110,3 +110,20 @@ def test_a_face_that_is_lost_ends_its_own_run_only(engine, halves, pictures):
     assert [item.frame for item in left[:-1]] == list(range(20)) and isinstance(left[-1], RunEnd)
     undisturbed, _ = together(engine, halves, pictures, (0, 0))
     assert plain(right) == plain(undisturbed[1]) and len(right) == FRAMES + 1
+
+
+def test_a_face_that_was_found_as_a_push_was_broken_off_is_not_lost(engine, halves, pictures, monkeypatch):
+    scorer, advance = Scorer(engine.bundle.fps, halves[0], lanes(engine)), Timeline.advance
+
+    def interrupted(timeline):
+        monkeypatch.setattr(Timeline, "advance", advance)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Timeline, "advance", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scorer.push(pictures[0], 0.0, 0)
+    items = []
+    for index, picture in enumerate(pictures[1:6], 1):
+        items += scorer.push(picture, index / engine.bundle.fps, index)
+    items += scorer.flush()
+    assert [item.frame for item in items[:-1]] == [1, 2, 3, 4, 5] and isinstance(items[-1], RunEnd)

@@ -38,6 +38,15 @@ def test_a_moment_that_waited_for_a_nearer_picture_comes_at_the_end():
     assert timeline.flush() == []
 
 
+def test_of_two_pictures_with_one_number_the_later_one_is_meant():
+    """A push that was broken off, as by Ctrl-C, does not count: the next picture is given its number again."""
+    timeline = Timeline(30.0)
+    for index, number in enumerate((0, 1, 1)):
+        last = timeline.take(picture(), index / 30, number)
+        moments = timeline.advance() if index != 1 else []
+    assert len(moments) == 2 and moments[-1].anchor is moments[-1].before is last
+
+
 def test_the_grid_begins_anew_after_a_stop_and_after_a_hole():
     timeline = Timeline(30.0)
     timeline.take(Frame(0, 0.0, picture()))

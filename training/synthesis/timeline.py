@@ -34,8 +34,6 @@ TRACK = {name: row for row, name in enumerate(TRACKS)}
 
 MICRO_SECONDS = (0.1, 0.5)
 """Shortest and longest micro-expression, onset to offset."""
-MICRO_PIXELS = (0.3, 3.0)
-"""Weakest and strongest micro-expression: displacement of the most moved point at the apex, 320 px crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,8 @@ class Rates:
         head_moves: distractor, nods, shakes and changes of pose.
         drift: factor on the head's slow movement; 0 holds it still.
         flicker: largest relative change of the light from frame to frame, mains against shutter.
-        micro_pixels: weakest and strongest micro-expression.
+        micro_pixels: weakest and strongest micro-expression: displacement of the most moved point at the apex, in
+            pixels of the 320 px crop.
         overlap: chance that a macro-expression, speech or a larger head move may fall on a micro-expression.
     """
 

@@ -50,7 +50,7 @@ public:
 
 private:
     const GraphDriver& driver_;
-    CUstream_st* recorded_ = nullptr;        // being recorded
+    CUstream_st* recorded_ = nullptr;  // being recorded
     CUgraphExec_st* executable_ = nullptr;
 };
 

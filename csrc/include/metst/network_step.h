@@ -3,8 +3,7 @@
 //
 //   stem     two convolutions over time, 3 taps, ReLU. Each waits for the frame after, so scores are of the frame fed
 //            kNetworkLookAhead steps earlier.
-//   block    x += norm(mamba(norm(x)));  mamba: (u, z) = x in_proj;  u = silu(conv(u));  (dt, B, C) = u x_proj;
-//            y = selective scan (selective_scan.h) with delta = dt dt_proj, gated by z;  y out_proj
+//   blocks   one after the other (mamba_block.h)
 //   heads    spot = sigmoid(x spot), emotion = x emotion: both linear
 //
 // A lane's reset flag says that the frame fed now is the first of its next window. The convolutions then see zeros
@@ -17,6 +16,7 @@
 #include <cstdint>
 
 #include "metst/cpu_features.h"
+#include "metst/mamba_block.h"
 #include "metst/selective_scan.h"
 
 namespace metst {
@@ -33,29 +33,15 @@ struct NetworkSizes {
     std::int64_t conv = 0;  // taps
     std::int64_t rank = 0;  // factors of the time step
     std::int64_t classes = 0;
+
+    BlockSizes block() const { return {dim, inner, states, conv, rank}; }
 };
 
 // Every array is float32, dense, last axis fastest; linear maps are (in, out).
-struct BlockWeights {
-    const float* norm_weight = nullptr;       // (dim)
-    const float* norm_bias = nullptr;         // (dim)
-    const float* in_proj = nullptr;           // (dim, 2 inner), u before z
-    const float* conv_weight = nullptr;       // (inner, conv), oldest frame first
-    const float* conv_bias = nullptr;         // (inner)
-    const float* x_proj = nullptr;            // (inner, rank + 2 states), time step, B, C
-    const float* dt_proj = nullptr;           // (rank, inner)
-    const float* dt_bias = nullptr;           // (inner)
-    const float* A = nullptr;                 // (inner, states)
-    const float* D = nullptr;                 // (inner)
-    const float* out_proj = nullptr;          // (inner, dim)
-    const float* post_norm_weight = nullptr;  // (dim)
-    const float* post_norm_bias = nullptr;    // (dim)
-};
-
 struct NetworkWeights {
-    const float* stem_weight[2] = {};  // (dim, channels, 3) and (dim, dim, 3), oldest frame first
-    const float* stem_bias[2] = {};    // (dim)
-    const BlockWeights* blocks = nullptr;  // (depth)
+    const float* stem_weight[2] = {};       // (dim, channels, 3) and (dim, dim, 3), oldest frame first
+    const float* stem_bias[2] = {};         // (dim)
+    const BlockWeights* blocks = nullptr;   // (depth)
     const float* spot_weight = nullptr;     // (dim, 1)
     const float* spot_bias = nullptr;       // (1)
     const float* emotion_weight = nullptr;  // (dim, classes)

@@ -78,8 +78,8 @@ struct RoiFlowLayout {
     int patch_count = 0;
     FlowRegion regions[kMaxRegions];
     int region_count = 0;
-    Rect nose;           // the nose bridge, pixels of the crop; may be empty
-    Rect nose_inside;    // the part of it that is averaged, pixels of the nose bridge
+    Rect nose;         // the nose bridge, pixels of the crop; may be empty
+    Rect nose_inside;  // the part of it that is averaged, pixels of the nose bridge
     double nose_share = 1.0;
     bool compat = false;  // move the crop box as the published code does
 };
@@ -96,10 +96,10 @@ public:
     RoiFlow(RoiFlow&&) noexcept;
 
     int channels() const;
-    Rect box() const;                // where the crop is now; it follows the head
-    void set_box(const Rect& box);   // in the picture
-    const double* motion() const;    // dx, dy of the head left over in the last frame, pixels of the crop
-    double likeness() const;         // correlation of the last crop with the anchor's, -1 to 1
+    Rect box() const;               // where the crop is now; it follows the head
+    void set_box(const Rect& box);  // in the picture
+    const double* motion() const;   // dx, dy of the head left over in the last frame, pixels of the crop
+    double likeness() const;        // correlation of the last crop with the anchor's, -1 to 1
 
     struct Lane;  // of this library
     Lane& lane() { return *lane_; }

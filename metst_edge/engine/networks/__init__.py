@@ -56,10 +56,19 @@ def of_bundle(bundle: Bundle) -> Network:
     """Return the shape of a bundle's network, after checking that manifest and weights agree with it.
 
     Raises:
-        EngineError: as `describe`; or the manifest states another look-ahead or state, or weights are missing or have
-            other shapes.
+        EngineError: as `describe`; or weights are missing or have other shapes, or the manifest states another
+            look-ahead or state.
     """
     network = describe(bundle.model, bundle.sizes, bundle.path)
+    found = {tensor.name: tensor.shape for tensor in bundle.tensors}
+    missing = [f"{name} {shape}, got none" for name, shape in network.weights.items() if name not in found]
+    wrong = [
+        f"{name} {shape}, got {found[name]}"
+        for name, shape in network.weights.items()
+        if name in found and found[name] != shape
+    ]
+    if missing or wrong:
+        raise EngineError(f"{bundle.path}: expected weights {'; '.join(missing + wrong)}; export the bundle again")
     if bundle.look_ahead != network.look_ahead:
         raise EngineError(
             f"{bundle.path}: expected look_ahead {network.look_ahead} in the manifest, which is that of "
@@ -70,15 +79,6 @@ def of_bundle(bundle: Bundle) -> Network:
         names = [name for name in {**network.state, **state} if network.state.get(name) != state.get(name)]
         differing = "; ".join(f"{n} {network.state.get(n, 'none')}, got {state.get(n, 'none')}" for n in names)
         raise EngineError(f"{bundle.path}: expected state {differing}; export the bundle again")
-    found = {tensor.name: tensor.shape for tensor in bundle.tensors}
-    missing = [f"{name} {shape}, got none" for name, shape in network.weights.items() if name not in found]
-    wrong = [
-        f"{name} {shape}, got {found[name]}"
-        for name, shape in network.weights.items()
-        if name in found and found[name] != shape
-    ]
-    if missing or wrong:
-        raise EngineError(f"{bundle.path}: expected weights {'; '.join(missing + wrong)}; export the bundle again")
     return network
 
 

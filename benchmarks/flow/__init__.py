@@ -1,0 +1,1 @@
+"""What roi_flow.py measures: patches of a crop, and the features of a frame."""
