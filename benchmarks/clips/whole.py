@@ -98,7 +98,7 @@ def scores(analyzer: pipeline.Analyzer, clip: Path) -> tuple[npt.NDArray[np.floa
     with open_source(clip) as source, every_window():
         for frame in source:
             assert isinstance(frame, Frame), "only live sources are interrupted"
-            items += scorer.push(frame.image, frame.index / analyzer.bundle.fps, frame.index)
+            items += scorer.push(Frame(frame.index, frame.index / analyzer.bundle.fps, frame.image))
             frames += 1
     items += scorer.flush()
     spot = np.full(frames, np.nan)

@@ -121,9 +121,9 @@ def test_a_face_that_was_found_as_a_push_was_broken_off_is_not_lost(engine, halv
 
     monkeypatch.setattr(Timeline, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        scorer.push(pictures[0], 0.0, 0)
+        scorer.push(Frame(0, 0.0, pictures[0]))
     items = []
     for index, picture in enumerate(pictures[1:6], 1):
-        items += scorer.push(picture, index / engine.bundle.fps, index)
+        items += scorer.push(Frame(index, index / engine.bundle.fps, picture))
     items += scorer.flush()
     assert [item.frame for item in items[:-1]] == [1, 2, 3, 4, 5] and isinstance(items[-1], RunEnd)

@@ -42,7 +42,7 @@ def test_of_two_pictures_with_one_number_the_later_one_is_meant():
     """A push that was broken off, as by Ctrl-C, does not count: the next picture is given its number again."""
     timeline = Timeline(30.0)
     for index, number in enumerate((0, 1, 1)):
-        last = timeline.take(picture(), index / 30, number)
+        last = timeline.take(Frame(number, index / 30, picture()))
         moments = timeline.advance() if index != 1 else []
     assert len(moments) == 2 and moments[-1].anchor is moments[-1].before is last
 

@@ -100,7 +100,7 @@ def test_what_shows_another_scene_or_nobody_is_not_learnt(finder, test_data, cac
     """The face is there for 72 of the model's frames, then it leaves: of the windows that start, two are cut off."""
     clip = "face_noface.mov"
     measured = windows_of(clip, test_data, cache, finder)
-    assert measured.frames[:, 0].tolist() == [0, 14, 29]
+    assert measured.frames[:, 0].tolist() == [0, 15, 30]
     assert measured.frames.max() < 63
 
 
