@@ -14,6 +14,8 @@ from metst_edge.errors import SourceError
 
 QUICK = Patience(opening=2.0, stalled=0.5, frozen=0.4, first_delay=0.01, longest_delay=0.05)
 PACE = 0.005
+UNHURRIED = 0.05
+"""Seconds between frames where the first one must not be missed: a busy machine may wake its reader late."""
 
 
 def noise(seed, shape=(48, 64, 3)):
@@ -25,13 +27,13 @@ class FakeDevice:
 
     fps = 30.0
 
-    def __init__(self, pictures, then):
-        self.pictures, self.then = list(pictures), then
+    def __init__(self, pictures, then, pace=PACE):
+        self.pictures, self.then, self.pace = list(pictures), then, pace
         self.blocked, self.closed, self.spent = threading.Event(), threading.Event(), threading.Event()
         self.last = None
 
     def read(self):
-        time.sleep(PACE)
+        time.sleep(self.pace)
         if self.pictures:
             self.last = self.pictures.pop(0)
             return self.last.copy()
@@ -86,8 +88,8 @@ def take(camera, n):
     return list(itertools.islice(camera, n))
 
 
-def steady(n, first=0, shape=(48, 64, 3), then="block"):
-    return FakeDevice([noise(first + i, shape) for i in range(n)], then)
+def steady(n, first=0, shape=(48, 64, 3), then="block", pace=PACE):
+    return FakeDevice([noise(first + i, shape) for i in range(n)], then, pace)
 
 
 def test_frames_come_in_order_with_rising_times(camera):
@@ -118,7 +120,7 @@ def test_a_late_reader_gets_the_newest_frames_and_the_rest_is_counted(camera):
     ],
 )
 def test_trouble_is_reported_once_and_the_camera_reopened(camera, trouble, reason):
-    cam, port = camera(steady(10, then=trouble), steady(200, first=1000))
+    cam, port = camera(steady(10, then=trouble), steady(200, first=1000, pace=UNHURRIED))
     items = take(cam, 14)
     told = [item for item in items if isinstance(item, Interruption)]
     frames = [item for item in items if isinstance(item, Frame)]
@@ -135,7 +137,7 @@ def test_trouble_is_reported_once_and_the_camera_reopened(camera, trouble, reaso
 
 def test_a_change_of_size_is_reported_and_the_new_size_taken(camera):
     changing = FakeDevice([noise(i) for i in range(5)] + [noise(i, (60, 80, 3)) for i in range(9)], "block")
-    cam, _ = camera(changing, steady(200, first=1000, shape=(60, 80, 3)))
+    cam, _ = camera(changing, steady(200, first=1000, shape=(60, 80, 3), pace=UNHURRIED))
     items = take(cam, 8)
     (interruption,) = [item for item in items if isinstance(item, Interruption)]
     assert interruption.reason == "size_changed"
