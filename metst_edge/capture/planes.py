@@ -5,9 +5,12 @@ Knows PyAV's frames; nothing of files or time.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,9 +27,30 @@ FULL_RANGE = 2
 """FFmpeg's number for luma of 0 to 255 (AVCOL_RANGE_JPEG); all else is 16 to 235."""
 SQUARE = 0.01
 """Pixel aspects nearer to 1 than this are taken as 1: a picture is not resampled for a rounding error."""
+FARTHEST = 4.0
+"""Pixel aspects farther from 1 than this, either way, are damage and taken as 1: no camera has them, and the picture
+would not fit the memory."""
 
 _WIDENED = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 """uint8 (256,): gray levels of luma of 16 to 235 (ITU-R BT.601)."""
+
+
+class Converter:
+    """Has FFmpeg convert pictures: one set of tables for a stream, and one picture at a time, from whatever thread.
+
+    Two threads at one picture of PyAV's hang.
+    """
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter, self._lock = VideoReformatter(), threading.Lock()
+
+    def take(self, picture: Any, form: str) -> Image:
+        """Return a picture in one of FFmpeg's pixel formats: uint8 (H, W) or (H, W, 3)."""
+        with self._lock:
+            # A thread of its own for so little would cost more than it saves.
+            return cast(Image, self._reformatter.reformat(picture, format=form, threads=1).to_ndarray())
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +59,42 @@ class Shown:
 
     Attributes:
         aspect: width of a pixel over its height.
-        turns: quarter turns counterclockwise.
+        transposed: whether rows become columns.
+        flipped: whether left and right, and whether top and bottom are then exchanged.
     """
 
     aspect: float
-    turns: int
+    transposed: bool
+    flipped: tuple[bool, bool]
+    _converter: Converter = field(default_factory=Converter, compare=False, repr=False)
 
     @classmethod
     def of(cls, stream: Any, picture: Any) -> Shown:
-        """Read it from a stream's pixel aspect and its first picture's display matrix."""
+        """Read it from a stream's pixel aspect and its first picture's display matrix, to the nearest quarter turn."""
         aspect = float(stream.sample_aspect_ratio or 1)
-        return cls(aspect if aspect > 0 and abs(aspect - 1) > SQUARE else 1.0, round(picture.rotation / 90) % 4)
+        if not 1 / FARTHEST <= aspect <= FARTHEST or abs(aspect - 1) <= SQUARE:
+            aspect = 1.0
+        (xx, xy), (yx, yy) = _display_matrix(picture)
+        transposed = abs(xy) > abs(xx)
+        return cls(aspect, transposed, (yx < 0, xy < 0) if transposed else (xx < 0, yy < 0))
 
     def take(self, picture: Any) -> tuple[Image, Callable[[], Image]]:
         """Return the gray picture, uint8 (H, W), and what makes the coloured one, uint8 (H, W, 3) BGR."""
-        return self._upright(_gray(picture)), lambda: self._upright(picture.to_ndarray(format="bgr24"))
+        return self._upright(self._gray(picture)), lambda: self._upright(self._converter.take(picture, "bgr24"))
+
+    def _gray(self, picture: Any) -> Image:
+        """Return a picture's luma as gray levels 0 to 255: uint8 (H, W), memory of its own."""
+        import cv2
+
+        if picture.format.name not in LUMA_FIRST:  # ten bits, RGB, gray: FFmpeg converts it, to full range
+            return self._converter.take(picture, "gray")
+        plane = picture.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        luma = rows[: picture.height, : picture.width]
+        if picture.color_range == FULL_RANGE or picture.format.name.startswith("yuvj"):
+            return luma.copy()
+        widened: Image = cv2.LUT(luma, _WIDENED)
+        return widened
 
     def _upright(self, image: Image) -> Image:
         import cv2
@@ -59,23 +104,20 @@ class Shown:
             # Whichever side grows: nothing of what was filmed is thrown away.
             size = (round(width * self.aspect), height) if self.aspect > 1 else (width, round(height / self.aspect))
             image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-        if self.turns:
-            turn = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)[self.turns - 1]
-            image = cv2.rotate(image, turn)
+        if self.transposed:
+            image = cv2.transpose(image)
+        if any(self.flipped):
+            across, over = self.flipped
+            image = cv2.flip(image, -1 if across and over else int(across))
         return image
 
 
-def _gray(picture: Any) -> Image:
-    """Return a picture's luma as gray levels 0 to 255: uint8 (H, W), memory of its own."""
-    import cv2
-
-    if picture.format.name not in LUMA_FIRST:  # ten bits, RGB, gray: FFmpeg converts it, to full range
-        gray: Image = picture.to_ndarray(format="gray")
-        return gray
-    plane = picture.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-    luma = rows[: picture.height, : picture.width]
-    if picture.color_range == FULL_RANGE or picture.format.name.startswith("yuvj"):
-        return luma.copy()
-    widened: Image = cv2.LUT(luma, _WIDENED)
-    return widened
+def _display_matrix(picture: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return what of x goes to x and y, and what of y; of any scale."""
+    with suppress(ValueError):  # PyAV 18 knows not every kind of side data, and then gives none of it
+        side = picture.side_data.get("DISPLAYMATRIX")
+        if side is not None:
+            matrix = np.frombuffer(side, np.int32)
+            return (float(matrix[0]), float(matrix[1])), (float(matrix[3]), float(matrix[4]))
+    cos, sin = math.cos(math.radians(picture.rotation)), math.sin(math.radians(picture.rotation))
+    return (cos, -sin), (sin, cos)
