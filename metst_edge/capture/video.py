@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from metst_edge.capture.frames import Frame, native_path
 from metst_edge.capture.planes import Shown
@@ -50,11 +49,16 @@ class VideoFile(Closing):
     def __init__(self, path: Path, uri: str | None = None) -> None:
         self.uri = str(path) if uri is None else uri
         self._path = path
-        _check_file(path)
-        self._container, self._stream = _open(path)
+        self._file = _open_file(path)
+        try:
+            self._container, self._stream = _open(path, self._file)
+        except BaseException:
+            self._file.close()
+            raise
         self.fps: float | None = _rate(self._stream)
         self._expected = _expected(self._container, self._stream, self.fps)
         self.frame_count = self._expected.frames
+        self._origin: int | None = self._stream.start_time
         self._index = 0
         self._time = -math.inf
         self._ended = False
@@ -87,8 +91,6 @@ class VideoFile(Closing):
         time, picture = self._waiting.popleft()
         if not time > self._time or any(self._time < later < time for later, _ in self._waiting):
             time = self._guess()
-        if self._index == 0:
-            self._start = time
         self._time = time
         self._index += 1
         if self._shown is None:
@@ -101,6 +103,7 @@ class VideoFile(Closing):
         self._decoded.close()
         self._waiting.clear()
         self._container.close()
+        self._file.close()
         self._ended = True
 
     def _fetch(self) -> None:
@@ -116,16 +119,16 @@ class VideoFile(Closing):
         import av
 
         packets = self._container.demux(self._stream)
-        while True:
+        packet: Any = True
+        while packet is not None:
             try:
-                packet = next(packets)
-            except (StopIteration, av.error.EOFError):
-                return
-            except av.error.FFmpegError:  # the container breaks off
-                return
+                packet = next(packets, None)
+            except (av.error.FFmpegError, IndexError):
+                # The container breaks off; or damage looks like one more stream, on which PyAV 18 stumbles at the end.
+                packet = None
             try:
-                pictures = packet.decode()
-            except av.error.FFmpegError:
+                pictures = self._stream.decode(None) if packet is None else packet.decode()
+            except av.error.FFmpegError:  # damage, or the decoder has nothing left
                 continue
             yield from pictures
 
@@ -133,7 +136,9 @@ class VideoFile(Closing):
         """Return seconds from the start of the picture; NaN where the container does not tell."""
         if picture.pts is None or not picture.time_base:
             return math.nan
-        return float((picture.pts - (self._stream.start_time or 0)) * picture.time_base)
+        if self._origin is None:
+            self._origin = picture.pts
+        return float((picture.pts - self._origin) * picture.time_base)
 
     def _guess(self) -> float:
         """Return a timestamp for a frame that has none."""
@@ -150,7 +155,7 @@ class VideoFile(Closing):
         frames, seconds = self._expected.frames, self._expected.seconds
         if frames is None or seconds is None or self.fps is None:
             return False
-        shown = self._time - self._start + 1.0 / self.fps
+        shown = self._time + 1.0 / self.fps
         return self._index < frames - COUNT_SLACK and shown < seconds - self._expected.slack
 
 
@@ -169,19 +174,22 @@ class _Expected:
     slack: float
 
 
-def _check_file(path: Path) -> None:
+def _open_file(path: Path) -> BinaryIO:
     if not path.exists():
         raise SourceError(f"{path}: expected a video file; there is nothing of that name; check the path")
     if not path.is_file():
         raise SourceError(f"{path}: expected a video file; this is not a file")
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: expected a video file; this file is empty; copy or record it again")
-    if not os.access(path, os.R_OK):
-        raise SourceError(f"{path}: expected a video file; this one may not be read; check its permissions")
+    try:
+        return open(native_path(path), "rb")
+    except PermissionError as error:
+        raise SourceError(f"{path}: expected a video file; this one may not be read; check its permissions") from error
 
 
-def _open(path: Path) -> tuple[Any, Any]:
-    """Open a file, which is never taken for a URL whatever its name, and pick its picture."""
+def _open(path: Path, file: BinaryIO) -> tuple[Any, Any]:
+    """Open a file and pick its picture. FFmpeg is given its bytes and nothing else to read: no name is taken for a URL,
+    and no playlist is followed to other files."""
     try:
         import av
     except ImportError as error:
@@ -189,18 +197,18 @@ def _open(path: Path) -> tuple[Any, Any]:
             f"expected PyAV to read video files, got: {error}; install it with: pip install av"
         ) from error
     try:
-        container = av.open(
-            f"file:{native_path(path.absolute())}", metadata_errors="replace", options={"protocol_whitelist": "file"}
-        )
+        container = av.open(file, metadata_errors="replace", options={"protocol_whitelist": "none"})
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(
             f"{path}: expected a video file; this is none, or it was cut off; check that it plays, "
             "or convert it to MP4 (H.264)"
         ) from error
-    if not container.streams.video:
+    kinds = av.stream.Disposition
+    pictures = [stream for stream in container.streams.video if not stream.disposition & kinds.attached_pic]
+    if not pictures:  # but perhaps the cover of a record
         container.close()
         raise SourceError(f"{path}: expected a video file; this one holds no picture, perhaps sound only")
-    stream = container.streams.video[0]
+    stream = max(pictures, key=lambda stream: bool(stream.disposition & kinds.default))  # of equals the first
     stream.thread_type = "AUTO"
     return container, stream
 
@@ -218,10 +226,10 @@ def _expected(container: Any, stream: Any, fps: float | None) -> _Expected:
     if fps is None:
         return _Expected(count, None, 0.0)
     few_frames = (COUNT_SLACK + 0.5) / fps
-    if count is not None and container.format.name == "avi":  # its times are made of what there is
-        return _Expected(count, count / fps, few_frames)
-    if stream.duration:  # the picture's own, less what an edit list hides
-        seconds, slack = float(stream.duration * stream.time_base), few_frames
+    # The picture's own, less what an edit list hides. FFmpeg makes an AVI's of what there is, of its header the count.
+    ticks = count if container.format.name == "avi" else stream.duration
+    if ticks:
+        seconds, slack = float(ticks * stream.time_base), few_frames
     elif container.duration:
         seconds = container.duration / 1e6 - float((stream.start_time or 0) * stream.time_base)
         slack = min(SOUND_SLACK, seconds / 5)

@@ -1,14 +1,20 @@
 """Video as people have it, made from the packaged clip: the same frames at the same times, and the same events."""
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+
 import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 import metst_edge
 from metst_edge.app.demo import demo_clip, demo_truth
 from metst_edge.capture import open_source
 from metst_edge.capture.video import VideoFile
+from metst_edge.errors import SourceError
 from metst_edge.events import Gap
 from metst_edge.matching import match
 
@@ -85,14 +91,99 @@ def test_a_name_is_a_name_and_never_a_url(tmp_path, monkeypatch, name):
         assert next(source).gray.shape == (400, 400)
 
 
-def write(path, pictures):
-    """Encode gray pictures, 30 per second."""
+@pytest.mark.parametrize(
+    "text", ["#EXTM3U\n#EXTINF:22,\nother.mp4\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile other.mp4\n"]
+)
+@pytest.mark.parametrize("name", ["list.mp4", "list.m3u8", "list.ffconcat"])
+def test_a_playlist_leads_to_no_other_file(tmp_path, text, name):
+    (tmp_path / "other.mp4").write_bytes(demo_clip().read_bytes())
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match="expected a video file; this is none"):
+        open_source(tmp_path / name)
+
+
+def cover(container, disposition):
+    """Add a picture as music files have it; return its packets."""
+    stream = container.add_stream("mjpeg", rate=1)
+    stream.width = stream.height = 64
+    stream.pix_fmt = "yuvj420p"
+    stream.disposition = disposition
+    image = av.VideoFrame.from_ndarray(np.zeros((64, 64), np.uint8), format="gray").reformat(format="yuvj420p")
+    return [*stream.encode(image), *stream.encode()]
+
+
+def test_the_cover_of_a_record_is_no_video(tmp_path):
+    with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
+        for packet in cover(container, Disposition.attached_pic):
+            container.mux(packet)
+    with pytest.raises(SourceError, match="holds no picture, perhaps sound only"):
+        open_source(tmp_path / "song.m4a")
+
+
+def remux(path, packets=lambda packets: packets, with_cover=False):
+    """Copy the demo clip's stream into another container."""
+    with av.open(str(demo_clip())) as clip, av.open(str(path), "w") as container:
+        before = cover(container, Disposition(0)) if with_cover else []
+        stream = container.add_stream_from_template(clip.streams.video[0])
+        stream.disposition = Disposition.default
+        for packet in before:
+            container.mux(packet)
+        for packet in packets(clip.demux(clip.streams.video[0])):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+
+
+def test_of_several_pictures_the_default_one_is_taken(tmp_path):
+    remux(tmp_path / "clip.mkv", lambda packets: itertools.islice(packets, 40), with_cover=True)
+    with open_source(tmp_path / "clip.mkv") as source:
+        assert next(source).gray.shape == (400, 400)
+
+
+def test_a_video_that_begins_in_the_middle_is_whole(tmp_path):
+    """What comes before the first key frame cannot be decoded, and is not what broke off."""
+    remux(tmp_path / "clip.mkv", lambda packets: itertools.islice(packets, 1, None))
+    with open_source(tmp_path / "clip.mkv") as source:
+        frames = list(source)
+    assert 0 < len(frames) < LENGTH - 10
+    assert frames[0].timestamp > 10 / FPS
+    assert frames[-1].timestamp == pytest.approx(LENGTH / FPS, abs=0.2)
+
+
+def test_an_avi_of_finer_ticks_than_frames_is_whole(tmp_path):
+    """Its header counts the ticks, of which most hold no picture."""
+    write(tmp_path / "clip.avi", noise(30), ticks=10)
+    with open_source(tmp_path / "clip.avi") as source:
+        times = [frame.timestamp for frame in source]
+    np.testing.assert_allclose(times, np.arange(30) / 30, atol=1e-6)
+
+
+def test_one_frame_may_be_looked_at_by_several_threads_at_once(tmp_path):
+    write(tmp_path / "clip.mkv", noise(20, 360, 640))
+    with open_source(tmp_path / "clip.mkv") as source:
+        frames = list(source)
+    with open_source(tmp_path / "clip.mkv") as source:
+        expected = [frame.image for frame in source]
+    with ThreadPoolExecutor(4) as pool:
+        for seen in pool.map(lambda _: [frame.image for frame in frames], range(4)):
+            np.testing.assert_array_equal(seen, expected)
+
+
+def noise(count, height=64, width=96):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (height, width)).astype(np.uint8) for _ in range(count)]
+
+
+def write(path, pictures, ticks=1):
+    """Encode gray pictures, 30 per second, of so many ticks each."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=30)
+        stream = container.add_stream("mpeg4", rate=30 * ticks)
         stream.height, stream.width = pictures[0].shape
         stream.pix_fmt = "yuv420p"
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")))
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
+            frame.pts, frame.time_base = ticks * number, Fraction(1, 30 * ticks)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
@@ -100,8 +191,7 @@ def write(path, pictures):
 def test_times_out_of_line_are_mended_and_cost_no_later_frame_its_time(tmp_path, monkeypatch, wrong):
     """The container's own times of some frames lie far ahead."""
     path = tmp_path / "clip.mp4"
-    rng = np.random.default_rng(0)
-    write(path, [rng.integers(0, 256, (64, 96)).astype(np.uint8) for _ in range(40)])
+    write(path, noise(40))
     told = VideoFile._time_of
 
     def misread(self, picture):

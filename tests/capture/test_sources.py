@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -98,8 +99,8 @@ def report(monkeypatch, timeless=False, duration=None, **wrong):
                 pictures = [Misreporting(picture, pts=None) for picture in pictures]
             yield Misreporting(packet, decode=lambda pictures=pictures: pictures)
 
-    def misreporting(path):
-        container, stream = opened(path)
+    def misreporting(path, file):
+        container, stream = opened(path, file)
         stream = Misreporting(stream, **wrong)
         return Misreporting(container, demux=lambda stream: demux(container, stream)), stream
 
@@ -189,6 +190,24 @@ def test_real_videos_are_read_to_their_end(test_data, name, frames):
     with open_source(test_data / name) as source:
         assert abs(source.frame_count - frames) <= 2
         assert sum(1 for _ in source) == frames
+
+
+@pytest.mark.parametrize("kind", [IndexError, av.error.InvalidDataError])
+def test_what_the_decoder_holds_is_not_lost_where_reading_ends_in_an_error(clips, monkeypatch, kind):
+    opened = video._open
+
+    def failing(path, file):
+        container, stream = opened(path, file)
+
+        def demux(stream):
+            yield from itertools.islice(container.demux(stream), 20)
+            raise kind(1, "damage")
+
+        return Misreporting(container, demux=demux), stream
+
+    monkeypatch.setattr(video, "_open", failing)
+    frames, error = read_until_error(open_source(clips[".mp4"]))
+    assert levels(frames) == list(range(20)) and "20 of 40 frames" in str(error)
 
 
 def test_an_mp4_whose_headers_were_cut_off_is_refused(clips, tmp_path):
