@@ -51,3 +51,25 @@ def test_the_turn_is_known_where_pyav_gives_no_side_data(rotation, matrix):
 @pytest.mark.parametrize(("aspect", "taken"), [(None, 1), (0, 1), (1.004, 1), (64 / 45, 64 / 45), (0.5, 0.5), (500, 1)])
 def test_pixel_aspects_that_no_camera_has_are_left_alone(aspect, taken):
     assert Shown.of(stream(aspect), picture()).aspect == taken
+
+
+@pytest.mark.parametrize(("color_range", "name"), [(0, "yuv420p"), (1, "nv12"), (2, "yuv420p"), (0, "yuvj420p")])
+def test_luma_of_16_to_235_is_stretched_and_no_other(color_range, name):
+    """The rows of a decoder's plane are longer than the picture's."""
+    levels = np.arange(256)
+    plane = np.zeros((34, 320), np.uint8)
+    plane[:, :256] = levels
+    decoded = picture()
+    decoded.planes = [Plane(plane.tobytes())]
+    decoded.format, decoded.color_range = SimpleNamespace(name=name), color_range
+    decoded.width, decoded.height = 255, 33
+    gray, _ = Shown.of(stream(), decoded).take(decoded)
+    full = color_range == 2 or name == "yuvj420p"
+    expected = levels if full else np.clip(np.rint((levels - 16) * (255 / 219)), 0, 255)
+    np.testing.assert_array_equal(gray, np.tile(expected[:255], (33, 1)))
+
+
+class Plane(bytearray):
+    """What PyAV's planes are: memory, and how long a row of it is."""
+
+    line_size = 320
