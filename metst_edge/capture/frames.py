@@ -18,6 +18,8 @@ Image = NDArray[np.uint8]
 
 SMALLEST = 32
 """Pixels; no face can be measured in a smaller picture."""
+LARGEST = 32766
+"""Pixels; OpenCV resamples no wider or higher picture."""
 
 
 class Frame:
@@ -87,7 +89,7 @@ def check_frame(image: object, expected_shape: tuple[int, ...] | None = None) ->
     """Return the image if it can be analysed.
 
     Args:
-        image: what should be uint8 (H, W, 3) or (H, W), at least 32x32.
+        image: what should be uint8 (H, W, 3) or (H, W), 32 to 32766 pixels a side.
         expected_shape: that of the frames before, None for the first.
 
     Raises:
@@ -105,6 +107,10 @@ def check_frame(image: object, expected_shape: tuple[int, ...] | None = None) ->
         raise FrameError(
             f"expected a frame of at least {SMALLEST}x{SMALLEST} pixels; got {width}x{height}: "
             "pass the whole picture of the camera"
+        )
+    if height > LARGEST or width > LARGEST:
+        raise FrameError(
+            f"expected a frame of at most {LARGEST} pixels a side; got {width}x{height}: pass a smaller picture"
         )
     if expected_shape is not None and image.shape != tuple(expected_shape):
         raise FrameError(

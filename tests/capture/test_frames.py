@@ -34,6 +34,7 @@ def test_a_bgr_or_gray_picture_passes_as_it_is(shape):
         (picture(1, 1, 3), "expected a frame of at least 32x32 pixels; got 1x1"),
         (picture(480, 31), "got 31x480"),
         (picture(0, 0, 3), "got 0x0"),
+        (picture(32, 32767), "expected a frame of at most 32766 pixels a side; got 32767x32"),
     ],
 )
 def test_any_other_is_refused(image, message):
