@@ -271,8 +271,8 @@ def test_an_opencv_or_a_pyav_that_is_too_old_is_told_what_is_expected(look):
     old = {"opencv": {"version": "4.5.4"}, "av": {"version": "16.1.0"}}
     _, found = look(DEBIAN, {**LIBRARIES, **old}, NO_GPU)
     assert (found["opencv"].state, found["opencv"].text) == ("wrong", "4.5.4; expected >=4.8")
-    assert (found["av"].state, found["av"].text) == ("wrong", "16.1.0; expected >=17.1")
-    assert found["av"].fix.endswith("-m pip install 'av>=17.1'")
+    assert (found["av"].state, found["av"].text) == ("wrong", "16.1.0; expected <19,>=17.1")
+    assert found["av"].fix.endswith("-m pip install 'av<19,>=17.1'")
 
 
 def test_a_library_that_is_missing_blocks_and_says_how_to_get_it(look, monkeypatch):
