@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -72,5 +73,5 @@ class Sensor:
             out = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
         if self._camera.jpeg is not None:
             _, coded = cv2.imencode(".jpg", out, (cv2.IMWRITE_JPEG_QUALITY, self._camera.jpeg))
-            out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+            out = cast(Image, cv2.imdecode(coded, cv2.IMREAD_COLOR))
         return out
