@@ -92,7 +92,8 @@ class Shown:
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
         luma = rows[: picture.height, : picture.width]
         if picture.color_range == FULL_RANGE or picture.format.name.startswith("yuvj"):
-            return cast(Image, luma.copy())
+            own: Image = luma.copy()
+            return own
         # Stretched from 16 to 235, rounded and clipped; a table would take twice as long.
         return cast(Image, cv2.addWeighted(luma, _STRETCH, luma, 0.0, -16 * _STRETCH))
 
