@@ -76,6 +76,7 @@ def _gray(picture: Any) -> Image:
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     luma = rows[: picture.height, : picture.width]
     if picture.color_range == FULL_RANGE or picture.format.name.startswith("yuvj"):
-        return luma.copy()
+        kept: Image = luma.copy()
+        return kept
     widened: Image = cv2.LUT(luma, _WIDENED)
     return widened
