@@ -9,13 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import cv2
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from metst_edge.app.machine import describe, processor
 
-PACKAGES = ("metst-edge", "numpy", "opencv-python-headless", "av", "onnx", "onnxruntime", "torch", "mambapy")
+PACKAGES = ("metst-edge", "numpy", "av", "onnx", "onnxruntime", "torch", "mambapy")
 Rows = list[dict[str, Any]]
 """Of a table: column -> value, the same columns in all."""
 FOLDER = Path(__file__).parent / "results"
@@ -31,6 +32,7 @@ def machine() -> dict[str, str]:
             about[package] = version(package)
         except PackageNotFoundError:
             about[package] = "not installed"
+    about["opencv"] = cv2.__version__  # of whichever of its packages is there
     return about
 
 
