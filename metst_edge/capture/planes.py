@@ -116,7 +116,9 @@ class Shown:
 def _display_matrix(picture: Any) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return what of x goes to x and y, and what of y; of any scale."""
     with suppress(ValueError):  # PyAV 18 knows not every kind of side data, and then gives none of it
-        side = picture.side_data.get("DISPLAYMATRIX")
+        # Of a tiny copy: whose side data is looked at, a picture and its side data hold each other, and its memory with
+        # that of the whole decoder waits for the garbage collector.
+        side = picture.reformat(width=16, height=16, format="gray").side_data.get("DISPLAYMATRIX")
         if side is not None:
             matrix = np.frombuffer(side, np.int32)
             return (float(matrix[0]), float(matrix[1])), (float(matrix[3]), float(matrix[4]))

@@ -24,7 +24,12 @@ def picture(matrix=None, rotation=0):
     if matrix is not None:
         a, b, c, d = (value * ONE for value in matrix)
         side_data["DISPLAYMATRIX"] = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], np.int32).tobytes()
-    return SimpleNamespace(side_data=side_data, rotation=rotation)
+    return decoded_with(side_data, rotation)
+
+
+def decoded_with(side_data, rotation):
+    """A picture whose copies of another size have its side data."""
+    return SimpleNamespace(rotation=rotation, reformat=lambda **size: SimpleNamespace(side_data=side_data))
 
 
 def stream(aspect=None):
@@ -44,7 +49,7 @@ def test_a_display_matrix_takes_every_pixel_where_it_says(matrix):
 
 @pytest.mark.parametrize(("rotation", "matrix"), [*zip((0, -90, 180, 90), TURNS, strict=True)])
 def test_the_turn_is_known_where_pyav_gives_no_side_data(rotation, matrix):
-    fallback = SimpleNamespace(side_data=UnknownKinds(), rotation=rotation)
+    fallback = decoded_with(UnknownKinds(), rotation)
     assert Shown.of(stream(), fallback) == Shown.of(stream(), picture(matrix))
 
 

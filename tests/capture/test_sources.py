@@ -1,5 +1,6 @@
 """A source is opened by its URI, gives its frames in order, and says what is wrong with bad input."""
 
+import gc
 import itertools
 import os
 import subprocess
@@ -257,6 +258,24 @@ def test_a_closed_video_ends(clips):
     source.close()
     source.close()
     assert list(source) == []
+
+
+def test_a_file_that_was_read_leaves_its_pictures_to_nobody(clips):
+    """The garbage collector comes when it comes; until then a decoder's memory would add up, file by file."""
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        with open_source(clips[".mp4"]) as source:
+            assert sum(frame.gray.size > 0 for frame in source) == N
+        del source
+        gc.collect()
+        left = [thing for thing in gc.garbage if isinstance(thing, av.VideoFrame)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert all(picture.width * picture.height <= 256 for picture in left)
 
 
 SCRIPT = """
