@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     parser.add_argument("--version", action="version", version=f"metst-edge {__version__}")
     live.add(parser)
-    verbs = parser.add_subparsers(title="verbs", metavar="")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     for verb in VERBS:
         verb.add(verbs)
     return parser

@@ -50,6 +50,7 @@ def test_no_arguments_show_help_and_are_bad_usage(capsys):
     "arguments",
     [
         ["--nonsense"],
+        ["clip.mp4"],
         ["--camera", "front"],
         ["analyze"],
         ["--engine", "abacus", "demo"],
@@ -68,6 +69,7 @@ def test_bad_usage_is_status_2(capsys, arguments):
     assert stop.value.code == 2
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith("metst-edge") and ": error: " in line
+    assert "argument : " not in line, "what is wrong has a name"
 
 
 @pytest.mark.parametrize(

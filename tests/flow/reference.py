@@ -1,4 +1,7 @@
-"""The front end in plain Python over OpenCV: what the compiled path is held against. Slow, and written to be read."""
+"""The front end in plain Python over OpenCV: what the compiled path is held against. Slow, and written to be read.
+
+Of OpenCV only what is the same on every processor: its resize is not, so that is written out here.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from metst_edge.face.crop import CROP_SIZE, Box, crop
+from metst_edge.face.crop import CROP_SIZE, Box
 from metst_edge.face.rois import NOSE_BRIDGE_PERCENT, NOSE_BRIDGE_TRIM, rectangles
 
 MAX_ALIGNMENTS = 3
+ONE = 2048
+"""The weights of two neighbouring pixels together: OpenCV's INTER_RESIZE_COEF_SCALE."""
 
 
 def farneback(anchor, frame, levels=3, winsize=15, iterations=5, poly_n=7, poly_sigma=1.5, pyr_scale=0.5):
@@ -18,6 +23,39 @@ def farneback(anchor, frame, levels=3, winsize=15, iterations=5, poly_n=7, poly_
     return cv2.calcOpticalFlowFarneback(
         anchor, frame, None, pyr_scale, levels, winsize, iterations, poly_n, poly_sigma, 0
     )
+
+
+def resized(picture, height, width):
+    """Bilinear, as cv2.resize computes it on x86 (resize.cpp: HResizeLinear, VResizeLinear): uint8 (height, width).
+
+    On aarch64 OpenCV hands it to a library of Arm's processors, which rounds otherwise: by one gray level.
+    """
+    top, bottom, upper, lower = _neighbours(picture.shape[0], height)
+    left, right, here, there = _neighbours(picture.shape[1], width, stops=True)
+    pixels = picture.astype(np.int64)
+    rows = (pixels[:, left] * here + pixels[:, right] * there) >> 4
+    upper, lower = upper[:, None], lower[:, None]
+    return (((rows[top] * upper >> 16) + (rows[bottom] * lower >> 16) + 2) >> 2).astype(np.uint8)
+
+
+def _neighbours(length, size, stops=False):
+    """Which pixels of an axis are read for each of the resized one, and their weights.
+
+    Beyond the border lies the last pixel again; `stops`: it counts alone, which rounds otherwise than twice.
+    """
+    scale = 1.0 / (size / length)
+    at = ((np.arange(size) + 0.5) * scale - 0.5).astype(np.float32)
+    first = np.floor(at).astype(int)
+    part = at - first.astype(np.float32)
+    if stops:
+        part[(first < 0) | (first >= length - 1)] = 0
+    weights = ((one * np.float32(ONE)).round().astype(int) for one in (np.float32(1) - part, part))
+    return first.clip(0, length - 1), (first + 1).clip(0, length - 1), *weights
+
+
+def crop(gray, box):
+    """The box of a picture, resized to the crop's size."""
+    return resized(_cut(gray, box), CROP_SIZE, CROP_SIZE)
 
 
 def largest_mean(flow, share):
