@@ -44,7 +44,7 @@ def main() -> int:
         if folder is None:
             folder = Path(temporary) / "labelled"
             write_folder(folder)
-            print((folder / "labels.csv").read_text(encoding="utf-8"))
+            print((folder / "labels.csv").read_text(encoding="utf-8"), flush=True)  # before what the training prints
         out = options.out or Path(temporary) / "run"
         command = ["fit", "--preset", "metst64", "--data", folder.resolve(), "--steps", options.steps, "--batch", 8]
         command += ["--out", out.resolve()]
