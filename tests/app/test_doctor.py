@@ -29,6 +29,7 @@ LIBRARIES = {
     "rich": {},
     "face": {},
     "mediapipe": {"error": "No module named 'mediapipe'", "absent": "mediapipe"},
+    "matplotlib": {"version": "3.10.0"},
     "native": {"path": "neon", "paths": ["neon", "scalar"]},
     "models": {"demo": {"files": {"weights.bin": "ab" * 32}, "fp16": True}},
     "onnxruntime": {"version": "1.20.0"},
@@ -220,6 +221,7 @@ def test_a_pc_without_a_gpu_lacks_nothing(look):
     assert states(found, *unneeded) == {"unneeded"}
     text = shown(report)
     assert "-        pycuda" in text and "install pycuda" not in text
+    assert found["plugin"].text == "not installed; only TensorRT on a GPU uses it"
     assert report.flow == "cpu" and "and optical flow on the CPU." in text
 
 
@@ -301,6 +303,26 @@ def test_mediapipe_is_of_no_use_until_it_is_asked_for(look, installed):
     report, found = look(DEBIAN, {**LIBRARIES, "mediapipe": clash}, NO_GPU)
     assert found["mediapipe"].state == "wrong" and report.blocked is None
     assert "'numpy<2' 'mediapipe>=0.10.14' 'opencv-python-headless>=4.8'" in found["mediapipe"].fix
+
+
+def test_onnxruntime_is_missing_for_its_own_engine_only(look, monkeypatch):
+    monkeypatch.setattr(packages, "installed", lambda name: None)
+    absent = {"error": "ModuleNotFoundError: No module named 'onnxruntime'", "absent": "onnxruntime"}
+    report, found = look(DEBIAN, {**LIBRARIES, "onnxruntime": absent}, NO_GPU)
+    assert (found["onnxruntime"].state, report.blocked) == ("missing", None)
+    assert found["onnxruntime"].text == "not installed; only --engine onnxruntime needs it"
+    assert report.engines["onnxruntime"] == "onnxruntime is missing"
+
+
+def test_matplotlib_is_for_pictures_only(look, monkeypatch):
+    _, found = look(DEBIAN, LIBRARIES, NO_GPU)
+    assert (found["matplotlib"].state, found["matplotlib"].text) == ("ok", "3.10.0")
+    monkeypatch.setattr(packages, "installed", lambda name: None)
+    absent = {"error": "ModuleNotFoundError: No module named 'matplotlib'", "absent": "matplotlib"}
+    report, found = look(DEBIAN, {**LIBRARIES, "matplotlib": absent}, NO_GPU)
+    assert found["matplotlib"].state == "unneeded" and report.blocked is None
+    assert found["matplotlib"].text == "not installed; only --plot and the demo's picture need it"
+    assert "-m pip install" in found["matplotlib"].fix and "matplotlib" in found["matplotlib"].fix
 
 
 def test_face_models_are_those_of_the_notice(look, tmp_path, monkeypatch):
@@ -653,7 +675,8 @@ def test_this_machine_is_told_in_aligned_lines(capsys):
         line = next(line for line in lines if line[9:].startswith(f"{name} "))
         assert line[:8].strip() in ("ok", "missing", "wrong", "-") and line[column - 2 : column] == "  "
         assert line[column] != " "
-    assert lines[-2].startswith("This machine runs --engine native") or lines[-1].startswith("This machine runs")
+    # Engines that do not run here follow, a line each.
+    assert any(line.startswith("This machine runs --engine native") for line in lines[-3:])
 
 
 def test_the_command_line_says_what_the_exit_status_means(capsys):

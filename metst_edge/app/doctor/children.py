@@ -29,6 +29,7 @@ QUESTIONS = {
     "except ModuleNotFoundError:\n"
     "    from mediapipe.tasks.python import vision\n"
     "    answer['models'] = False",
+    "matplotlib": "import matplotlib.figure; answer['version'] = matplotlib.__version__",
     "rich": "import rich.console, rich.table, rich.progress",
     "native": "from metst_edge import _native; answer.update(path=_native.simd_path(), paths=_native.simd_paths())",
     "models": "from metst_edge.bundle import HALF_FILES, Bundle, shipped_models\n"

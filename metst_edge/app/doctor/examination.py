@@ -25,6 +25,7 @@ PROBES: Mapping[str, Callable[[Evidence], Finding]] = {
     "models": software.models,
     "face": software.face,
     "mediapipe": software.mediapipe,
+    "matplotlib": software.matplotlib,
     "onnxruntime": software.onnxruntime,
     "gpu": gpu.gpu,
     "cuda": gpu.cuda,

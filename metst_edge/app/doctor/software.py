@@ -7,6 +7,7 @@ import platform
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import metst_edge
@@ -126,9 +127,20 @@ def rich(here: Evidence) -> Finding:
     return _library(here, "rich")
 
 
+def matplotlib(here: Evidence) -> Finding:
+    """Look at matplotlib, which only pictures of a score curve need."""
+    found = _library(here, "matplotlib")
+    if found.state != "missing":
+        return found
+    return replace(found, state="unneeded", text="not installed; only --plot and the demo's picture need it")
+
+
 def onnxruntime(here: Evidence) -> Finding:
     """Look at ONNX Runtime, which only its own engine needs."""
-    return _library(here, "onnxruntime")
+    found = _library(here, "onnxruntime")
+    if found.state != "missing":
+        return found
+    return replace(found, text="not installed; only --engine onnxruntime needs it")
 
 
 def native(here: Evidence) -> Finding:

@@ -74,8 +74,11 @@ def plugin(here: Evidence) -> Finding:
         return Finding("plugin", "wrong", str(refused), f"unset {PLUGIN_VARIABLE}", {"path": None})
     details = {"path": None if path is None else str(path)}
     if path is None:
+        state = here.unless_useless("missing")
         text = "not installed; the scan is built of standard operators and flow is measured on the CPU: both are slower"
-        return Finding("plugin", here.unless_useless("missing"), text, build, details)
+        if state == "unneeded":
+            text = "not installed; only TensorRT on a GPU uses it"
+        return Finding("plugin", state, text, build, details)
     error = here.answer("plugin").get("error")
     if error is not None:
         return Finding("plugin", "wrong", f"{path} cannot be loaded: {error}", build, details)
