@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metst_edge.bundle import Bundle
-from metst_edge.engine.networks import metst
+from metst_edge.engine.networks import metst, metst_plus
 from metst_edge.engine.networks.metst import MeTst
+from metst_edge.engine.networks.metst_plus import MetstPlus
 from metst_edge.engine.networks.shape import Network
 from metst_edge.errors import EngineError
 
@@ -26,11 +27,18 @@ class _Kind:
     """
 
     describe: Callable[[Mapping[str, int], object], Network]
-    network: type[MeTst]
+    network: type[MeTst] | type[MetstPlus]
 
 
 _METST = _Kind(metst.describe, MeTst)
-_KINDS = {"metst64": _METST, "metst128": _METST}
+_METST_PLUS = _Kind(metst_plus.describe, MetstPlus)
+_KINDS = {
+    "metst64": _METST,
+    "metst128": _METST,
+    "metst_plus": _METST_PLUS,
+    "metst_plus_shared": _METST_PLUS,
+    "metst_plus_small": _METST_PLUS,
+}
 
 MODELS = tuple(_KINDS)
 """Names of the networks, as manifests hold them."""
@@ -82,7 +90,7 @@ def of_bundle(bundle: Bundle) -> Network:
     return network
 
 
-def load(bundle: Bundle) -> tuple[Network, MeTst]:
+def load(bundle: Bundle) -> tuple[Network, MeTst | MetstPlus]:
     """Return a bundle's network ready to run on the CPU, and its shape.
 
     Raises:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metst_edge.engine.networks.layers import Affine, MambaBranch, StemConvolution, sigmoid
-from metst_edge.engine.networks.shape import Convolution, Head, MambaBlock, Network, Pathway
+from metst_edge.engine.networks.layers import Affine, MambaBranch, TimeConvolution, sigmoid
+from metst_edge.engine.networks.shape import Convolution, Head, MambaBlock, Network, Stack
 from metst_edge.engine.types import Array, Scores
 from metst_edge.errors import EngineError
 
@@ -39,7 +39,7 @@ def describe(sizes: Mapping[str, int], source: object) -> Network:
     )
     return Network(
         stem=(Convolution("stem.0", sizes["channels"], dim), Convolution("stem.1", dim, dim)),
-        pathways=(Pathway(blocks),),
+        pathways=(Stack(blocks),),
         spot=Head("spot", dim, 1),
         emotion=Head("emotion", dim, classes),
     )
@@ -58,7 +58,7 @@ class MeTst:
         from metst_edge import _native
 
         self._native = _native
-        self._stem = tuple(StemConvolution.read(weights, convolution) for convolution in network.stem)
+        self._stem = tuple(TimeConvolution.read(weights, convolution) for convolution in network.stem)
         self._blocks = tuple(MambaBranch.read(weights, block) for block in network.blocks)
         self._spot, self._emotion = Affine.read(weights, network.spot.name), Affine.read(weights, network.emotion.name)
         self._packed = _native.Network(dict(sizes), dict(weights))
