@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from metst_edge.bundle import Bundle
 from metst_edge.engine.networks import metst, metst_plus
 from metst_edge.engine.networks.metst import MeTst
 from metst_edge.engine.networks.metst_plus import MetstPlus
 from metst_edge.engine.networks.shape import Network
+from metst_edge.engine.types import Array
 from metst_edge.errors import EngineError
 
 
@@ -90,11 +93,30 @@ def of_bundle(bundle: Bundle) -> Network:
     return network
 
 
-def load(bundle: Bundle) -> tuple[Network, MeTst | MetstPlus]:
+def load(bundle: Bundle, half: bool = False) -> tuple[Network, MeTst | MetstPlus]:
     """Return a bundle's network ready to run on the CPU, and its shape.
 
+    Args:
+        bundle: what to run.
+        half: round its matrices to half precision, in windows as in streams; all that is computed stays single.
+
     Raises:
-        EngineError: as `of_bundle`.
+        EngineError: as `of_bundle`; or a matrix is beyond half precision.
     """
     network = of_bundle(bundle)
-    return network, _KINDS[bundle.model].network(network, bundle.sizes, bundle.weights())
+    weights = dict(bundle.weights())
+    if half:
+        weights |= {name: _halved(weights[name], name, bundle.path) for name in network.matrices}
+    return network, _KINDS[bundle.model].network(network, bundle.sizes, weights, half)
+
+
+def _halved(weight: Array, name: str, source: object) -> Array:
+    """Round a weight to half precision and return it in single."""
+    with np.errstate(over="ignore"):
+        rounded = weight.astype(np.float16)
+    if not np.isfinite(rounded).all():
+        raise EngineError(
+            f"{source}: expected weights {name} of {np.finfo(np.float16).max:.0f} at most for precision 'fp16', got "
+            f"{np.abs(weight).max():.3g}; use precision='fp32'"
+        )
+    return rounded.astype(np.float32)

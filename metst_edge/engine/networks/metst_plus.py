@@ -6,6 +6,7 @@ With two pathways each head reads its own, as published; with one both read it (
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from metst_edge.engine.networks.layers import Affine, MambaBranch, Scan, TimeCon
 from metst_edge.engine.networks.shape import Convolution, Head, MambaBlock, Network
 from metst_edge.engine.types import Array, Scores
 from metst_edge.errors import EngineError
+
+if TYPE_CHECKING:
+    from metst_edge._native import NetworkStream
 
 SIZES = (
     "channels",
@@ -78,15 +82,18 @@ def _pathway(sizes: Mapping[str, int], index: int) -> shape.SlowFast:
 
 
 class MetstPlus:
-    """ME-TST+ on the CPU: whole windows in NumPy around the compiled scan.
+    """ME-TST+ on the CPU: whole windows in NumPy around the compiled scan, streams in one compiled call a frame.
 
     Args:
         network: its shape.
-        sizes: as in the manifest.
+        sizes: as in the manifest, which the compiled step goes by.
         weights: by name; they fit the shape.
+        half: keep the compiled step's matrices in half precision; of windows they are as given.
     """
 
-    def __init__(self, network: Network, sizes: Mapping[str, int], weights: Mapping[str, Array]) -> None:
+    def __init__(
+        self, network: Network, sizes: Mapping[str, int], weights: Mapping[str, Array], half: bool = False
+    ) -> None:
         from metst_edge import _native
 
         self._native = _native
@@ -95,6 +102,7 @@ class MetstPlus:
             _SlowFast(weights, pathway) for pathway in network.pathways if isinstance(pathway, shape.SlowFast)
         )
         self._spot, self._emotion = Affine.read(weights, network.spot.name), Affine.read(weights, network.emotion.name)
+        self._packed = _native.MetstPlusNetwork(dict(sizes), dict(weights), half=half)
 
     def infer(self, features: Array) -> Scores:
         """Score windows float32 (B, C, T), each from a zero state."""
@@ -104,6 +112,10 @@ class MetstPlus:
         given = [pathway(x, self._native.selective_scan) for pathway in self._pathways]
         spot = sigmoid(self._spot.linear(given[0]))[..., 0]
         return Scores(np.ascontiguousarray(spot), self._emotion.linear(given[-1]))
+
+    def open_stream(self, lanes: int) -> NetworkStream:
+        """Return the compiled step with a state of its own."""
+        return self._native.NetworkStream(self._packed, lanes)
 
 
 class _SlowFast:

@@ -102,6 +102,11 @@ class MambaBlock:
         return {f"{self.name}.{leaf}": shape for leaf, shape in leaves.items()}
 
     @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision: those it reads most of, not the time step's."""
+        return tuple(f"{self.name}.{leaf}" for leaf in ("in_proj", "x_proj", "out_proj"))
+
+    @property
     def buffer(self) -> str:
         """Name of the state that holds what its convolution has read."""
         return f"conv_{self.index:02d}"
@@ -133,6 +138,10 @@ class Pathway(Protocol):
         """Shapes by name, in the order of weights.bin."""
 
     @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision."""
+
+    @property
     def state(self) -> Mapping[str, Shape]:
         """What it keeps from frame to frame: shapes by name, of one lane."""
 
@@ -156,6 +165,11 @@ class Stack:
     def weights(self) -> Mapping[str, Shape]:
         """Shapes by name, in the order of weights.bin."""
         return _merged(block.weights for block in self.blocks)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision."""
+        return tuple(name for block in self.blocks for name in block.matrices)
 
     @property
     def state(self) -> Mapping[str, Shape]:
@@ -213,7 +227,14 @@ class SlowFast:
     @property
     def weights(self) -> Mapping[str, Shape]:
         """Shapes by name, in the order of weights.bin."""
-        return _merged(part.weights for part in (self.entry, *self.laterals, *self.blocks))
+        parts: tuple[Convolution | MambaBlock, ...] = (self.entry, *self.laterals, *self.blocks)
+        return _merged(part.weights for part in parts)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision: also those of its convolutions."""
+        convolutions = (f"{convolution.name}.weight" for convolution in (self.entry, *self.laterals))
+        return (*convolutions, *(name for block in self.blocks for name in block.matrices))
 
     @property
     def fast_output(self) -> str:
@@ -297,7 +318,16 @@ class Network:
     @property
     def weights(self) -> Mapping[str, Shape]:
         """Shapes by name, in the order of weights.bin."""
-        return _merged(part.weights for part in (*self.stem, *self.pathways, self.spot, self.emotion))
+        parts: tuple[Convolution | Pathway | Head, ...] = (*self.stem, *self.pathways, self.spot, self.emotion)
+        return _merged(part.weights for part in parts)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision.
+
+        Stem and heads are not among them: features may be of any size, scores are compared with thresholds.
+        """
+        return tuple(name for pathway in self.pathways for name in pathway.matrices)
 
     @property
     def state(self) -> Mapping[str, Shape]:
@@ -307,7 +337,8 @@ class Network:
         there is a slow stack, is 1 where the frame whose scores were given last has an odd number in its window.
         """
         halved = any(isinstance(pathway, SlowFast) for pathway in self.pathways)
-        kept = _merged(part.state for part in (*self.stem, *self.pathways))
+        parts: tuple[Convolution | Pathway, ...] = (*self.stem, *self.pathways)
+        kept = _merged(part.state for part in parts)
         return {"resets": (self.look_ahead,), **({"odd": (1,)} if halved else {}), **kept}
 
 
