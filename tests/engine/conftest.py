@@ -67,9 +67,7 @@ def tiny_plus_folder(tiny_plus_network: SpottingNetwork, tmp_path_factory: pytes
     """A bundle of it; not to be changed."""
     out = tmp_path_factory.mktemp("bundles") / "tiny_plus"
     description = Description("tiny_plus", fps=30, k=30, k_p=5, roi_set="metst_plus")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("export.parity.CHECKED", ("onnxruntime",))
-        write(tiny_plus_network, description, out, force=False, console=Console(quiet=True))
+    write(tiny_plus_network, description, out, force=False, console=Console(quiet=True))
     return out
 
 

@@ -12,7 +12,7 @@ from metst_edge.engine.lanes import Lanes
 CHANNELS, CLASSES = 36, 5
 
 
-@pytest.fixture(params=["onnxruntime"])
+@pytest.fixture(params=["native", "onnxruntime"])
 def engine(request, tiny_plus_folder):
     return load_engine(tiny_plus_folder, request.param)
 

@@ -104,14 +104,27 @@ def load(bundle: Bundle, half: bool = False) -> tuple[Network, MeTst | MetstPlus
         EngineError: as `of_bundle`; or a matrix is beyond half precision.
     """
     network = of_bundle(bundle)
-    weights = dict(bundle.weights())
+    weights: Mapping[str, Array] = bundle.weights()
     if half:
-        weights |= {name: _halved(weights[name], name, bundle.path) for name in network.matrices}
+        weights = halved(network, weights, bundle.path)
     return network, _KINDS[bundle.model].network(network, bundle.sizes, weights, half)
 
 
+def halved(network: Network, weights: Mapping[str, Array], source: object) -> dict[str, Array]:
+    """Return a network's weights with its matrices rounded to half precision; all of them are single still.
+
+    Args:
+        network: its shape.
+        weights: by name.
+        source: what to call the bundle in an error.
+
+    Raises:
+        EngineError: a matrix is beyond half precision.
+    """
+    return {**weights, **{name: _halved(weights[name], name, source) for name in network.matrices}}
+
+
 def _halved(weight: Array, name: str, source: object) -> Array:
-    """Round a weight to half precision and return it in single."""
     with np.errstate(over="ignore"):
         rounded = weight.astype(np.float16)
     if not np.isfinite(rounded).all():
