@@ -22,9 +22,16 @@ def selective_scan(
     path: str = "auto",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 
-class Network:
+class Network: ...
+
+class MetstNetwork(Network):
     def __init__(
-        self, sizes: dict[str, int], weights: dict[str, NDArray[np.float32]], *, path: str = "auto"
+        self, sizes: dict[str, int], weights: dict[str, NDArray[np.float32]], *, half: bool = False, path: str = "auto"
+    ) -> None: ...
+
+class MetstPlusNetwork(Network):
+    def __init__(
+        self, sizes: dict[str, int], weights: dict[str, NDArray[np.float32]], *, half: bool = False, path: str = "auto"
     ) -> None: ...
 
 class NetworkStream:

@@ -10,7 +10,7 @@ import torch
 
 from metst_edge.bundle import Bundle
 from metst_edge.engine import Scores
-from training.models import build
+from training.models import MODELS, build
 
 Array = npt.NDArray[np.float32]
 
@@ -37,21 +37,18 @@ class TorchEngine:
 
 def network_of(bundle: Bundle) -> Any:
     """Put a bundle's weights back into the torch network they come from; its batch norms were folded away."""
-    names = ("channels", "dim", "depth", "d_state", "d_conv", "expand", "classes")
-    sizes: dict[str, Any] = {name: bundle.sizes[name] for name in names}
+    sizes: dict[str, Any] = {name: bundle.sizes[name] for name in MODELS[bundle.model].sizes.to_dict()}
     network = build(bundle.model, **sizes).eval()
     weights = {name: torch.from_numpy(np.array(array)) for name, array in bundle.weights().items()}
     with torch.no_grad():
-        convolutions = [layer for layer in network.Stem if isinstance(layer, torch.nn.Conv1d)]
-        norms = [layer for layer in network.Stem if isinstance(layer, torch.nn.BatchNorm1d)]
-        for i, (layer, norm) in enumerate(zip(convolutions, norms, strict=True)):
-            _copy(layer, weights, f"stem.{i}")
-            norm.weight.fill_((1 + norm.eps) ** 0.5)  # with mean 0 and variance 1: the identity
+        for name, layers in _convolutions(network).items():
+            _copy(layers[0], weights, name)
+            layers[1].weight.fill_((1 + layers[1].eps) ** 0.5)  # with mean 0 and variance 1: the identity
         for name, head in (("spot", network.fc_spot), ("emotion", network.fc_recog)):
             linear = next(module for module in head.modules() if isinstance(module, torch.nn.Linear))
             linear.weight.copy_(weights[f"{name}.weight"].T)
             linear.bias.copy_(weights[f"{name}.bias"])
-        for i, block in enumerate(network.blocks):
+        for i, block in enumerate(_blocks(network)):
             mamba = block.attn.mamba
             for layer, name in ((block.attn.norm, "norm"), (mamba.conv1d, "conv"), (block.norm1, "post_norm")):
                 _copy(layer, weights, f"blocks.{i}.{name}")
@@ -61,6 +58,23 @@ def network_of(bundle: Bundle) -> Any:
             mamba.A_log.copy_((-weights[f"blocks.{i}.A"]).log())
             mamba.D.copy_(weights[f"blocks.{i}.D"])
     return network
+
+
+def _convolutions(network: Any) -> dict[str, Any]:
+    """Convolution and batch norm by the name of their weights."""
+    found = {"stem.0": network.Stem[0:2], "stem.1": network.Stem[3:5]}
+    for p, pathway in enumerate(getattr(network, "pathways", ())):
+        found[f"pathway_{p}.entry"] = pathway.Stem_slow[:2]
+        found |= {f"pathway_{p}.laterals.{i}": lateral.conv[:2] for i, lateral in enumerate(pathway.laterals)}
+    return found
+
+
+def _blocks(network: Any) -> list[Any]:
+    """In the order of weights.bin."""
+    if not hasattr(network, "pathways"):
+        return list(network.blocks)
+    stages = [stage for pathway in network.pathways for stage in (*pathway.fast_stages, *pathway.slow_stages)]
+    return [block for stage in stages for block in stage]
 
 
 def _copy(layer: Any, weights: dict[str, torch.Tensor], name: str) -> None:

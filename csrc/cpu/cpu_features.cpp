@@ -3,7 +3,19 @@
 
 #include <initializer_list>
 
+#ifdef METST_HAVE_AVX2
+#include <cpuid.h>
+#endif
+
 namespace metst {
+
+#ifdef METST_HAVE_AVX2
+// Conversion of halves, which compilers before GCC 11 cannot ask for by name.
+static bool has_f16c() {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
 
 bool simd_available(SimdPath path) {
     switch (path) {
@@ -16,7 +28,7 @@ bool simd_available(SimdPath path) {
 #endif
         case SimdPath::kAvx2:
 #ifdef METST_HAVE_AVX2
-            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #else
             return false;
 #endif

@@ -23,6 +23,12 @@ public:
         return piece;
     }
 
+    // The same of integers, which are to be written before they are read.
+    std::int32_t* integers(std::int64_t count) {
+        static_assert(sizeof(std::int32_t) == sizeof(float), "they take a float's place");
+        return reinterpret_cast<std::int32_t*>(floats(count));
+    }
+
     std::int64_t used() const { return used_; }  // floats
 
 private:

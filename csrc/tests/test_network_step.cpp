@@ -1,8 +1,9 @@
-// Every vector path of the network step against the path without vector instructions, with each array fenced by
+// Every vector path of the networks' steps, in both formats of their matrices, against the path without vector instructions, with each array fenced by
 // inaccessible pages. What the right scores are is for tests/engine to judge; this runs under sanitizers and emulation.
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <random>
@@ -11,11 +12,15 @@
 
 #include "expect.h"
 #include "fenced_array.h"
-#include "metst/network_step.h"
+#include "metst/metst_network.h"
+#include "metst/metst_plus_network.h"
 #include "simd_paths.h"
 #include "thread_sanitizer.h"
 
-using metst::NetworkSizes;
+using metst::AffineWeights;
+using metst::MatrixFormat;
+using metst::MetstPlusSizes;
+using metst::MetstSizes;
 using metst::SimdPath;
 using metst::Status;
 
@@ -23,69 +28,120 @@ namespace {
 
 std::size_t count(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-struct Network {
-    NetworkSizes sizes;
-    std::vector<std::unique_ptr<FencedArray>> arrays;
-    FencedArray packed;
+// Weights that stay where they are.
+class Drawn {
+public:
+    explicit Drawn(Fence fence) : fence_(fence), random_(1) {}
 
-    Network(NetworkSizes s, Fence fence) : sizes(s), packed(count(metst::packed_network_size(s)), fence) {
-        std::mt19937 random(1);
-        const auto draw = [&](std::int64_t size, float low, float high) -> const float* {
-            std::uniform_real_distribution<float> values(low, high);
-            arrays.push_back(std::make_unique<FencedArray>(count(size), fence));
-            for (std::size_t i = 0; i < count(size); ++i) (*arrays.back())[i] = values(random);
-            return arrays.back()->data();
-        };
-        const auto linear = [&](std::int64_t inputs, std::int64_t outputs) {
-            const float bound = 1.0f / std::sqrt(static_cast<float>(inputs));
-            return draw(inputs * outputs, -bound, bound);
-        };
-        metst::NetworkWeights w;
-        for (int i : {0, 1}) {
-            w.stem_weight[i] = linear(3 * (i ? s.dim : s.channels), s.dim);
-            w.stem_bias[i] = draw(s.dim, -0.3f, 0.3f);
-        }
-        std::vector<metst::BlockWeights> blocks(count(s.depth));
+    const float* draw(std::int64_t size, float low, float high) {
+        std::uniform_real_distribution<float> values(low, high);
+        arrays_.push_back(std::make_unique<FencedArray>(count(size), fence_));
+        for (std::size_t i = 0; i < count(size); ++i) (*arrays_.back())[i] = values(random_);
+        return arrays_.back()->data();
+    }
+    const float* matrix(std::int64_t inputs, std::int64_t outputs) {
+        const float bound = 1.0f / std::sqrt(static_cast<float>(inputs));
+        return draw(inputs * outputs, -bound, bound);
+    }
+    AffineWeights affine(std::int64_t inputs, std::int64_t outputs) {
+        return {matrix(inputs, outputs), draw(outputs, -0.3f, 0.3f)};
+    }
+    std::vector<metst::BlockWeights> blocks(std::int64_t number, const metst::BlockSizes& s) {
+        std::vector<metst::BlockWeights> blocks(count(number));
         for (metst::BlockWeights& b : blocks) {
             b.norm_weight = draw(s.dim, 0.8f, 1.2f);
             b.norm_bias = draw(s.dim, -0.3f, 0.3f);
-            b.in_proj = linear(s.dim, 2 * s.inner);
-            b.conv_weight = linear(s.conv, s.inner);
+            b.in_proj = matrix(s.dim, 2 * s.inner);
+            b.conv_weight = matrix(s.conv, s.inner);
             b.conv_bias = draw(s.inner, -0.3f, 0.3f);
-            b.x_proj = linear(s.inner, s.rank + 2 * s.states);
-            b.dt_proj = linear(s.rank, s.inner);
+            b.x_proj = matrix(s.inner, s.rank + 2 * s.states);
+            b.dt_proj = matrix(s.rank, s.inner);
             b.dt_bias = draw(s.inner, -5.0f, 0.0f);
             b.A = draw(s.inner * s.states, -20.0f, -0.01f);
             b.D = draw(s.inner, -2.0f, 2.0f);
-            b.out_proj = linear(s.inner, s.dim);
+            b.out_proj = matrix(s.inner, s.dim);
             b.post_norm_weight = draw(s.dim, 0.8f, 1.2f);
             b.post_norm_bias = draw(s.dim, -0.3f, 0.3f);
         }
-        w.blocks = blocks.data();
-        w.spot_weight = linear(s.dim, 1);
-        w.spot_bias = draw(1, -0.3f, 0.3f);
-        w.emotion_weight = linear(s.dim, s.classes);
-        w.emotion_bias = draw(s.classes, -0.3f, 0.3f);
+        return blocks;
+    }
+
+private:
+    Fence fence_;
+    std::mt19937 random_;
+    std::vector<std::unique_ptr<FencedArray>> arrays_;
+};
+
+void pack(const MetstSizes& s, MatrixFormat format, Fence fence, float* packed) {
+    Drawn drawn(fence);
+    const std::vector<metst::BlockWeights> blocks = drawn.blocks(s.depth, s.block());
+    metst::MetstWeights w;
+    w.stem[0] = drawn.affine(3 * s.channels, s.dim);
+    w.stem[1] = drawn.affine(3 * s.dim, s.dim);
+    w.blocks = blocks.data();
+    w.spot = drawn.affine(s.dim, 1);
+    w.emotion = drawn.affine(s.dim, s.classes);
+    metst::pack_network(s, w, format, packed);
+}
+
+void pack(const MetstPlusSizes& s, MatrixFormat format, Fence fence, float* packed) {
+    Drawn drawn(fence);
+    std::vector<metst::PathwayWeights> pathways;
+    std::vector<std::vector<metst::BlockWeights>> blocks;
+    std::vector<std::vector<AffineWeights>> laterals;
+    for (std::int64_t p = 0; p < s.pathways; ++p) {
+        metst::PathwayWeights pathway;
+        pathway.entry = drawn.affine(3 * s.dim, s.slow_dim);
+        laterals.emplace_back();
+        for (std::int64_t i = 1; i < s.stages; ++i) laterals.back().push_back(drawn.affine(3 * s.dim, s.slow_dim));
+        pathway.laterals = laterals.back().data();
+        blocks.push_back(drawn.blocks(s.stages * s.depth, s.fast_block()));
+        pathway.fast = blocks.back().data();
+        blocks.push_back(drawn.blocks(s.stages * s.depth, s.slow_block()));
+        pathway.slow = blocks.back().data();
+        pathways.push_back(pathway);
+    }
+    metst::MetstPlusWeights w;
+    w.stem[0] = drawn.affine(3 * s.channels, s.dim);
+    w.stem[1] = drawn.affine(3 * s.dim, s.dim);
+    w.pathways = pathways.data();
+    w.spot = drawn.affine(s.slow_dim + s.dim, 1);
+    w.emotion = drawn.affine(s.slow_dim + s.dim, s.classes);
+    metst::pack_network(s, w, format, packed);
+}
+
+template <class Sizes>
+struct Network {
+    Sizes sizes;
+    MatrixFormat format;
+    FencedArray packed;
+
+    Network(const Sizes& s, MatrixFormat f, Fence fence)
+        : sizes(s), format(f), packed(count(metst::packed_network_size(s, f)), fence) {
+        // Bits that no float or pair of halves here has.
         for (std::size_t i = 0; i < packed.size(); ++i) packed[i] = std::numeric_limits<float>::quiet_NaN();
-        metst::pack_network(s, w, packed.data());
+        pack(s, f, fence, packed.data());
         for (std::size_t i = 0; i < packed.size(); ++i) EXPECT(!std::isnan(packed[i]), "packed[%zu] not written", i);
     }
 };
 
+template <class Sizes>
 struct Stream {
+    Sizes sizes;
     FencedArray features, stream, spot, emotion;
     std::unique_ptr<bool[]> reset;
     metst::NetworkStepArgs args;
 
-    Stream(Network& network, std::int64_t lanes, Fence fence)
-        : features(count(lanes * network.sizes.channels), fence),
-          stream(count(metst::network_stream_size(network.sizes, lanes)), fence),
+    Stream(Network<Sizes>& network, std::int64_t lanes, Fence fence)
+        : sizes(network.sizes),
+          features(count(lanes * sizes.channels), fence),
+          stream(count(metst::network_stream_size(sizes, lanes)), fence),
           spot(count(lanes), fence),
-          emotion(count(lanes * network.sizes.classes), fence),
+          emotion(count(lanes * sizes.classes), fence),
           reset(new bool[count(lanes)]()) {
-        args.sizes = network.sizes;
         args.lanes = lanes;
         args.packed = network.packed.data();
+        args.format = network.format;
         args.features = features.data();
         args.reset = reset.get();
         args.stream = stream.data();
@@ -97,7 +153,7 @@ struct Stream {
         std::normal_distribution<float> values;
         for (std::size_t i = 0; i < features.size(); ++i) features[i] = values(random);
         for (std::int64_t lane = 0; lane < args.lanes; ++lane) reset[count(lane)] = random() % 6 == 0;
-        EXPECT(metst::network_step(args, path) == Status::kOk, "step %d", static_cast<int>(args.fed));
+        EXPECT(metst::network_step(sizes, args, path) == Status::kOk, "step %d", static_cast<int>(args.fed));
         ++args.fed;
     }
 };
@@ -111,18 +167,15 @@ double largest_difference(FencedArray& a, FencedArray& b) {
     return difference;
 }
 
-void paths_agree_inside_their_fences(const NamedPath& path) {
-    const NetworkSizes all[] = {// channels, dim, depth, inner, states, conv, rank, classes
-                                {10, 64, 2, 128, 64, 4, 4, 5},
-                                {7, 23, 2, 69, 5, 3, 3, 4},
-                                {36, 40, 1, 40, 16, 4, 17, 15},
-                                {1, 1, 1, 1, 1, 1, 1, 1},
-                                {10, 48, 0, 96, 64, 4, 3, 40}};
-    for (const NetworkSizes& sizes : all) {
+constexpr MatrixFormat kFormats[] = {MatrixFormat::kFloat32, MatrixFormat::kFloat16};
+
+template <class Sizes>
+void paths_agree_inside_their_fences(const NamedPath& path, const Sizes& sizes) {
+    for (MatrixFormat format : kFormats) {
         for (Fence fence : {Fence::kBefore, Fence::kAfter}) {
-            Network network(sizes, fence);
+            Network<Sizes> network(sizes, format, fence);
             for (std::int64_t lanes = 1; lanes <= 4; ++lanes) {
-                Stream found(network, lanes, fence), expected(network, lanes, fence);
+                Stream<Sizes> found(network, lanes, fence), expected(network, lanes, fence);
                 std::mt19937 random(static_cast<unsigned>(lanes)), same(random);
                 for (int t = 0; t < 30; ++t) {
                     found.step(path.path, random);
@@ -137,18 +190,35 @@ void paths_agree_inside_their_fences(const NamedPath& path) {
     }
 }
 
+void paths_agree_inside_their_fences(const NamedPath& path) {
+    const MetstSizes metst[] = {// channels, dim, depth, inner, states, conv, rank, classes
+                                {10, 64, 2, 128, 64, 4, 4, 5},
+                                {7, 23, 2, 69, 5, 3, 3, 4},
+                                {36, 40, 1, 40, 16, 4, 17, 15},
+                                {1, 1, 1, 1, 1, 1, 1, 1},
+                                {10, 48, 0, 96, 64, 4, 3, 40}};
+    for (const MetstSizes& sizes : metst) paths_agree_inside_their_fences(path, sizes);
+    // channels, dim, slow_dim, stages, depth, pathways, inner, slow_inner, states, conv, rank, slow_rank, classes
+    const MetstPlusSizes plus[] = {{36, 32, 64, 3, 1, 2, 64, 128, 64, 4, 2, 4, 5},
+                                   {7, 23, 31, 2, 2, 1, 46, 62, 5, 3, 3, 17, 4},
+                                   {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+                                   {5, 40, 8, 1, 1, 3, 40, 16, 16, 5, 1, 1, 20}};
+    for (const MetstPlusSizes& sizes : plus) paths_agree_inside_their_fences(path, sizes);
+}
+
 // The network is read by all of them, a stream is written by its own thread.
-void streams_of_one_network_step_on_threads(const NamedPath& path) {
-    Network network({7, 23, 2, 46, 5, 3, 3, 4}, Fence::kAfter);
-    const auto run = [&](Stream& stream) {
+template <class Sizes>
+void streams_of_one_network_step_on_threads(const NamedPath& path, const Sizes& sizes) {
+    Network<Sizes> network(sizes, MatrixFormat::kFloat16, Fence::kAfter);
+    const auto run = [&](Stream<Sizes>& stream) {
         std::mt19937 random(1);
         for (int t = 0; t < 20; ++t) stream.step(path.path, random);
     };
-    Stream alone(network, 2, Fence::kAfter);
+    Stream<Sizes> alone(network, 2, Fence::kAfter);
     run(alone);
-    std::vector<std::unique_ptr<Stream>> streams;
+    std::vector<std::unique_ptr<Stream<Sizes>>> streams;
     std::vector<std::thread> threads;
-    for (int i = 0; i < 3; ++i) streams.push_back(std::make_unique<Stream>(network, 2, Fence::kAfter));
+    for (int i = 0; i < 3; ++i) streams.push_back(std::make_unique<Stream<Sizes>>(network, 2, Fence::kAfter));
     for (const auto& stream : streams) threads.emplace_back(run, std::ref(*stream));
     for (std::thread& thread : threads) thread.join();
     for (const auto& stream : streams) {
@@ -157,31 +227,40 @@ void streams_of_one_network_step_on_threads(const NamedPath& path) {
     }
 }
 
-void bad_arguments_are_refused() {
-    Network network({7, 23, 1, 46, 5, 3, 3, 4}, Fence::kAfter);
-    Stream stream(network, 2, Fence::kAfter);
-    using Sizes = NetworkSizes;
-    for (std::int64_t Sizes::* size :
-         {&Sizes::channels, &Sizes::dim, &Sizes::inner, &Sizes::states, &Sizes::conv, &Sizes::rank, &Sizes::classes}) {
-        metst::NetworkStepArgs args = stream.args;
-        args.sizes.*size = 0;
-        EXPECT(metst::network_step(args) == Status::kBadSize, "a size of 0");
+template <class Sizes>
+void bad_arguments_are_refused(const Sizes& good, std::initializer_list<std::int64_t Sizes::*> members) {
+    Network<Sizes> network(good, MatrixFormat::kFloat32, Fence::kAfter);
+    Stream<Sizes> stream(network, 2, Fence::kAfter);
+    for (std::int64_t Sizes::* member : members) {
+        Sizes sizes = good;
+        sizes.*member = 0;
+        EXPECT(metst::network_step(sizes, stream.args) == Status::kBadSize, "a size of 0");
     }
     metst::NetworkStepArgs args = stream.args;
     args.lanes = 0;
-    EXPECT(metst::network_step(args) == Status::kBadSize, "no lane");
+    EXPECT(metst::network_step(good, args) == Status::kBadSize, "no lane");
     args = stream.args;
     args.fed = -1;
-    EXPECT(metst::network_step(args) == Status::kBadSize, "a negative number of steps");
+    EXPECT(metst::network_step(good, args) == Status::kBadSize, "a negative number of steps");
     args = stream.args;
     args.features = nullptr;
-    EXPECT(metst::network_step(args) == Status::kNullPointer, "no features");
+    EXPECT(metst::network_step(good, args) == Status::kNullPointer, "no features");
 #if defined(__aarch64__)
     const SimdPath foreign = SimdPath::kAvx2;
 #else
     const SimdPath foreign = SimdPath::kNeon;
 #endif
-    EXPECT(metst::network_step(stream.args, foreign) == Status::kUnavailablePath, "path of another architecture");
+    EXPECT(metst::network_step(good, stream.args, foreign) == Status::kUnavailablePath, "path of another architecture");
+}
+
+void bad_arguments_are_refused() {
+    using A = MetstSizes;
+    bad_arguments_are_refused<A>({7, 23, 1, 46, 5, 3, 3, 4},
+                                 {&A::channels, &A::dim, &A::inner, &A::states, &A::conv, &A::rank, &A::classes});
+    using B = MetstPlusSizes;
+    bad_arguments_are_refused<B>({7, 23, 31, 2, 1, 1, 46, 62, 5, 3, 3, 17, 4},
+                                 {&B::channels, &B::dim, &B::slow_dim, &B::stages, &B::depth, &B::pathways, &B::inner,
+                                  &B::slow_inner, &B::states, &B::conv, &B::rank, &B::slow_rank, &B::classes});
 }
 
 }  // namespace
@@ -190,7 +269,8 @@ int main() {
     for (const NamedPath& path : available_paths()) {
         std::printf("path %s\n", path.name);
         if (!kThreadsOnly) paths_agree_inside_their_fences(path);
-        streams_of_one_network_step_on_threads(path);
+        streams_of_one_network_step_on_threads<MetstSizes>(path, {7, 23, 2, 46, 5, 3, 3, 4});
+        streams_of_one_network_step_on_threads<MetstPlusSizes>(path, {7, 23, 31, 2, 1, 2, 46, 62, 5, 3, 3, 17, 4});
     }
     bad_arguments_are_refused();
     std::printf("%d failures\n", failures);

@@ -548,10 +548,34 @@ void decays() {
     }
 }
 
+// Every finite half, whatever the thread does with subnormal floats.
+void halves() {
+    FencedArray memory(W / 2, Fence::kAfter);
+    std::uint16_t half[W];
+    const auto check = [&] {
+        for (std::uint32_t first = 0; first < 0x10000; first += W) {
+            for (std::uint32_t i = 0; i < W; ++i) half[i] = static_cast<std::uint16_t>(first + i);
+            std::memcpy(memory.data(), half, sizeof half);
+            const Lanes found = lanes(V::load_halves(reinterpret_cast<const std::uint16_t*>(memory.data())));
+            for (std::size_t i = 0; i < W; ++i) {
+                const int exponent = half[i] >> 10 & 0x1f, fraction = half[i] & 0x3ff;
+                if (exponent == 0x1f) continue;
+                const float size = exponent ? std::ldexp(1024.0f + static_cast<float>(fraction), exponent - 25)
+                                            : std::ldexp(static_cast<float>(fraction), -24);
+                EXPECT(same(found[i], half[i] & 0x8000 ? -size : size), "half %#x is %a", half[i], found[i]);
+            }
+        }
+    };
+    check();
+    const metst::FlushSubnormals flush;
+    check();
+}
+
 int run() {
     arithmetic();
     masks();
     memory();
+    halves();
     sums();
     splitting();
     sampling<V>();

@@ -36,8 +36,8 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
         bundle: a bundle, the name of a shipped one, or a path.
         engine: "native" (numpy and the compiled part), "onnxruntime", "tensorrt", or "auto": "tensorrt" where it,
             pycuda and a GPU are there, else "native".
-        precision: "fp32", or "fp16" where the bundle has such graphs, which "native" does not read. Features and scores
-            are float32 all the same.
+        precision: "fp32", or "fp16": "native" rounds the weights that it reads most, the others need a bundle that has
+            such graphs. Features and scores are float32 all the same.
 
     Raises:
         EngineError: the engine is unknown or not installed, or has no such precision.
@@ -63,12 +63,7 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
         return OnnxRuntimeEngine(found, precision=precision)
     from metst_edge.engine.native import NativeEngine
 
-    if precision != NativeEngine.precision:
-        raise EngineError(
-            f"expected precision {NativeEngine.precision!r} with engine 'native', got {precision!r}; "
-            "use engine='tensorrt' or 'onnxruntime' for it"
-        )
-    return NativeEngine(found)
+    return NativeEngine(found, precision)
 
 
 def why_missing(engine: str) -> str | None:

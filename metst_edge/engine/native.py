@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from metst_edge import compiled
 from metst_edge.bundle import Bundle
+from metst_edge.choices import PRECISIONS
 from metst_edge.engine import networks
 from metst_edge.engine.types import (
     Array,
@@ -29,16 +30,19 @@ class NativeEngine:
 
     Args:
         bundle: what to run.
+        precision: "fp16" rounds the fp32 weights of the large matrices; it needs no fp16 graphs in the bundle, and all
+            that is computed stays fp32.
 
     Raises:
         EngineError: the compiled part is missing, or the bundle holds a network that this engine does not know, or one
-            that its manifest or weights do not fit.
+            that its manifest or weights do not fit; or there is no such precision.
     """
 
     name = "native"
-    precision = "fp32"
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, precision: str = "fp32") -> None:
+        if precision not in PRECISIONS:
+            raise EngineError(f"expected precision {' or '.join(map(repr, PRECISIONS))}, got {precision!r}")
         try:
             import metst_edge._native  # noqa: F401
         except ModuleNotFoundError as error:
@@ -53,8 +57,8 @@ class NativeEngine:
                 f"expected a bundle of {' or '.join(networks.MODELS)} for the native engine, got {bundle.model!r}; "
                 "use engine='onnxruntime', or update metst_edge"
             )
-        self.bundle = bundle
-        self._shape, self._network = networks.load(bundle)
+        self.bundle, self.precision = bundle, precision
+        self._shape, self._network = networks.load(bundle, half=precision == "fp16")
 
     def infer(self, features: Array) -> Scores:
         """Score windows float32 (B, C, T), each from a zero state."""

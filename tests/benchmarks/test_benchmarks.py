@@ -159,6 +159,32 @@ def test_steps_have_a_row_for_every_engine(tiny):
     assert all(row["cold ms"] > 0 for row in rows if row["cold ms"] != "-")
 
 
+def test_steps_of_two_rates_have_an_average_and_a_worst_frame_and_what_their_bytes_take(tmp_path):
+    sizes = {"dim": 16, "slow_dim": 32, "depth": 1, "d_state": 16}
+    bundle = random_bundle("metst_plus", tmp_path, "metst_plus", **sizes)
+    rows, notes = network_step.run(bundle, lanes=2, rounds=60)
+    native = [row for row in rows if row["engine"].startswith("native")]
+    assert [row["engine"] for row in native] == ["native", network_step.HALF]
+    assert all(0 < row["frame ms"] <= row["worst ms"] and row["floor ms"] > 0 for row in native)
+    assert sum(" MB a frame, read at " in note for note in notes) == 2
+
+
+def test_a_slow_stack_is_read_where_a_lane_has_an_even_frame(tmp_path):
+    bundle = random_bundle("metst_plus_small", tmp_path, "metst_plus", dim=16, slow_dim=32, depth=1, d_state=16)
+    alone, both = (network_step.bytes_of(bundle, lanes, half=False) for lanes in (1, 2))
+    weights = sum(array.nbytes for array in bundle.weights().values())
+    assert alone < weights < both
+    assert network_step.bytes_of(bundle, 2, half=True) < both
+
+
+def test_times_are_told_apart_by_the_frame_they_are_of():
+    block = (5, 50)
+    numbers = [turn * 55 + j for turn in range(6) for j in range(5, 55)]
+    times = [2.0 if number % 30 == 7 else 1.0 for number in numbers]
+    mean, worst = network_step.by_frame(times, block)
+    assert (mean, worst) == (pytest.approx(31 / 30), 2.0)
+
+
 def test_a_missed_step_says_where_its_time_goes_and_what_it_takes_with_cold_caches(tiny):
     native = load_engine(tiny, "native").open_stream(lanes=2)
     cold = {"native": 2.0, "onnxruntime": 6.0}

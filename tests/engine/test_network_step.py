@@ -173,21 +173,21 @@ def largest_error(stream: Any, case: Case) -> float:
 @pytest.mark.parametrize("name", SIZES)
 def test_steps_with_resets_at_any_time_in_any_lane_equal_the_reference(name, lanes, path):
     case = case_of(name, lanes, seed=lanes, steps=40 if SIZES[name]["depth"] == 12 else 150, share=0.15)
-    stream = _native.NetworkStream(_native.Network(SIZES[name], case.weights, path=path), lanes)
+    stream = _native.NetworkStream(_native.MetstNetwork(SIZES[name], case.weights, path=path), lanes)
     assert largest_error(stream, case) <= TOLERANCE
 
 
 @every_path
 def test_a_long_window_drifts_no_further(path):
     case = case_of("metst64", 2, seed=1, steps=400, share=0.0)
-    stream = _native.NetworkStream(_native.Network(SIZES["metst64"], case.weights, path=path), 2)
+    stream = _native.NetworkStream(_native.MetstNetwork(SIZES["metst64"], case.weights, path=path), 2)
     assert largest_error(stream, case) <= TOLERANCE
 
 
 @every_path
 def test_a_reset_stream_is_a_new_one_and_lanes_do_not_mix(path):
     sizes, rng = SIZES["odd"], np.random.default_rng(2)
-    network = _native.Network(sizes, draw(sizes, seed=2), path=path)
+    network = _native.MetstNetwork(sizes, draw(sizes, seed=2), path=path)
     used, pair, alone = (_native.NetworkStream(network, lanes) for lanes in (2, 2, 1))
     for _ in range(5):
         used.step(rng.standard_normal((2, 7)).astype(np.float32), np.array([True, False]))
@@ -205,7 +205,7 @@ def test_an_overflow_ends_with_the_window_it_happened_in(path):
     """A lane whose state is not a number any more is sound again after its reset, and the other lane never notices."""
     sizes, weights = SIZES["odd"], draw(SIZES["odd"], seed=3)
     weights["stem.1.weight"] *= 100.0
-    network = _native.Network(sizes, weights, path=path)
+    network = _native.MetstNetwork(sizes, weights, path=path)
     hurt, sound = (_native.NetworkStream(network, 2) for _ in range(2))
     rng = np.random.default_rng(3)
     for t in range(20):
@@ -225,7 +225,7 @@ def test_an_overflow_ends_with_the_window_it_happened_in(path):
 
 def test_streams_run_side_by_side_in_threads():
     sizes = SIZES["metst64"]
-    network = _native.Network(sizes, draw(sizes, seed=4))
+    network = _native.MetstNetwork(sizes, draw(sizes, seed=4))
     features = np.random.default_rng(4).standard_normal((30, 2, 10)).astype(np.float32)
     resets = np.zeros((30, 2), bool)
     found: list[Any] = [None] * 4
@@ -257,14 +257,14 @@ def test_streams_run_side_by_side_in_threads():
 )
 def test_sizes_and_weights_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        _native.Network({**SIZES["odd"], **change}, draw(SIZES["odd"], seed=0))
+        _native.MetstNetwork({**SIZES["odd"], **change}, draw(SIZES["odd"], seed=0))
 
 
 @pytest.mark.parametrize("missing", ["d_conv", "dt_rank"])
 def test_a_missing_size_is_named(missing):
     sizes = {name: value for name, value in SIZES["odd"].items() if name != missing}
     with pytest.raises(ValueError, match=f"expected {missing}, which is missing"):
-        _native.Network(sizes, draw(SIZES["odd"], seed=0))
+        _native.MetstNetwork(sizes, draw(SIZES["odd"], seed=0))
 
 
 @pytest.mark.parametrize(
@@ -277,14 +277,14 @@ def test_a_missing_size_is_named(missing):
     ],
 )
 def test_a_step_that_does_not_fit_is_refused(features, reset, message):
-    stream = _native.NetworkStream(_native.Network(SIZES["odd"], draw(SIZES["odd"], seed=0)), 2)
+    stream = _native.NetworkStream(_native.MetstNetwork(SIZES["odd"], draw(SIZES["odd"], seed=0)), 2)
     with pytest.raises(ValueError, match=message):
         stream.step(features, reset)
 
 
 @pytest.mark.parametrize("lanes", [0, -1, 1 << 40])
 def test_a_wrong_number_of_lanes_is_refused(lanes):
-    network = _native.Network(SIZES["odd"], draw(SIZES["odd"], seed=0))
+    network = _native.MetstNetwork(SIZES["odd"], draw(SIZES["odd"], seed=0))
     with pytest.raises(ValueError, match="lanes: expected 1 to"):
         _native.NetworkStream(network, lanes)
 
@@ -292,4 +292,4 @@ def test_a_wrong_number_of_lanes_is_refused(lanes):
 def test_the_environment_chooses_the_path(monkeypatch):
     monkeypatch.setenv("METST_EDGE_SIMD", "sse9")
     with pytest.raises(ValueError, match="METST_EDGE_SIMD: expected one of auto"):
-        _native.Network(SIZES["odd"], draw(SIZES["odd"], seed=0))
+        _native.MetstNetwork(SIZES["odd"], draw(SIZES["odd"], seed=0))

@@ -2,13 +2,13 @@
 
 import json
 import shutil
+from math import prod
 from pathlib import Path
 
 import pytest
 
 from metst_edge.bundle import Bundle
 from metst_edge.engine import load_engine, networks
-from metst_edge.engine.networks.shape import Convolution, Head, MambaBlock, Network, Pathway
 from metst_edge.errors import EngineError
 
 
@@ -32,20 +32,23 @@ def test_weights_state_and_look_ahead_are_those_of_the_shipped_model_in_its_orde
     assert (network.channels, network.classes) == (bundle.channels, len(bundle.labels))
 
 
-def test_of_convolutions_between_pathways_the_longest_wait_counts_once():
-    """The published two-rate network (arXiv 2508.08082): two frames of its stem, one of those with stride 2."""
-    fast, slow = MambaBlock(0, 8, 16, 4, 1, 4), MambaBlock(1, 16, 32, 4, 1, 4)
-    network = Network(
-        stem=(Convolution("stem.0", 36, 8), Convolution("stem.1", 8, 8)),
-        pathways=(Pathway((fast,)), Pathway((slow,), rate=2, entry=Convolution("slow", 8, 16))),
-        laterals=(Convolution("laterals.0", 8, 16),),
-        spot=Head("spot", 24, 1),
-        emotion=Head("emotion", 24, 5),
-    )
+def test_two_rates_are_described_as_published():
+    """arXiv 2508.08082: 16.67 M parameters, of which one pathway shared by both heads leaves 8.37 M; look-ahead 3."""
+    sizes = dict(channels=36, dim=128, slow_dim=256, stages=3, depth=4, d_state=64, d_conv=4, expand=2, classes=5)
+    sizes |= dict(dt_rank=8, slow_dt_rank=16, pathways=2)
+    network = networks.describe("metst_plus", sizes, "bundle")
+    assert sum(prod(shape) for shape in network.weights.values()) == pytest.approx(16.67e6, rel=3e-3)
+    shared = networks.describe("metst_plus_shared", {**sizes, "pathways": 1}, "bundle")
+    assert sum(prod(shape) for shape in shared.weights.values()) == pytest.approx(8.37e6, rel=3e-3)
     assert network.look_ahead == 3
     assert network.state["resets"] == (3,)
-    assert {"slow.weight", "laterals.0.bias", "blocks.0.A", "blocks.1.A"} < network.weights.keys()
-    assert {"slow", "laterals_0", "conv_00", "ssm_01"} < network.state.keys()
+    assert network.state["odd"] == (1,)
+    assert network.weights["pathway_1.entry.weight"] == (256, 128, 3)
+    assert network.weights["pathway_0.laterals.1.bias"] == (256,)
+    assert network.state["pathway_0_laterals_1"] == (128, 2)
+    assert (network.state["pathway_1_fast"], network.state["pathway_1_slow"]) == ((128,), (256,))
+    assert (network.state["ssm_11"], network.state["ssm_12"]) == ((256, 64), (512, 64))
+    assert len(network.blocks) == 48
 
 
 @pytest.mark.parametrize("look_ahead", [0, 1, 3])
@@ -80,5 +83,7 @@ def test_a_size_that_is_missing_is_named(missing, folder):
 
 
 def test_an_unknown_network_is_named_with_the_known_ones():
-    with pytest.raises(EngineError, match="b.zip: expected a network out of metst64, metst128, got 'metst_next'"):
+    with pytest.raises(
+        EngineError, match="b.zip: expected a network out of metst64, metst128, metst_plus, .*, got 'metst_next'"
+    ):
         networks.describe("metst_next", {}, "b.zip")

@@ -11,28 +11,31 @@
 namespace metst {
 
 template <>
-void network_step_on<kPath>(const NetworkStepArgs& a) {
-    const NetworkSizes& s = a.sizes;
+void metst_step_on<kPath>(const MetstSizes& s, const NetworkStepArgs& a) {
     const BlockSizes block = s.block();
     Pieces memory(a.stream);
     const MetstStream stream(memory, s, a.lanes);
     const std::int64_t block_size = BlockState::size(block, a.lanes);
 
     float* const now = stream.resets.frame(a.fed, 0, 0);
-    for (std::int64_t lane = 0; lane < a.lanes; ++lane) now[lane] = a.reset[lane] ? 1.0f : 0.0f;
+    for (std::int64_t lane = 0; lane < a.lanes; ++lane) {
+        now[lane] = a.reset[lane] ? 1.0f : 0.0f;
+        stream.lanes[lane] = static_cast<std::int32_t>(lane);
+    }
     const float* const one_ago = stream.resets.frame(a.fed, 1, 0);
     const float* const two_ago = stream.resets.frame(a.fed, 2, 0);
+    constexpr MatrixFormat kStem = MatrixFormat::kFloat32;
 
-    Layers<Simd> layers(a.packed, a.lanes, a.fed);
-    layers.stem_convolution(stream.stem_input[0], a.features, s.channels, s.channels, one_ago, now, stream.row,
-                            stream.x, s.dim);
-    layers.stem_convolution(stream.stem_input[1], stream.x, padded(s.dim), s.dim, two_ago, one_ago, stream.row,
-                            stream.x, s.dim);
+    Layers<Simd> layers(a.packed, a.format, {stream.lanes, a.lanes});
+    layers.remember(stream.stem_input[0], a.fed, a.features, s.channels, s.channels);
+    layers.convolution(stream.stem_input[0], a.fed, s.channels, one_ago, now, kStem, stream.seen, stream.x, s.dim);
+    layers.remember(stream.stem_input[1], a.fed, stream.x, padded(s.dim), s.dim);
+    layers.convolution(stream.stem_input[1], a.fed, s.dim, two_ago, one_ago, kStem, stream.seen, stream.x, s.dim);
     for (std::int64_t i = 0; i < s.depth; ++i) {
         Pieces of_block(stream.blocks + i * block_size);
-        layers.mamba_block(block, BlockState(of_block, block, a.lanes), stream.work, two_ago, stream.x);
+        layers.mamba_block(block, BlockState(of_block, block, a.lanes), stream.work, a.fed, two_ago, stream.x);
     }
-    layers.heads(stream.x, s.dim, s.classes, stream.scores, a.spot, a.emotion);
+    layers.heads(stream.x, stream.x, s.dim, s.classes, stream.scores, a.spot, a.emotion);
 }
 
 }  // namespace metst

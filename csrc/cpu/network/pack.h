@@ -25,14 +25,13 @@ private:
     std::int64_t size_ = 0;
 };
 
-// weight (outputs, inputs, 3), oldest frame first; bias (outputs).
-void pack_stem_convolution(Packer& packer, std::int64_t inputs, std::int64_t outputs, const float* weight,
-                           const float* bias);
+void pack_convolution(Packer& packer, std::int64_t inputs, std::int64_t outputs, const AffineWeights& weights,
+                      MatrixFormat format);
 
-void pack_mamba_block(Packer& packer, const BlockSizes& sizes, const BlockWeights& weights);
+void pack_mamba_block(Packer& packer, const BlockSizes& sizes, const BlockWeights& weights, MatrixFormat format);
 
-// spot_weight (inputs, 1), spot_bias (1), emotion_weight (inputs, classes), emotion_bias (classes).
-void pack_heads(Packer& packer, std::int64_t inputs, std::int64_t classes, const float* spot_weight,
-                const float* spot_bias, const float* emotion_weight, const float* emotion_bias);
+// Both heads, of as many inputs.
+void pack_heads(Packer& packer, std::int64_t inputs, std::int64_t classes, const AffineWeights& spot,
+                const AffineWeights& emotion);
 
 }  // namespace metst

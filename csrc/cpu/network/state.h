@@ -29,6 +29,12 @@ private:
     std::int64_t length_, lanes_, width_;
 };
 
+// For which of the stream's lanes layers run: row i of their arrays is of lane lanes[i].
+struct Rows {
+    const std::int32_t* lanes;
+    std::int64_t count;
+};
+
 // Of one block.
 struct BlockState {
     Ring taps;     // of the convolution's input: (conv, lanes, inner)

@@ -1,4 +1,4 @@
-// simd.h over eight floats in an AVX register (needs AVX2 and FMA).
+// simd.h over eight floats in an AVX register (needs AVX2, FMA and F16C).
 #pragma once
 
 #include <immintrin.h>
@@ -36,6 +36,9 @@ struct Avx2 {
     static Avx2 count() { return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7)}; }
     static Avx2 load_bytes(const std::uint8_t* p) {
         return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+    }
+    static Avx2 load_halves(const std::uint16_t* p) {
+        return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
     }
     static Avx2 negative_abs(Avx2 a) { return {_mm256_or_ps(a.v, _mm256_set1_ps(-0.0f))}; }
     static Avx2 sqrt(Avx2 a) { return {_mm256_sqrt_ps(a.v)}; }

@@ -37,6 +37,9 @@ struct Avx512 {
     static Avx512 load_bytes(const std::uint8_t* p) {
         return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
     }
+    static Avx512 load_halves(const std::uint16_t* p) {
+        return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+    }
     static Avx512 negative_abs(Avx512 a) { return {_mm512_or_ps(a.v, _mm512_set1_ps(-0.0f))}; }
     static Avx512 sqrt(Avx512 a) { return {_mm512_sqrt_ps(a.v)}; }
     static float sum(Avx512 a) { return _mm512_reduce_add_ps(a.v); }

@@ -50,6 +50,9 @@ struct Neon {
         const uint16x8_t wide = vmovl_u8(vcreate_u8(four));
         return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)))};
     }
+    static Neon load_halves(const std::uint16_t* p) {
+        return {vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(reinterpret_cast<const std::uint8_t*>(p))))};
+    }
     static Neon negative_abs(Neon a) { return {vnegq_f32(vabsq_f32(a.v))}; }
     static Neon sqrt(Neon a) { return {vsqrtq_f32(a.v)}; }
     static float sum(Neon a) { return vaddvq_f32(a.v); }

@@ -51,6 +51,19 @@ struct Portable {
         return {Floats{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
                        static_cast<float>(p[3])}};
     }
+    // A half's bits, moved to a float's, are it times 2^-112. Those below 2^-14 have no leading one: it is put before
+    // them and taken away again, since as floats they would be subnormal.
+    static Portable load_halves(const std::uint16_t* p) {
+        std::uint16_t four[4];
+        __builtin_memcpy(four, p, sizeof four);
+        const Bits bits = {four[0], four[1], four[2], four[3]};
+        const Bits size = (bits & 0x7fff) << 13;
+        const Portable ordinary = {reinterpret_cast<Floats>(size + (112u << 23))};
+        const Portable least = set(0x1p-14f);
+        const Portable small = sub({reinterpret_cast<Floats>(size + (113u << 23))}, least);
+        const Portable positive = select(less(ordinary, least), small, ordinary);
+        return {reinterpret_cast<Floats>(reinterpret_cast<Bits>(positive.v) | (bits & 0x8000) << 16)};
+    }
     static void store_whole(std::int32_t* p, Portable a) {
         for (int i = 0; i < 4; ++i) p[i] = static_cast<std::int32_t>(a.v[i]);
     }

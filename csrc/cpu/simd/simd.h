@@ -16,6 +16,7 @@
 //   load_first(p, n)                the first n lanes, 0 <= n <= kWidth; the others are +0, their memory is not read
 //   store_first(p, a, n)            the same; the memory of the others is not written
 //   load_bytes(p)                   kWidth bytes, 0 to 255, as floats; no byte more is read
+//   load_halves(p)                  kWidth finite halves, by their bits; exact, subnormal ones too
 //   store_whole(p, a)               as std::int32_t, towards zero; anything where |a| >= 2^31 or a is not a number
 //
 //   add, sub, mul, div (a, b)       of each lane

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from metst_edge.bundle import Bundle
-from metst_edge.engine.networks import metst
+from metst_edge.engine.networks import metst, metst_plus
 from metst_edge.engine.networks.metst import MeTst
+from metst_edge.engine.networks.metst_plus import MetstPlus
 from metst_edge.engine.networks.shape import Network
+from metst_edge.engine.types import Array
 from metst_edge.errors import EngineError
 
 
@@ -26,11 +30,18 @@ class _Kind:
     """
 
     describe: Callable[[Mapping[str, int], object], Network]
-    network: type[MeTst]
+    network: type[MeTst] | type[MetstPlus]
 
 
 _METST = _Kind(metst.describe, MeTst)
-_KINDS = {"metst64": _METST, "metst128": _METST}
+_METST_PLUS = _Kind(metst_plus.describe, MetstPlus)
+_KINDS = {
+    "metst64": _METST,
+    "metst128": _METST,
+    "metst_plus": _METST_PLUS,
+    "metst_plus_shared": _METST_PLUS,
+    "metst_plus_small": _METST_PLUS,
+}
 
 MODELS = tuple(_KINDS)
 """Names of the networks, as manifests hold them."""
@@ -82,11 +93,43 @@ def of_bundle(bundle: Bundle) -> Network:
     return network
 
 
-def load(bundle: Bundle) -> tuple[Network, MeTst]:
+def load(bundle: Bundle, half: bool = False) -> tuple[Network, MeTst | MetstPlus]:
     """Return a bundle's network ready to run on the CPU, and its shape.
 
+    Args:
+        bundle: what to run.
+        half: round its matrices to half precision, in windows as in streams; all that is computed stays single.
+
     Raises:
-        EngineError: as `of_bundle`.
+        EngineError: as `of_bundle`; or a matrix is beyond half precision.
     """
     network = of_bundle(bundle)
-    return network, _KINDS[bundle.model].network(network, bundle.sizes, bundle.weights())
+    weights: Mapping[str, Array] = bundle.weights()
+    if half:
+        weights = halved(network, weights, bundle.path)
+    return network, _KINDS[bundle.model].network(network, bundle.sizes, weights, half)
+
+
+def halved(network: Network, weights: Mapping[str, Array], source: object) -> dict[str, Array]:
+    """Return a network's weights with its matrices rounded to half precision; all of them are single still.
+
+    Args:
+        network: its shape.
+        weights: by name.
+        source: what to call the bundle in an error.
+
+    Raises:
+        EngineError: a matrix is beyond half precision.
+    """
+    return {**weights, **{name: _halved(weights[name], name, source) for name in network.matrices}}
+
+
+def _halved(weight: Array, name: str, source: object) -> Array:
+    with np.errstate(over="ignore"):
+        rounded = weight.astype(np.float16)
+    if not np.isfinite(rounded).all():
+        raise EngineError(
+            f"{source}: expected weights {name} of {np.finfo(np.float16).max:.0f} at most for precision 'fp16', got "
+            f"{np.abs(weight).max():.3g}; use precision='fp32'"
+        )
+    return rounded.astype(np.float32)

@@ -48,24 +48,24 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class StemConvolution:
+class TimeConvolution:
     """A convolution of three taps with zeros outside the window, then ReLU, as a linear map of (3 * in, out)."""
 
     map: Affine
 
     @classmethod
-    def read(cls, weights: Mapping[str, Array], convolution: shape.Convolution) -> StemConvolution:
+    def read(cls, weights: Mapping[str, Array], convolution: shape.Convolution) -> TimeConvolution:
         """Take it from a bundle's weights."""
         weight = weights[f"{convolution.name}.weight"]  # (out, in, taps)
         rows = np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(-1, convolution.outputs))
         return cls(Affine(rows, copied(weights[f"{convolution.name}.bias"])))
 
-    def __call__(self, x: Array) -> Array:
-        """(B, T, in) -> (B, T, out)."""
+    def __call__(self, x: Array, stride: int = 1) -> Array:
+        """(B, T, in) -> (B, T / stride rounded up, out), around frames 0, stride, 2 stride ..."""
+        frames = x.shape[1]
         padded = np.pad(x, ((0, 0), (1, 1), (0, 0)))
-        y: Array = np.maximum(
-            self.map.linear(np.concatenate((padded[:, :-2], x, padded[:, 2:]), axis=-1)), np.float32(0.0)
-        )
+        taps = [padded[:, tap : tap + frames : stride] for tap in range(3)]
+        y: Array = np.maximum(self.map.linear(np.concatenate(taps, axis=-1)), np.float32(0.0))
         return y
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metst_edge.engine.networks.layers import Affine, MambaBranch, StemConvolution, sigmoid
-from metst_edge.engine.networks.shape import Convolution, Head, MambaBlock, Network, Pathway
+from metst_edge.engine.networks.layers import Affine, MambaBranch, TimeConvolution, sigmoid
+from metst_edge.engine.networks.shape import Convolution, Head, MambaBlock, Network, Stack
 from metst_edge.engine.types import Array, Scores
 from metst_edge.errors import EngineError
 
@@ -39,7 +39,7 @@ def describe(sizes: Mapping[str, int], source: object) -> Network:
     )
     return Network(
         stem=(Convolution("stem.0", sizes["channels"], dim), Convolution("stem.1", dim, dim)),
-        pathways=(Pathway(blocks),),
+        pathways=(Stack(blocks),),
         spot=Head("spot", dim, 1),
         emotion=Head("emotion", dim, classes),
     )
@@ -52,16 +52,19 @@ class MeTst:
         network: its shape.
         sizes: as in the manifest, which the compiled step goes by.
         weights: by name; they fit the shape.
+        half: keep the compiled step's matrices in half precision; of windows they are as given.
     """
 
-    def __init__(self, network: Network, sizes: Mapping[str, int], weights: Mapping[str, Array]) -> None:
+    def __init__(
+        self, network: Network, sizes: Mapping[str, int], weights: Mapping[str, Array], half: bool = False
+    ) -> None:
         from metst_edge import _native
 
         self._native = _native
-        self._stem = tuple(StemConvolution.read(weights, convolution) for convolution in network.stem)
+        self._stem = tuple(TimeConvolution.read(weights, convolution) for convolution in network.stem)
         self._blocks = tuple(MambaBranch.read(weights, block) for block in network.blocks)
         self._spot, self._emotion = Affine.read(weights, network.spot.name), Affine.read(weights, network.emotion.name)
-        self._packed = _native.Network(dict(sizes), dict(weights))
+        self._packed = _native.MetstNetwork(dict(sizes), dict(weights), half=half)
 
     def infer(self, features: Array) -> Scores:
         """Score windows float32 (B, C, T), each from a zero state."""

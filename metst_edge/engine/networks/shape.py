@@ -17,14 +17,11 @@ LAYER_NORM_EPS = 1e-5
 """torch's default, which the published networks use."""
 
 
-class _Part(Protocol):
-    @property
-    def weights(self) -> Mapping[str, Shape]: ...
-
-
 @dataclass(frozen=True)
 class Convolution:
     """A convolution over time with its batch norm folded in, then ReLU. Its middle tap lies on the frame it is for.
+
+    Outside the window it sees zeros.
 
     Attributes:
         name: of its weights.
@@ -105,6 +102,11 @@ class MambaBlock:
         return {f"{self.name}.{leaf}": shape for leaf, shape in leaves.items()}
 
     @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision: those it reads most of, not the time step's."""
+        return tuple(f"{self.name}.{leaf}" for leaf in ("in_proj", "x_proj", "out_proj"))
+
+    @property
     def buffer(self) -> str:
         """Name of the state that holds what its convolution has read."""
         return f"conv_{self.index:02d}"
@@ -120,19 +122,136 @@ class MambaBlock:
         return {self.buffer: (self.inner, self.taps - 1), self.memory: (self.inner, self.states)}
 
 
+class Pathway(Protocol):
+    """From what the stem gives to what the heads read, on every frame."""
+
+    @property
+    def blocks(self) -> tuple[MambaBlock, ...]:
+        """In the order of weights.bin."""
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames of the stem after its own that it waits for."""
+
+    @property
+    def weights(self) -> Mapping[str, Shape]:
+        """Shapes by name, in the order of weights.bin."""
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision."""
+
+    @property
+    def state(self) -> Mapping[str, Shape]:
+        """What it keeps from frame to frame: shapes by name, of one lane."""
+
+
 @dataclass(frozen=True)
-class Pathway:
-    """Blocks one after another, at a rate of their own.
+class Stack:
+    """Blocks one after another, on every frame: a pathway.
 
     Attributes:
-        blocks: in order.
-        rate: frames of the stem for one step of this pathway.
-        entry: from the stem to this pathway, where its steps are not the stem's frames.
+        blocks: in order, of the same sizes.
     """
 
     blocks: tuple[MambaBlock, ...]
-    rate: int = 1
-    entry: Convolution | None = None
+
+    @property
+    def look_ahead(self) -> int:
+        """None: blocks look back only."""
+        return 0
+
+    @property
+    def weights(self) -> Mapping[str, Shape]:
+        """Shapes by name, in the order of weights.bin."""
+        return _merged(block.weights for block in self.blocks)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision."""
+        return tuple(name for block in self.blocks for name in block.matrices)
+
+    @property
+    def state(self) -> Mapping[str, Shape]:
+        """Shapes by name, of one lane."""
+        return _merged(block.state for block in self.blocks)
+
+
+@dataclass(frozen=True)
+class SlowFast:
+    """Two stacks side by side, one on every frame and one on every other: a pathway (arXiv 2508.08082).
+
+    The fast stack reads the stem. Step j of the slow one is for frames 2j and 2j+1 of the window; it reads the stem by
+    a convolution around frame 2j, and after every stage but the last the fast stack's output there by another, which is
+    added. Both convolutions have stride 2 and see zeros outside the window. What is given is the slow stack's output
+    of the frame's step, then the fast one's of the frame.
+
+    With a window of an odd number of frames the last slow step is for one frame.
+
+    Attributes:
+        name: what its convolutions' and states' names begin with.
+        entry: from the stem to the slow stack.
+        laterals: from the fast stack to the slow one, after each stage but the last.
+        fast: blocks of the fast stack, all stages.
+        slow: blocks of the slow stack, as many.
+    """
+
+    name: str
+    entry: Convolution
+    laterals: tuple[Convolution, ...]
+    fast: tuple[MambaBlock, ...]
+    slow: tuple[MambaBlock, ...]
+
+    @property
+    def stages(self) -> tuple[tuple[tuple[MambaBlock, ...], tuple[MambaBlock, ...]], ...]:
+        """Fast and slow blocks of each stage."""
+        count = len(self.laterals) + 1
+        size = len(self.fast) // count
+        return tuple((self.fast[i * size : (i + 1) * size], self.slow[i * size : (i + 1) * size]) for i in range(count))
+
+    @property
+    def blocks(self) -> tuple[MambaBlock, ...]:
+        """The fast stack's, then the slow one's."""
+        return self.fast + self.slow
+
+    @property
+    def outputs(self) -> int:
+        """Channels that it gives: the slow stack's, then the fast one's."""
+        return self.slow[-1].dim + self.fast[-1].dim
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames of the stem that the slow stack waits for. Its laterals wait for no more."""
+        return self.entry.look_ahead
+
+    @property
+    def weights(self) -> Mapping[str, Shape]:
+        """Shapes by name, in the order of weights.bin."""
+        parts: tuple[Convolution | MambaBlock, ...] = (self.entry, *self.laterals, *self.blocks)
+        return _merged(part.weights for part in parts)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision: also those of its convolutions."""
+        convolutions = (f"{convolution.name}.weight" for convolution in (self.entry, *self.laterals))
+        return (*convolutions, *(name for block in self.blocks for name in block.matrices))
+
+    @property
+    def fast_output(self) -> str:
+        """Name of the state that holds the fast stack's output of the frame before the one that it gives."""
+        return f"{self.name}_fast"
+
+    @property
+    def slow_output(self) -> str:
+        """Name of the state that holds the slow stack's last output."""
+        return f"{self.name}_slow"
+
+    @property
+    def state(self) -> Mapping[str, Shape]:
+        """Shapes by name, of one lane."""
+        convolutions = _merged(part.state for part in (self.entry, *self.laterals))
+        outputs = {self.fast_output: (self.fast[-1].dim,), self.slow_output: (self.slow[-1].dim,)}
+        return {**convolutions, **outputs, **_merged(block.state for block in self.blocks)}
 
 
 @dataclass(frozen=True)
@@ -157,12 +276,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Network:
-    """From features to scores: a stem, pathways of blocks side by side, and two heads on what they give together.
+    """From features to scores: a stem, pathways side by side, and two heads.
 
     Attributes:
         stem: convolutions one after another, on every frame.
-        pathways: each reads the stem.
-        laterals: convolutions from one pathway into another.
+        pathways: each reads the stem. The spotting head reads the first, the emotion head the last: one pathway is read
+            by both.
         spot: logit of the spotting score.
         emotion: logits of the labels.
     """
@@ -171,7 +290,6 @@ class Network:
     pathways: tuple[Pathway, ...]
     spot: Head
     emotion: Head
-    laterals: tuple[Convolution, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -192,29 +310,37 @@ class Network:
     def look_ahead(self) -> int:
         """Frames after its own that a score waits for: a stream gives it so many steps later.
 
-        The stem's convolutions wait for each other. Those between pathways wait for the stem alone, since blocks look
-        back only, so that the longest wait of theirs counts once.
+        The stem's convolutions wait for each other, the pathways for the stem.
         """
-        between = (convolution.look_ahead for convolution in self._between)
-        return sum(convolution.look_ahead for convolution in self.stem) + max(between, default=0)
+        stem = sum(convolution.look_ahead for convolution in self.stem)
+        return stem + max(pathway.look_ahead for pathway in self.pathways)
 
     @property
     def weights(self) -> Mapping[str, Shape]:
         """Shapes by name, in the order of weights.bin."""
-        parts: Iterable[_Part] = (*self.stem, *self._between, *self.blocks, self.spot, self.emotion)
-        return {name: shape for part in parts for name, shape in part.weights.items()}
+        parts: tuple[Convolution | Pathway | Head, ...] = (*self.stem, *self.pathways, self.spot, self.emotion)
+        return _merged(part.weights for part in parts)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weights that may be held in half precision.
+
+        Stem and heads are not among them: features may be of any size, scores are compared with thresholds.
+        """
+        return tuple(name for pathway in self.pathways for name in pathway.matrices)
 
     @property
     def state(self) -> Mapping[str, Shape]:
         """What a stream keeps from frame to frame: shapes by name, of one lane, in the order of step.onnx.
 
-        "resets" are the reset flags of the frames that still wait for their scores, the last one first.
+        "resets" are the reset flags of the frames that still wait for their scores, the last one first; "odd", where
+        there is a slow stack, is 1 where the frame whose scores were given last has an odd number in its window.
         """
-        parts: tuple[Convolution | MambaBlock, ...] = (*self.stem, *self._between, *self.blocks)
-        kept = {name: shape for part in parts for name, shape in part.state.items()}
-        return {"resets": (self.look_ahead,), **kept}
+        halved = any(isinstance(pathway, SlowFast) for pathway in self.pathways)
+        parts: tuple[Convolution | Pathway, ...] = (*self.stem, *self.pathways)
+        kept = _merged(part.state for part in parts)
+        return {"resets": (self.look_ahead,), **({"odd": (1,)} if halved else {}), **kept}
 
-    @property
-    def _between(self) -> tuple[Convolution, ...]:
-        entries = tuple(pathway.entry for pathway in self.pathways if pathway.entry is not None)
-        return entries + self.laterals
+
+def _merged(parts: Iterable[Mapping[str, Shape]]) -> Mapping[str, Shape]:
+    return {name: shape for part in parts for name, shape in part.items()}
