@@ -389,8 +389,6 @@ int main() {
     if (!has_device()) return kSkipped;
 #ifdef METST_CUDA_ON_CPU
     cuda_on_cpu::multiprocessors = 2;  // a block takes several tiles then, and fewer blocks that find none are emulated
-#else
-    a_captured_frame_is_the_same();
 #endif
     bad_arguments_are_refused();
     crops_are_opencv_s();
@@ -411,6 +409,9 @@ int main() {
         dense_flow_is_the_cpu_s({{200, 290, 180, 311}});
         dense_flow_is_the_cpu_s({{0, 320, 0, 320}});
     }
+#ifndef METST_CUDA_ON_CPU
+    a_captured_frame_is_the_same();  // last: drivers before CUDA 12.3 refuse to capture what they have not loaded yet
+#endif
     std::printf("worst feature %.2g, worst mean flow %.2g pixels\n%d failures\n", worst_feature, worst_mean_flow,
                 failures);
     return failures != 0;
