@@ -29,14 +29,20 @@ from metst_edge.bundle import FORMAT_VERSION, HALF_FILES, HALF_WEIGHTS, MANIFEST
 from metst_edge.engine import networks
 from metst_edge.engine.networks.shape import Network
 from metst_edge.errors import MetstError
-from training.models import MeTst
+from training.models import SpottingNetwork
 
 # Enough for every vector unit; the file is read whole, so pages do not matter.
 ALIGNMENT = 64
 
 
 def write(
-    network: MeTst, description: Description, out: Path, *, force: bool, console: Console, precision: str = "fp32"
+    network: SpottingNetwork,
+    description: Description,
+    out: Path,
+    *,
+    force: bool,
+    console: Console,
+    precision: str = "fp32",
 ) -> Bundle:
     """Export a network as a bundle.
 
@@ -176,7 +182,7 @@ def _check_out(out: Path, force: bool) -> None:
         raise ExportError(f"{out}: expected a bundle to replace, but it is something else; choose another --out")
 
 
-def _write_network(network: MeTst, description: Description, folder: Path) -> dict[str, Any]:
+def _write_network(network: SpottingNetwork, description: Description, folder: Path) -> dict[str, Any]:
     """Write the graphs and weights; return the manifest but for parity results and file hashes."""
     exporter = EXPORTERS[network.name]
     sizes = exporter.sizes(network)

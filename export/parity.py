@@ -18,7 +18,7 @@ from rich.table import Table
 from metst_edge.bundle import PRECISIONS, Bundle
 from metst_edge.engine import Engine, load_engine, why_missing
 from metst_edge.engine.onnxruntime import OnnxRuntimeEngine
-from training.models import MeTst
+from training.models import SpottingNetwork
 
 SPOT_TOLERANCE = 1e-4
 EMOTION_TOLERANCE = 1e-3
@@ -118,7 +118,7 @@ def half_table(results: list[HalfResult]) -> Table:
     return view
 
 
-def measure(bundle: Bundle, network: MeTst) -> tuple[list[Result], dict[str, str]]:
+def measure(bundle: Bundle, network: SpottingNetwork) -> tuple[list[Result], dict[str, str]]:
     """Compare every engine of CHECKED that is here with the network.
 
     Args:
@@ -166,7 +166,7 @@ def _windows(bundle: Bundle) -> list[Array]:
     return windows
 
 
-def _torch(network: MeTst, x: npt.NDArray[Any]) -> Pair:
+def _torch(network: SpottingNetwork, x: npt.NDArray[Any]) -> Pair:
     with torch.no_grad():
         spot, emotion = network(torch.from_numpy(x))
     return spot.numpy(), emotion.numpy()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 
-from export.networks import metst
+from export.networks import metst, metst_plus
 from export.networks.from_torch import Arrays
 from metst_edge.engine.networks.shape import Network
-from training.models import MeTst
 
 Graph = Callable[[Network, Mapping[str, int], Mapping[str, int] | None], onnx.ModelProto]
 """Builds a graph of a network's shape, its weights' offsets in weights.bin, and of those in weights.fp16.bin if any."""
@@ -27,12 +27,19 @@ class Exporter:
         step: builds step.onnx.
     """
 
-    sizes: Callable[[MeTst], dict[str, int]]
-    weights: Callable[[MeTst], Arrays]
+    sizes: Callable[[Any], dict[str, int]]
+    weights: Callable[[Any], Arrays]
     window: Graph
     step: Graph
 
 
 _METST = Exporter(metst.sizes, metst.weights, metst.window, metst.step)
-EXPORTERS = {"metst64": _METST, "metst128": _METST}
+_METST_PLUS = Exporter(metst_plus.sizes, metst_plus.weights, metst_plus.window, metst_plus.step)
+EXPORTERS = {
+    "metst64": _METST,
+    "metst128": _METST,
+    "metst_plus": _METST_PLUS,
+    "metst_plus_shared": _METST_PLUS,
+    "metst_plus_small": _METST_PLUS,
+}
 """By the network's name, as manifests and checkpoints hold it."""

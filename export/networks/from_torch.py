@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from training.models.blocks import Block
 from training.models.mamba import Mamba
-from training.models.metst import Block
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 """Weights by name, in the order of weights.bin."""
@@ -25,9 +25,20 @@ def folded(name: str, convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> Arrays:
     return _pair(name, weight, bias)
 
 
-def linear(name: str, layer: nn.Linear) -> Arrays:
-    """Return a linear map."""
-    return _pair(name, layer.weight.T, layer.bias)
+def stem(layers: nn.Sequential) -> Arrays:
+    """Return the convolutions of a stem, each with the batch norm behind it folded in."""
+    convolutions = [m for m in layers if isinstance(m, nn.Conv1d)]
+    norms = [m for m in layers if isinstance(m, nn.BatchNorm1d)]
+    found: Arrays = {}
+    for i, (convolution, norm) in enumerate(zip(convolutions, norms, strict=True)):
+        found |= folded(f"stem.{i}", convolution, norm)
+    return found
+
+
+def head(name: str, layer: nn.Module) -> Arrays:
+    """Return the linear map that a head is, in the published names alone or in a sequence of one."""
+    (linear,) = (m for m in layer.modules() if isinstance(m, nn.Linear))
+    return _pair(name, linear.weight.T, linear.bias)
 
 
 def mamba_block(name: str, block: Block) -> Arrays:

@@ -55,7 +55,7 @@ def window_block(graph: OnnxBuilder, x: str, block: MambaBlock, h0: str) -> str:
     return graph.add("Add", x, _projected_back(graph, y, block))
 
 
-def step_block(graph: OnnxBuilder, x: str, block: MambaBlock, keep: str) -> str:
+def step_block(graph: OnnxBuilder, x: str, block: MambaBlock, keep: str, run: str | None = None) -> str:
     """Append the block on one frame (lanes, dim), from and to its two states; return its output.
 
     Args:
@@ -63,6 +63,8 @@ def step_block(graph: OnnxBuilder, x: str, block: MambaBlock, keep: str) -> str:
         x: float32 (lanes, dim).
         block: its shape.
         keep: float32 (lanes, 1, 1), 0 where the frame is the first of its window, so that the states count as zero.
+        run: bool (lanes, 1, 1), where the block runs; elsewhere its states stay and its output means nothing. None:
+            everywhere.
     """
     graph.scope(block.name)
     normed = graph.low(graph.layer_norm(x, f"{block.name}.norm"))
@@ -70,7 +72,7 @@ def step_block(graph: OnnxBuilder, x: str, block: MambaBlock, keep: str) -> str:
     before = graph.add("Mul", block.buffer, keep)
     seen = graph.add("Concat", before, graph.add("Unsqueeze", graph.full(u), graph.integers(2)), axis=2)
     start, end, axis = graph.integers(1), graph.integers(block.taps), graph.integers(2)
-    graph.add("Slice", seen, start, end, axis, to=f"{block.buffer}_next")
+    _keep_state(graph, block.buffer, run, "Slice", seen, start, end, axis)
     taps = graph.add("Mul", graph.low(seen), graph.weight(f"{block.name}.conv.weight", (block.inner, block.taps)))
     u = graph.add("ReduceSum", taps, graph.integers(2), keepdims=0)
     u = graph.silu(graph.add("Add", u, graph.weight(f"{block.name}.conv.bias")))
@@ -85,11 +87,20 @@ def step_block(graph: OnnxBuilder, x: str, block: MambaBlock, keep: str) -> str:
         graph.add("Unsqueeze", b, graph.integers(1)),
     )
     kept = graph.add("Mul", decay, graph.add("Mul", block.memory, keep))
-    h = graph.add("Add", kept, added, to=f"{block.memory}_next")
+    h = _keep_state(graph, block.memory, run, "Add", kept, added)
     y = graph.add("Squeeze", graph.add("MatMul", h, graph.add("Unsqueeze", c, column)), column)
     y = graph.add("Add", y, graph.add("Mul", u, graph.weight(f"{block.name}.D")))
     y = graph.low(graph.add("Mul", y, graph.silu(z)))
     return graph.add("Add", x, _projected_back(graph, y, block))
+
+
+def _keep_state(graph: OnnxBuilder, state: str, run: str | None, op: str, *inputs: str) -> str:
+    """Append the node that makes a state's next value, which counts where `run` is; return what the node gives."""
+    if run is None:
+        return graph.add(op, *inputs, to=f"{state}_next")
+    made = graph.add(op, *inputs)
+    graph.add("Where", run, made, state, to=f"{state}_next")
+    return made
 
 
 def _scan_inputs(graph: OnnxBuilder, u: str, block: MambaBlock) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ from metst_edge.bundle import Bundle
 from metst_edge.engine import ENGINES, Engine, load_engine
 from metst_edge.engine.tensorrt.device import open_device
 from tests.engine.fake_gpu import FakeGpu
-from training.models import MeTst, build
+from training.models import SpottingNetwork, build
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,7 +25,7 @@ def one_torch_thread() -> None:
     torch.set_num_threads(1)
 
 
-def randomise(network: MeTst, seed: int) -> MeTst:
+def randomise(network: SpottingNetwork, seed: int) -> SpottingNetwork:
     """Draw weights that keep the variance and move every norm, so that every part has an effect."""
     torch.manual_seed(seed)
     for name, tensor in network.state_dict().items():
@@ -43,16 +43,33 @@ def randomise(network: MeTst, seed: int) -> MeTst:
 
 
 @pytest.fixture(scope="session")
-def tiny_network() -> MeTst:
+def tiny_network() -> SpottingNetwork:
     """Two blocks, 16 channels, 8 states."""
     return randomise(build("metst64", dim=16, depth=2, d_state=8), seed=3)
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tiny_network: MeTst, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_folder(tiny_network: SpottingNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the tiny network; not to be changed."""
     out = tmp_path_factory.mktemp("bundles") / "tiny"
     write(tiny_network, Description("tiny", fps=30, k=30, k_p=5), out, force=False, console=Console(quiet=True))
+    return out
+
+
+@pytest.fixture(scope="session", params=["metst_plus", "metst_plus_shared"])
+def tiny_plus_network(request: pytest.FixtureRequest) -> SpottingNetwork:
+    """Two rates: three stages of one block each way, 16 and 32 channels, 4 states."""
+    return randomise(build(request.param, dim=16, slow_dim=32, depth=1, d_state=4), seed=3)
+
+
+@pytest.fixture(scope="session")
+def tiny_plus_folder(tiny_plus_network: SpottingNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of it; not to be changed."""
+    out = tmp_path_factory.mktemp("bundles") / "tiny_plus"
+    description = Description("tiny_plus", fps=30, k=30, k_p=5, roi_set="metst_plus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.parity.CHECKED", ("onnxruntime",))
+        write(tiny_plus_network, description, out, force=False, console=Console(quiet=True))
     return out
 
 

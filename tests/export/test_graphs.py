@@ -11,20 +11,30 @@ from onnx import TensorProto, helper
 
 from csrc.testing.selective_scan_reference import reference
 from export import onnx_builder, scan_function
-from export.networks import metst
+from export.networks import EXPORTERS, metst
 from metst_edge._native import selective_scan as native_scan
 from metst_edge.engine import networks
+from training.models import build
 from training.models.scan import selective_scan as torch_scan
 
+SIZES = {
+    "metst64": dict(dim=16, depth=2, d_state=8),
+    "metst_plus": dict(dim=8, slow_dim=16, depth=1, d_state=8),
+    "metst_plus_shared": dict(dim=8, slow_dim=16, depth=1, d_state=8),
+}
 
-@pytest.fixture
-def built(network):
+
+@pytest.fixture(scope="module", params=list(SIZES))
+def built(request):
     """Both models and the shape of the network they are of."""
-    net = networks.describe(network.name, metst.sizes(network), "small")
+    network, exporter = build(request.param, **SIZES[request.param]).eval(), EXPORTERS[request.param]
+    net = networks.describe(network.name, exporter.sizes(network), "small")
     offsets, at = {}, 0
-    for name, array in metst.weights(network).items():
+    for name, array in exporter.weights(network).items():
         offsets[name], at = at, at + array.nbytes
-    return net, metst.window(net, offsets), metst.step(net, offsets)
+    assert {name: array.shape for name, array in exporter.weights(network).items()} == dict(net.weights)
+    assert list(exporter.weights(network)) == list(net.weights)
+    return net, exporter.window(net, offsets), exporter.step(net, offsets)
 
 
 def by_local_function(values):
@@ -142,6 +152,8 @@ def test_the_step_graph_takes_and_gives_every_state(built):
     assert [i.name for i in step.graph.input] == ["features", "reset", *names]
     assert [o.name for o in step.graph.output] == ["spot", "emotion", *(f"{name}_next" for name in names)]
     assert {f"{kind}_{i:02d}" for kind in ("conv", "ssm") for i in range(len(net.blocks))} < set(names)
+    used = {name for node in step.graph.node for name in node.input}
+    assert {"features", "reset", *names} <= used
     shapes = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in step.graph.input}
     for name, shape in net.state.items():
         assert shapes[name] == ["lanes", *shape]

@@ -13,14 +13,14 @@ import torch
 
 from metst_edge.decode import decode
 from training.evaluation.metrics import Clip, Labelled, Scores, score
-from training.models import MeTst
+from training.models import SpottingNetwork
 from training.samples import MeasuredClip
 
 Curve = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """spot (n,) and emotion logits (n, E) of one clip's frames."""
 
 
-def curves(network: MeTst, clips: Sequence[MeasuredClip], k: int) -> list[Curve]:
+def curves(network: SpottingNetwork, clips: Sequence[MeasuredClip], k: int) -> list[Curve]:
     """Run the network over clips and stitch: the first window whole, of later ones what follows their first half.
 
     Args:
@@ -49,7 +49,9 @@ def curves(network: MeTst, clips: Sequence[MeasuredClip], k: int) -> list[Curve]
     return out
 
 
-def validate(network: MeTst, clips: Sequence[MeasuredClip], k: int, k_p: int, ratio: float, floor: float) -> Scores:
+def validate(
+    network: SpottingNetwork, clips: Sequence[MeasuredClip], k: int, k_p: int, ratio: float, floor: float
+) -> Scores:
     """Spot and recognise in measured clips, and score that.
 
     Args:

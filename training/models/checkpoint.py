@@ -16,13 +16,11 @@ import torch
 from torch import Tensor
 
 from metst_edge.errors import MetstError
-from training.models.metst import MeTst
-from training.models.registry import MODELS, build
+from training.models.registry import MODELS, SpottingNetwork, build
 
 FORMAT = 1
 
-# In published checkpoints but read by no forward pass: the recognition stack of both releases and each block's norm2.
-UNUSED_PREFIXES = ("blocks_recog.", "recog_pathway.")
+# In published checkpoints of every network but read by no forward pass.
 UNUSED_LEAVES = (".norm2.weight", ".norm2.bias")
 
 
@@ -40,11 +38,11 @@ class Checkpoint:
             labels, training, licence, metrics.
     """
 
-    network: MeTst
+    network: SpottingNetwork
     meta: dict[str, Any]
 
 
-def save_checkpoint(path: str | os.PathLike[str], network: MeTst, meta: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | os.PathLike[str], network: SpottingNetwork, meta: Mapping[str, Any]) -> None:
     """Write the network and its meta data so that a crash leaves either the old file or the whole new one.
 
     Args:
@@ -72,7 +70,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         CheckpointError: not such a file, or names or shapes do not fit; every one of them is listed.
     """
-    content = _read(path)
+    content = read(path)
     parts = {"format", "model", "state_dict", "meta"}
     if not isinstance(content, Mapping) or not parts <= content.keys() or not isinstance(content["meta"], Mapping):
         raise CheckpointError(
@@ -89,27 +87,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(network.eval(), dict(content["meta"]))
 
 
-def load_published(path: str | os.PathLike[str], model: str, **sizes: int) -> MeTst:
-    """Read a state dict of the published code into the network of that name.
-
-    Args:
-        path: a pickled state dict; `module.` before names, and weights the published code never reads, are accepted.
-        model: a key of MODELS.
-        sizes: as for `build`.
-
-    Raises:
-        CheckpointError: not a state dict, or names or shapes do not fit; every one of them is listed.
-    """
-    content = _read(path)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    network = build(model, init="mamba", **sizes)
-    fill(network, content, path)
-    network.eval()
-    return network
-
-
-def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
+def fill(network: SpottingNetwork, state: Mapping[str, Tensor], source: object) -> None:
     """Load a state dict, after saying everything about it that does not fit.
 
     Args:
@@ -120,30 +98,15 @@ def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
     Raises:
         CheckpointError: names are missing or unknown, shapes differ, or values are not finite.
     """
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise CheckpointError(f"{source}: expected a state dict (names and tensors), got {type(state).__name__}")
+    check_state(state, source)
     expected = network.state_dict()
-    found = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    found = {
-        name: tensor
+    found = used(state, expected, MODELS[network.name].unused)
+    problems = misfits(found, expected)
+    problems += [
+        f"{name}: expected finite values, got nan or inf"
         for name, tensor in found.items()
-        if name in expected or not (name.startswith(UNUSED_PREFIXES) or name.endswith(UNUSED_LEAVES))
-    }
-    # A counter that inference never reads; old checkpoints lack it.
-    for name in expected.keys() - found.keys():
-        if name.endswith("num_batches_tracked"):
-            found[name] = expected[name]
-    problems = [f"missing {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
-    problems += [f"unknown {name} {tuple(found[name].shape)}" for name in found if name not in expected]
-    for name in expected:
-        if name not in found:
-            continue
-        if found[name].shape != expected[name].shape:
-            problems.append(f"{name}: expected shape {tuple(expected[name].shape)}, got {tuple(found[name].shape)}")
-        elif not torch.isfinite(found[name]).all():
-            problems.append(f"{name}: expected finite values, got nan or inf")
+        if name in expected and not torch.isfinite(tensor).all()
+    ]
     if problems:
         others = [name for name in MODELS if name != network.name]
         raise CheckpointError(
@@ -153,7 +116,53 @@ def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
     network.load_state_dict(found)
 
 
-def _read(path: str | os.PathLike[str]) -> Any:
+def check_state(state: object, source: object) -> None:
+    """Raise CheckpointError where something, called `source` in the message, is no state dict."""
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise CheckpointError(f"{source}: expected a state dict (names and tensors), got {type(state).__name__}")
+
+
+def used(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], unused: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return a state dict without `module.`, and without what a network does not read.
+
+    Args:
+        state: published names.
+        expected: the network's own state dict.
+        unused: what names begin with that it does not read.
+    """
+    found = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    found = {
+        name: tensor
+        for name, tensor in found.items()
+        if name in expected or not (name.startswith(unused) or name.endswith(UNUSED_LEAVES))
+    }
+    # A counter that inference never reads; old checkpoints lack it.
+    for name in expected.keys() - found.keys():
+        if name.endswith("num_batches_tracked"):
+            found[name] = expected[name]
+    return found
+
+
+def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return what in a state dict's names and shapes is not as expected, one entry a name."""
+    problems = [f"missing {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
+    problems += [f"unknown {name} {tuple(found[name].shape)}" for name in found if name not in expected]
+    problems += [
+        f"{name}: expected shape {tuple(expected[name].shape)}, got {tuple(found[name].shape)}"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
+    ]
+    return problems
+
+
+def read(path: str | os.PathLike[str]) -> Any:
+    """Return what a file of `torch.save` holds: tensors and plain values.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, or it holds code.
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: expected a checkpoint file, found none")
     try:

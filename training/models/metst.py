@@ -9,15 +9,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.models.mamba import Mamba
-
-# The published rates: one block without, then this ramp over `depth` blocks, of which the last is never reached.
-MAX_DROP_PATH = 0.2
-PUBLISHED_STD = 0.02
+from training.models.blocks import blocks, draw_linear, stem
 
 
 @dataclass(frozen=True)
@@ -37,54 +32,6 @@ class Sizes:
         return asdict(self)
 
 
-class DropPath(nn.Module):
-    """Drop a residual branch of whole samples with probability `rate` while training (stochastic depth)."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) -> (B, ...), the kept samples scaled so that the mean stays."""
-        if not self.training or self.rate == 0.0:
-            return x
-        keep = 1.0 - self.rate
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(keep)
-        return x * (mask / keep)
-
-
-class MambaMixer(nn.Module):
-    """LayerNorm, then Mamba (`attn` in the published names)."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(sizes.dim)
-        self.mamba = Mamba(sizes.dim, sizes.d_state, sizes.d_conv, sizes.expand)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, L, dim) -> (B, L, dim)."""
-        out: Tensor = self.mamba(self.norm(x))
-        return out
-
-
-class Block(nn.Module):
-    """x + DropPath(LayerNorm(Mamba(LayerNorm(x)))).
-
-    The published block also owns a `norm2` that nothing reads; checkpoint.py drops it.
-    """
-
-    def __init__(self, sizes: Sizes, drop_path: float) -> None:
-        super().__init__()
-        self.attn = MambaMixer(sizes)
-        self.norm1 = nn.LayerNorm(sizes.dim)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, L, dim) -> (B, L, dim)."""
-        out: Tensor = x + self.drop_path(self.norm1(self.attn(x)))
-        return out
-
-
 class MeTst(nn.Module):
     """The whole network: two convolutions, `depth` blocks, two heads read from the same frames.
 
@@ -99,28 +46,16 @@ class MeTst(nn.Module):
         super().__init__()
         self.name, self.sizes = name, sizes
         dim = sizes.dim
-        self.Stem = nn.Sequential(
-            nn.Conv1d(sizes.channels, dim, 3, padding=1),
-            nn.BatchNorm1d(dim),
-            nn.ReLU(),
-            nn.Conv1d(dim, dim, 3, padding=1),
-            nn.BatchNorm1d(dim),
-            nn.ReLU(),
-        )
-        rates = [0.0, *torch.linspace(0, MAX_DROP_PATH, sizes.depth).tolist()][: sizes.depth]
-        blocks = nn.ModuleList(Block(sizes, rate) for rate in rates)
+        self.Stem = stem(sizes.channels, dim)
+        stack = blocks(sizes.depth, dim, sizes.d_state, sizes.d_conv, sizes.expand)
         spot, emotion = nn.Linear(dim, 1), nn.Linear(dim, sizes.classes)
         if name == "metst64":
-            self.blocks_spot = blocks
+            self.blocks_spot = stack
             self.fc_spot, self.fc_recog = nn.Sequential(spot), nn.Sequential(emotion)
         else:
-            self.spot_pathway = nn.ModuleDict({"block": blocks})
+            self.spot_pathway = nn.ModuleDict({"block": stack})
             self.fc_spot, self.fc_recog = spot, emotion
-        linear = [spot, emotion] if init == "mamba" else [m for m in self.modules() if isinstance(m, nn.Linear)]
-        for layer in linear:
-            nn.init.trunc_normal_(layer.weight, std=PUBLISHED_STD)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        draw_linear(self, (spot, emotion), init)
 
     @property
     def blocks(self) -> nn.ModuleList:

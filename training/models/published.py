@@ -1,0 +1,90 @@
+"""Checkpoints of the published code: which network one is, by its names and shapes, and the network filled with it.
+
+A published network is a line in the table below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from training.models.checkpoint import CheckpointError, check_state, fill, misfits, read, used
+from training.models.registry import MODELS, SpottingNetwork, build
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published network.
+
+    Attributes:
+        misfits: returns what in a state dict's names and shapes is not that network's, one entry a name.
+        load: makes the network of a state dict, in evaluation mode; the second argument is what to call it in an error.
+    """
+
+    misfits: Callable[[State], list[str]]
+    load: Callable[[State, object], SpottingNetwork]
+
+
+def _misfits(name: str, state: State) -> list[str]:
+    with torch.device("meta"):  # shapes only
+        expected = build(name).state_dict()
+    return misfits(used(state, expected, MODELS[name].unused), expected)
+
+
+def _load(name: str, state: State, source: object) -> SpottingNetwork:
+    network = build(name)
+    fill(network, state, source)
+    network.eval()
+    return network
+
+
+PUBLISHED = {
+    name: Published(partial(_misfits, name), partial(_load, name))
+    for name in ("metst64", "metst128", "metst_plus", "metst_plus_shared")
+}
+"""By the network's name."""
+
+
+def load_published(path: str | os.PathLike[str], model: str | None = None) -> SpottingNetwork:
+    """Read a state dict of the published code into the network that it is of.
+
+    Args:
+        path: a pickled state dict; `module.` before names, and weights the published code never reads, are accepted.
+        model: a key of PUBLISHED that it must be; None for any.
+
+    Raises:
+        CheckpointError: not a state dict, or names or shapes do not fit the model, or any; every one of them is listed.
+    """
+    content = read(path)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    check_state(content, path)
+    found = identify(content, path) if model is None else model
+    return PUBLISHED[found].load(content, path)
+
+
+def identify(state: State, source: object) -> str:
+    """Return which published network a state dict is of, a key of PUBLISHED.
+
+    Args:
+        state: names and tensors.
+        source: what to call it in an error.
+
+    Raises:
+        CheckpointError: names or shapes fit none of them; what does not fit the nearest is listed.
+    """
+    problems = {name: published.misfits(state) for name, published in PUBLISHED.items()}
+    nearest = min(problems, key=lambda name: len(problems[name]))
+    if problems[nearest]:
+        raise CheckpointError(
+            f"{source}: expected the names and shapes of a published network ({', '.join(PUBLISHED)}), got none of "
+            f"them; nearest is {nearest}, but for: {'; '.join(problems[nearest])}"
+        )
+    return nearest
