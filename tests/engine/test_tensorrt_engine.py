@@ -144,6 +144,28 @@ def test_every_number_of_lanes_has_an_engine_of_its_own_built_once(lanes, tiny, 
     assert [name for name, _ in gpu.tensorrt.calls].count("build_serialized_network") == 1
 
 
+def test_two_rates_score_as_in_onnx_runtime(gpu, tiny_plus_folder):
+    """ME-TST+: a score three steps late, more states and of more shapes, windows of even and odd lengths."""
+    bundle, rng = Bundle.load(tiny_plus_folder), np.random.default_rng(6)
+    assert bundle.look_ahead == 3 and {(1,), (3,), (16,), (32,)} <= {state.shape for state in bundle.state}
+    with TensorRTEngine(bundle, say=complaint) as engine:
+        onnx = OnnxRuntimeEngine(bundle)
+        for lanes in (1, 2):
+            stream, expected = engine.open_stream(lanes), onnx.open_stream(lanes)
+            assert (stream.look_ahead, stream.channels) == (3, 36)
+            for n, reset in enumerate(rng.random((40, lanes)) < 0.2):
+                features = rng.standard_normal((lanes, 36)).astype(np.float32)
+                if n % 7 == 3:
+                    stream.step(-features, ~reset)
+                    stream.take_back()
+                found = stream.step(features, reset)
+                assert (found is None) == (n < 3)
+                assert_same(found, expected.step(features, reset))
+        for windows, frames in [(3, 30), (1, 1), (2, 17), (MAX_WINDOWS + 1, 8)]:
+            batch = rng.standard_normal((windows, 36, frames)).astype(np.float32)
+            assert_equal(engine.infer(batch), onnx.infer(batch))
+
+
 def test_half_precision_runs_the_graphs_in_fp16(gpu, demo, fed):
     scores = {}
     for precision in ("fp32", "fp16"):

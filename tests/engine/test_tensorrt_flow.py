@@ -104,19 +104,33 @@ def test_scores_are_those_of_flow_on_the_cpu_at_every_frame_rate(rate, gpu, tiny
         assert len(gpu.named("blend")) > len(clip) / 3
 
 
+@pytest.mark.parametrize("rate", [30, 25])
+def test_eighteen_regions_in_front_of_two_rates_score_as_with_flow_on_the_cpu(rate, gpu, tiny_plus_folder, clip, face):
+    """36 channels, a score three steps late, states of every shape, and a step that is taken back."""
+    gpu.give_flow()
+    frames = [*clip[:37], covered(clip[37], face.box), *clip[38:]]
+    times = [i / rate for i in range(len(clip))]
+    expected = items_of(tiny_plus_folder, "cpu", frames, times)
+    assert [item.reason for item in expected if isinstance(item, Gap)] == ["face_lost"]
+    assert_alike(items_of(tiny_plus_folder, "cuda", frames, times), expected)
+
+
 def test_a_lost_face_ends_the_run_as_on_the_cpu(gpu, tiny_folder, clip, face):
     """The network has seen the frame already when the GPU says that there is no face; its scores must not show that."""
     gpu.give_flow()
-    box = face.box
-    squares = np.arange(box.height)[:, None, None] // 30 + np.arange(box.width)[None, :, None] // 30
-    covered = [frame.copy() for frame in clip[37:40]]
-    for frame in covered:
-        frame[box.top : box.bottom, box.left : box.right] = 60 + 140 * (squares % 2)
-    frames = clip[:37] + covered + clip[40:]
+    frames = [*clip[:37], *(covered(frame, face.box) for frame in clip[37:40]), *clip[40:]]
     times = [i / 30 for i in range(len(frames))]
     expected = items_of(tiny_folder, "cpu", frames, times)
     assert [item.reason for item in expected if isinstance(item, Gap)] == ["face_lost"]
     assert_alike(items_of(tiny_folder, "cuda", frames, times), expected)
+
+
+def covered(frame, box):
+    """The frame with squares where the face was."""
+    squares = np.arange(box.height)[:, None, None] // 30 + np.arange(box.width)[None, :, None] // 30
+    frame = frame.copy()
+    frame[box.top : box.bottom, box.left : box.right] = 60 + 140 * (squares % 2)
+    return frame
 
 
 def test_frames_of_another_size_after_an_interruption_have_a_flow_of_their_own(gpu, tiny_folder, clip):
@@ -332,7 +346,16 @@ def test_every_flow_gives_back_what_it_took(stream, gpu):
 
 def test_the_kernels_feed_the_network_what_the_cpu_does(gpu, emulated_kernels, tiny_folder, clip):
     """At 25 frames per second, so that features of two frames are blended; both lanes in the last third."""
-    gpu.give_flow(emulated_kernels)
-    times = [i / 25 for i in range(22)]
-    expected = items_of(tiny_folder, "cpu", clip[:22], times)
-    assert_alike(items_of(tiny_folder, "cuda", clip[:22], times), expected)
+    kernels_feed(gpu, emulated_kernels, tiny_folder, clip[:22])
+
+
+@pytest.mark.parametrize("tiny_plus_network", ["metst_plus_shared"], indirect=True)
+def test_the_kernels_feed_two_rates_eighteen_regions(gpu, emulated_kernels, tiny_plus_folder, clip):
+    kernels_feed(gpu, emulated_kernels, tiny_plus_folder, clip[:20])
+
+
+def kernels_feed(gpu, kernels, folder, frames):
+    gpu.give_flow(kernels)
+    times = [i / 25 for i in range(len(frames))]
+    expected = items_of(folder, "cpu", frames, times)
+    assert_alike(items_of(folder, "cuda", frames, times), expected)
