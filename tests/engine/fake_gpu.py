@@ -410,6 +410,11 @@ class Context:
         self.addresses[name] = address
         return not self.refused("set_tensor_address")
 
+    def is_stream_capturable(self, handle):
+        """TensorRT-RTX's; the others have none, and what they say is learnt by trying."""
+        assert self.ran == self.addresses, "asked before a run"
+        return not self.refused("is_stream_capturable")
+
     def execute_async_v3(self, handle):
         gpu, engine = self.gpu, self.engine
         gpu.current("execute_async_v3", "nothing")

@@ -294,6 +294,20 @@ def test_networks_are_strongly_typed_and_fp32_is_not_tf32(use, tiny_folder, weak
     assert arguments(trt, "set_memory_pool_limit") == [("workspace", 64 << 20)]
 
 
+@pytest.mark.parametrize("rtx", [False, True])
+def test_steps_are_built_to_be_recorded_and_the_key_says_how(use, tiny_folder, rtx):
+    trt = use(rtx=rtx)
+    builder = EngineBuilder(Bundle.load(tiny_folder), say=str)
+    builder.plan("step")
+    trt.inputs = ["features"]
+    builder.plan("window")
+    assert arguments(trt, "max_aux_streams") == [(0,), (None,)]
+    asked = ["REQUIRE_USER_ALLOCATION"] if rtx else []
+    assert arguments(trt, "set_builder_flag") == [(flag,) for flag in asked]
+    assert builder.parts("step")["flags"][3:] == ["no auxiliary streams", *asked]
+    assert builder.parts("window")["flags"][3:] == []
+
+
 def test_shapes_are_those_of_the_manifest(use, tiny_folder):
     trt = use()
     builder = EngineBuilder(Bundle.load(tiny_folder), lanes=3, say=str)

@@ -208,10 +208,13 @@ class RecordedGraph:
     Args:
         stream: that it goes to; the graph is given back with it.
         enqueue: does it, the same every time; must not refer to what closes the stream.
+        why_not: why it cannot be recorded, where that is known beforehand; asked once it has been enqueued.
     """
 
-    def __init__(self, stream: CudaStream, enqueue: Callable[[], None]) -> None:
-        self._stream, self._enqueue = stream, enqueue
+    def __init__(
+        self, stream: CudaStream, enqueue: Callable[[], None], why_not: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self._stream, self._enqueue, self._why_not = stream, enqueue, why_not
         self._graph: Any = None
         stream.on_close(self._drop)
 
@@ -224,6 +227,8 @@ class RecordedGraph:
         if self._graph is None:
             # As it is, first: TensorRT wants a run before it is recorded; recording itself runs nothing.
             self._enqueue()
+            if self._stream.unrecorded is None:
+                self._stream.unrecorded = self._why_not()
             if self._stream.unrecorded is None:
                 self._record()
             return

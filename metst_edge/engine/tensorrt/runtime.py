@@ -249,7 +249,7 @@ class TensorRTStream(Closing):
 
             def repeated(first: int, context: Context = context) -> RecordedGraph:
                 step = partial(_enqueue, stream, context, sent, first, input_end, received, output_end)
-                return RecordedGraph(stream, step)
+                return RecordedGraph(stream, step, partial(context.why_not_recorded, stream.handle))
 
             self._directions.append(_Direction(repeated(0), repeated(flags_at)))
 
