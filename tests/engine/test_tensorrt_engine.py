@@ -214,6 +214,32 @@ def test_a_step_is_one_upload_one_launch_one_download_and_one_wait(tiny, gpu):
         gpu.log.clear()
 
 
+def test_a_board_with_one_memory_is_asked_for_no_copies(gpu, tiny_folder, tiny_on_cpu):
+    gpu.one_memory = True
+    with TensorRTEngine(Bundle.load(tiny_folder), say=complaint) as engine:
+        stream, native = engine.open_stream(), tiny_on_cpu["native"].open_stream()
+        gpu.log.clear()
+        for frame in frames(10):
+            assert_equal(stream.step(frame), native.step(frame))
+            assert [name for name, *_ in gpu.log if name != "clear"] == ["launch", "wait", "run"]
+            gpu.log.clear()
+        for windows, length in [(3, 30), (40, 17)]:
+            batch = np.random.default_rng(2).standard_normal((windows, 10, length)).astype(np.float32)
+            assert_equal(engine.infer(batch), tiny_on_cpu["native"].infer(batch))
+        assert not gpu.named("upload") and not gpu.named("download")
+
+
+def test_features_of_a_flow_under_way_do_not_overwrite_those_of_the_host(gpu, tiny_folder, tiny_on_cpu):
+    """With one memory the host writes them at once, whatever the stream has still to do."""
+    gpu.one_memory = True
+    with TensorRTEngine(Bundle.load(tiny_folder), say=complaint) as engine:
+        stream, native = engine.open_stream(), tiny_on_cpu["native"].open_stream()
+        for frame in frames(6):
+            put(gpu, stream, -frame)
+            stream._stream.busy = True  # as a flow leaves it
+            assert_equal(stream.step(frame), native.step(frame))
+
+
 def test_state_goes_from_one_set_of_tensors_to_the_other_and_back(tiny, gpu):
     stream = tiny.open_stream()
     gpu.log.clear()

@@ -173,6 +173,7 @@ class TensorRTStream(Closing):
         features = check_step(features, self.lanes, self.channels)
         flags = check_reset(reset, self.lanes)
         with self._stream.use():
+            self._stream.let_go()  # of a flow that leaves features in the same place
             self._features[:] = features
             self._flags[:] = flags
             return self._run(self._direction.step)
