@@ -26,6 +26,15 @@ int number(RoiFlowStatus status) { return static_cast<int>(status); }
 // Changes whenever a caller compiled against these functions would no longer fit.
 METST_API int metst_roi_flow_version() { return 1; }
 
+// What the library's kernels are compiled for, as CMake has it ("87 90"); empty where another build does not say.
+METST_API const char* metst_cuda_architectures() {
+#ifdef METST_CUDA_ARCHITECTURES
+    return METST_CUDA_ARCHITECTURES;
+#else
+    return "";
+#endif
+}
+
 METST_API int metst_roi_flow_launches() { return RoiFlowBatch::kLaunches; }
 
 // What a status that this thread has just got means, to follow "but".

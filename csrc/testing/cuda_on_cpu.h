@@ -101,6 +101,8 @@ inline std::function<void()> body;
 inline std::vector<float4> dynamic_shared;
 inline std::vector<std::pair<void*, std::size_t>> static_shared;  // every array that a kernel has declared so far
 inline int multiprocessors = METST_EMULATED_MULTIPROCESSORS;      // a test may change it
+inline int blocks_at_once = 2;                                    // on a multiprocessor, of any kernel; a test may, too
+inline std::vector<unsigned> launched_blocks;                     // of each launch so far; a test may clear it
 
 constexpr char kUndefined = '\xff';  // in every byte: NaN
 template <class Array>
@@ -253,8 +255,9 @@ inline void launch(dim3 grid, dim3 block, std::size_t shared_bytes, const void*,
     dynamic_shared.resize((shared_bytes + sizeof(float4) - 1) / sizeof(float4));
     body = std::move(kernel);
     gridDim = grid, blockDim = block;
+    launched_blocks.push_back(grid.x * grid.y * grid.z);
     std::vector<unsigned> blocks;
-    draw_order(blocks, grid.x * grid.y * grid.z);
+    draw_order(blocks, launched_blocks.back());
     for (unsigned block_number : blocks) {
         blockIdx = dim3(block_number % grid.x, block_number / grid.x % grid.y, block_number / grid.x / grid.y);
         run_block();
@@ -402,6 +405,11 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
     *value = cuda_on_cpu::multiprocessors;
+    return cudaSuccess;
+}
+template <class Kernel>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel, int, std::size_t) {
+    *blocks = cuda_on_cpu::blocks_at_once;
     return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {

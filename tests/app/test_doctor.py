@@ -511,6 +511,24 @@ def test_a_plugin_that_is_not_one_is_wrong(look, tmp_path, monkeypatch):
     assert report.engines["tensorrt"] == "" and report.flow == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("compiled", "state", "told"),
+    [
+        ([], "ok", ""),
+        (["80", "87"], "ok", ""),
+        (["80-real", "90a"], "ok", "; its code for this GPU (sm_87) is made when it is loaded"),
+        (["90", "110"], "wrong", " has no code for this GPU (sm_87), only for sm_90, 110"),
+    ],
+)
+def test_a_plugin_is_compared_with_the_gpu(look, tmp_path, monkeypatch, compiled, state, told):
+    library = tmp_path / "libmetst_edge_plugin.so"
+    library.write_bytes(b"")
+    monkeypatch.setenv("METST_EDGE_PLUGIN", str(library))
+    _, found = look(JETPACK, LIBRARIES, {**GPU, "plugin": {"architectures": compiled}})
+    assert found["plugin"].state == state and found["plugin"].text.startswith(f"{library}{told}")
+    assert ("cmake --install" in str(found["plugin"].fix)) == (state == "wrong")
+
+
 def test_the_json_has_the_same_keys_on_every_machine(look):
     nothing = {name: {"error": "no"} for name in children.QUESTIONS}
     told = [

@@ -36,6 +36,7 @@ class FakeGpu:
             ("launch", operations), ("wait",), ("record",), ("free",), ("destroy", kind), ("detach",), ("start", lane),
             ("measure", lanes), ("blend",).
         failing: names of calls that fail.
+        one_memory: whether the GPU is one of a board whose memory is the host's.
         pushes: of the primary context.
         pops: of the primary context.
         detached: how often it was given back.
@@ -43,6 +44,7 @@ class FakeGpu:
 
     def __init__(self, monkeypatch, cache_folder):
         self.log, self.failing = [], set()
+        self.one_memory = False
         self.alive = {}  # kind -> count
         self.memory = {}  # address -> uint8 array
         self.views = {}  # of it, as long as nothing is allocated or given back
@@ -118,28 +120,38 @@ class FakeGpu:
         return self.views[key]
 
     def allocate(self, size):
-        address = 1 << 32 if not self.memory else max(start + content.size for start, content in self.memory.items())
-        address = -(-(address + GUARD) // 256) * 256
         content = np.zeros(-(-size // 4) * 4, np.uint8)
         content.view(np.float32)[:] = POISON
-        self.memory[address] = content[:size]
+        return self.map(content[:size])
+
+    def map(self, content):
+        """Give bytes an address on the device."""
+        address = 1 << 32 if not self.memory else max(start + known.size for start, known in self.memory.items())
+        address = -(-(address + GUARD) // 256) * 256
+        self.memory[address] = content
         self.views.clear()
         return address
+
+    def unmap(self, address):
+        del self.memory[address]
+        self.views.clear()
 
     def _driver(gpu):
         driver = ModuleType("pycuda.driver")
         driver.Error = type("Error", (Exception,), {})
         driver.LogicError = type("LogicError", (driver.Error,), {})
         driver.event_flags = SimpleNamespace(DISABLE_TIMING=2)
+        driver.host_alloc_flags = SimpleNamespace(DEVICEMAP=2)
+        driver.device_attribute = SimpleNamespace(INTEGRATED=18)
 
         def native(function):
             """Have a function that raises leave no frame behind that keeps its arguments, as those in C do."""
 
-            def call(*arguments):
+            def call(*arguments, **options):
                 try:
-                    return function(*arguments)
+                    return function(*arguments, **options)
                 except driver.Error as error:
-                    del arguments
+                    del arguments, options
                     raise error.with_traceback(None) from None
 
             return call
@@ -162,6 +174,10 @@ class FakeGpu:
         class Device:
             def __init__(self, number):
                 assert number == 0
+
+            def get_attribute(self, attribute):
+                assert attribute == driver.device_attribute.INTEGRATED
+                return int(gpu.one_memory)
 
             def retain_primary_context(self):
                 if "retain_primary_context" in gpu.failing:
@@ -240,27 +256,33 @@ class FakeGpu:
                 gpu.current("free")
                 gpu.count("device memory", -1)
                 gpu.log.append(("free",))
-                del gpu.memory[self.address]
-                gpu.views.clear()
+                gpu.unmap(self.address)
 
         class Pinned:
-            def __init__(self, shape, dtype):
+            def __init__(self, shape, dtype, mem_flags):
                 self.content = np.full(shape, POISON, dtype)
                 self.__array_interface__ = self.content.__array_interface__
                 gpu.count("pinned memory", 1)
+                assert mem_flags == (driver.host_alloc_flags.DEVICEMAP if gpu.one_memory else 0)
+                self.address = gpu.map(self.content.view(np.uint8)) if mem_flags else None
+
+            def get_device_pointer(self):
+                return self.address
 
             def free(self):
                 gpu.current("free")
                 gpu.count("pinned memory", -1)
                 self.content[:] = POISON
+                if self.address:
+                    gpu.unmap(self.address)
 
         def mem_alloc(size):
             gpu.current("mem_alloc")
             return Allocation(size)
 
-        def pagelocked_empty(shape, dtype):
+        def pagelocked_empty(shape, dtype, mem_flags=0):
             gpu.current("pagelocked_empty")
-            return np.asarray(Pinned(shape, dtype))
+            return np.asarray(Pinned(shape, dtype, mem_flags))
 
         def memcpy_htod_async(dest, src, stream):
             gpu.current("memcpy_htod_async")
@@ -409,6 +431,11 @@ class Context:
             self.ran = None
         self.addresses[name] = address
         return not self.refused("set_tensor_address")
+
+    def is_stream_capturable(self, handle):
+        """TensorRT-RTX's; the others have none, and what they say is learnt by trying."""
+        assert self.ran == self.addresses, "asked before a run"
+        return not self.refused("is_stream_capturable")
 
     def execute_async_v3(self, handle):
         gpu, engine = self.gpu, self.engine

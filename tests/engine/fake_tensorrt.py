@@ -10,12 +10,13 @@ from typing import Any
 SCAN = ("SelectiveScan", "1", "metst")
 
 
-def fake_tensorrt(*, plugins: bool = True, weak: bool = True, nothing: str = "") -> Any:
+def fake_tensorrt(*, plugins: bool = True, weak: bool = True, rtx: bool = False, nothing: str = "") -> Any:
     """Make the module.
 
     Args:
         plugins: networks take plugins (all but RTX).
         weak: networks may be weakly typed (before 11).
+        rtx: it has the builder flag that only TensorRT-RTX has.
         nothing: name of the call that logs an error and gives None, False or -1, or raises for a constructor.
 
     Returns:
@@ -79,6 +80,10 @@ def fake_tensorrt(*, plugins: bool = True, weak: bool = True, nothing: str = "")
 
     class Config:
         progress_monitor = None
+        max_aux_streams = None
+
+        def set_flag(self, flag):
+            call("set_builder_flag", None, flag)
 
         def set_memory_pool_limit(self, pool, size):
             call("set_memory_pool_limit", None, pool, size)
@@ -114,6 +119,7 @@ def fake_tensorrt(*, plugins: bool = True, weak: bool = True, nothing: str = "")
             return call("create_optimization_profile", Profile())
 
         def build_serialized_network(self, network, config):
+            call("max_aux_streams", None, config.max_aux_streams)
             monitor = config.progress_monitor
             monitor.phase_start("Building", None, 2)
             monitor.phase_start("Timing", "Building", 4)
@@ -143,7 +149,8 @@ def fake_tensorrt(*, plugins: bool = True, weak: bool = True, nothing: str = "")
     )
     trt.IProgressMonitor = type("IProgressMonitor", (), {})
     trt.MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
-    trt.BuilderFlag = SimpleNamespace(TF32="TF32", **({"FP16": "FP16"} if weak else {}))
+    flags = ["TF32", *(["FP16"] if weak else []), *(["REQUIRE_USER_ALLOCATION"] if rtx else [])]
+    trt.BuilderFlag = SimpleNamespace(**{flag: flag for flag in flags})
     trt.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
     trt.OnnxParserFlag = SimpleNamespace(ENABLE_PLUGIN_OVERRIDE="override")  # from 10.15 on; never to be set
     trt.get_plugin_registry = Registry

@@ -18,10 +18,13 @@ from types import SimpleNamespace
 
 import onnx
 import pytest
+from rich.console import Console
 
+from export.bundle import add_half, write
+from export.description import Description
 from metst_edge.app import cli
 from metst_edge.app.verbs import build
-from metst_edge.bundle import Bundle
+from metst_edge.bundle import PRECISIONS, Bundle
 from metst_edge.engine.tensorrt import builder as building
 from metst_edge.engine.tensorrt import module
 from metst_edge.engine.tensorrt.builder import EngineBuilder
@@ -32,6 +35,7 @@ from metst_edge.engine.tensorrt.onnx_function import without_function
 from metst_edge.engine.tensorrt.plugin import find_plugin
 from metst_edge.errors import EngineError
 from tests.engine.fake_tensorrt import SCAN, fake_tensorrt
+from training import models as networks
 
 TARGET = "sm89"
 ORIN = Gpu("Orin", "8.7", 16)
@@ -110,6 +114,44 @@ def test_both_graphs_of_the_shipped_model_build_in_both_precisions(rtx):
             assert (again.seconds, again.created) == (pytest.approx(plan.seconds, abs=1e-3), plan.created)
             assert not progress  # TensorRT was not asked
             sizes[graph, precision] = len(plan.content)
+    assert all(sizes[graph, "fp16"] < sizes[graph, "fp32"] for graph in ("step", "window"))
+
+
+def with_half(bundle, out):
+    """The bundle with graphs in fp16 too; what they score is for other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.parity.CHECKED", ("onnxruntime",))
+        return add_half(bundle, out, force=False, console=Console(quiet=True))
+
+
+def test_graphs_of_two_rates_build_in_both_precisions(rtx, tiny_plus_folder, tmp_path):
+    """ME-TST+ of a few channels: every node and every shape of state that the large ones have."""
+    bundle = with_half(Bundle.load(tiny_plus_folder), tmp_path / "half")
+    for precision in PRECISIONS:
+        builder = EngineBuilder(bundle, precision=precision, target=TARGET, say=str)
+        assert builder.plan("step").built and builder.plan("window").built
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["metst_plus", "metst_plus_shared", "metst_plus_small"])
+def test_all_graphs_of_every_two_rate_network_build(rtx, name, tmp_path):
+    """With the sizes that they have: five minutes for the largest."""
+    description = Description(name, fps=30, k=30, k_p=5, roi_set="metst_plus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.parity.CHECKED", ("onnxruntime",))
+        bundle = write(
+            networks.build(name).eval(),
+            description,
+            tmp_path / name,
+            force=False,
+            console=Console(quiet=True),
+            precision="fp16",
+        )
+    sizes = {}
+    for precision in PRECISIONS:
+        builder = EngineBuilder(bundle, precision=precision, target=TARGET, say=str)
+        for graph in ("step", "window"):
+            sizes[graph, precision] = len(builder.plan(graph).content)
     assert all(sizes[graph, "fp16"] < sizes[graph, "fp32"] for graph in ("step", "window"))
 
 
@@ -294,6 +336,20 @@ def test_networks_are_strongly_typed_and_fp32_is_not_tf32(use, tiny_folder, weak
     assert arguments(trt, "set_memory_pool_limit") == [("workspace", 64 << 20)]
 
 
+@pytest.mark.parametrize("rtx", [False, True])
+def test_steps_are_built_to_be_recorded_and_the_key_says_how(use, tiny_folder, rtx):
+    trt = use(rtx=rtx)
+    builder = EngineBuilder(Bundle.load(tiny_folder), say=str)
+    builder.plan("step")
+    trt.inputs = ["features"]
+    builder.plan("window")
+    assert arguments(trt, "max_aux_streams") == [(0,), (None,)]
+    asked = ["REQUIRE_USER_ALLOCATION"] if rtx else []
+    assert arguments(trt, "set_builder_flag") == [(flag,) for flag in asked]
+    assert builder.parts("step")["flags"][3:] == ["no auxiliary streams", *asked]
+    assert builder.parts("window")["flags"][3:] == []
+
+
 def test_shapes_are_those_of_the_manifest(use, tiny_folder):
     trt = use()
     builder = EngineBuilder(Bundle.load(tiny_folder), lanes=3, say=str)
@@ -385,6 +441,20 @@ def test_an_engine_is_of_everything_it_depends_on(use, plugin, tiny_folder):
     assert parts["profile"]["features"] == "2x10" and parts["workspace_mib"] == 256
     assert parts["scan"] == "plugin, function stripped" and parts["flags"][:2] == ["strongly typed", "no TF32"]
     assert json.loads(json.dumps(parts)) == parts
+
+
+def test_an_engine_of_two_rates_depends_on_all_of_its_state(use, tiny_plus_folder):
+    trt = use()
+    bundle = Bundle.load(tiny_plus_folder)
+    trt.inputs = ["features", "reset", *(state.name for state in bundle.state)]
+    builder = EngineBuilder(bundle, lanes=4, say=str)
+    profile = builder.parts("step")["profile"]
+    assert profile.items() >= {"features": "4x36", "reset": "4", "resets": "4x3", "odd": "4x1"}.items()
+    assert profile["pathway_0_fast"] == "4x16" and profile["pathway_0_slow"] == "4x32"
+    assert set(profile) == set(trt.inputs)
+    builder.plan("step")
+    assert {name: tensor.shape for name, tensor in trt.tensors.items()}["odd"] == (4, 1)
+    assert builder.parts("window")["profile"] == {"features": "1x36x1 16x36x30 32x36x30"}
 
 
 def test_fp16_engines_depend_on_the_fp16_files(use):

@@ -144,6 +144,28 @@ def test_every_number_of_lanes_has_an_engine_of_its_own_built_once(lanes, tiny, 
     assert [name for name, _ in gpu.tensorrt.calls].count("build_serialized_network") == 1
 
 
+def test_two_rates_score_as_in_onnx_runtime(gpu, tiny_plus_folder):
+    """ME-TST+: a score three steps late, more states and of more shapes, windows of even and odd lengths."""
+    bundle, rng = Bundle.load(tiny_plus_folder), np.random.default_rng(6)
+    assert bundle.look_ahead == 3 and {(1,), (3,), (16,), (32,)} <= {state.shape for state in bundle.state}
+    with TensorRTEngine(bundle, say=complaint) as engine:
+        onnx = OnnxRuntimeEngine(bundle)
+        for lanes in (1, 2):
+            stream, expected = engine.open_stream(lanes), onnx.open_stream(lanes)
+            assert (stream.look_ahead, stream.channels) == (3, 36)
+            for n, reset in enumerate(rng.random((40, lanes)) < 0.2):
+                features = rng.standard_normal((lanes, 36)).astype(np.float32)
+                if n % 7 == 3:
+                    stream.step(-features, ~reset)
+                    stream.take_back()
+                found = stream.step(features, reset)
+                assert (found is None) == (n < 3)
+                assert_same(found, expected.step(features, reset))
+        for windows, frames in [(3, 30), (1, 1), (2, 17), (MAX_WINDOWS + 1, 8)]:
+            batch = rng.standard_normal((windows, 36, frames)).astype(np.float32)
+            assert_equal(engine.infer(batch), onnx.infer(batch))
+
+
 def test_half_precision_runs_the_graphs_in_fp16(gpu, demo, fed):
     scores = {}
     for precision in ("fp32", "fp16"):
@@ -190,6 +212,32 @@ def test_a_step_is_one_upload_one_launch_one_download_and_one_wait(tiny, gpu):
         assert [name for name, *_ in gpu.log] == names
         assert gpu.log[2] == ("upload", upload) and gpu.log[4] == ("download", download)
         gpu.log.clear()
+
+
+def test_a_board_with_one_memory_is_asked_for_no_copies(gpu, tiny_folder, tiny_on_cpu):
+    gpu.one_memory = True
+    with TensorRTEngine(Bundle.load(tiny_folder), say=complaint) as engine:
+        stream, native = engine.open_stream(), tiny_on_cpu["native"].open_stream()
+        gpu.log.clear()
+        for frame in frames(10):
+            assert_equal(stream.step(frame), native.step(frame))
+            assert [name for name, *_ in gpu.log if name != "clear"] == ["launch", "wait", "run"]
+            gpu.log.clear()
+        for windows, length in [(3, 30), (40, 17)]:
+            batch = np.random.default_rng(2).standard_normal((windows, 10, length)).astype(np.float32)
+            assert_equal(engine.infer(batch), tiny_on_cpu["native"].infer(batch))
+        assert not gpu.named("upload") and not gpu.named("download")
+
+
+def test_features_of_a_flow_under_way_do_not_overwrite_those_of_the_host(gpu, tiny_folder, tiny_on_cpu):
+    """With one memory the host writes them at once, whatever the stream has still to do."""
+    gpu.one_memory = True
+    with TensorRTEngine(Bundle.load(tiny_folder), say=complaint) as engine:
+        stream, native = engine.open_stream(), tiny_on_cpu["native"].open_stream()
+        for frame in frames(6):
+            put(gpu, stream, -frame)
+            stream._stream.busy = True  # as a flow leaves it
+            assert_equal(stream.step(frame), native.step(frame))
 
 
 def test_state_goes_from_one_set_of_tensors_to_the_other_and_back(tiny, gpu):
@@ -286,9 +334,11 @@ def test_a_step_that_is_taken_back_was_never_made(tiny, tiny_on_cpu, gpu):
 # Where graphs cannot be recorded.
 
 
-@pytest.mark.parametrize("failing", ["CudaGraph", "recording", "end"])
-def test_without_graphs_steps_are_enqueued_with_one_warning(failing, gpu, tiny_folder, tiny_on_cpu):
+@pytest.mark.parametrize("failing", ["CudaGraph", "recording", "end", "is_stream_capturable"])
+def test_without_graphs_steps_are_enqueued_with_one_warning(failing, gpu, tiny_folder, tiny_on_cpu, monkeypatch):
     gpu.failing = {failing}
+    if failing == "recording":  # TensorRT other than RTX says so when it is tried
+        monkeypatch.delattr("tests.engine.fake_gpu.Context.is_stream_capturable")
     said = []
     with TensorRTEngine(Bundle.load(tiny_folder), say=said.append) as engine:
         stream, native = engine.open_stream(), tiny_on_cpu["native"].open_stream()
@@ -297,6 +347,8 @@ def test_without_graphs_steps_are_enqueued_with_one_warning(failing, gpu, tiny_f
         assert not gpu.named("launch") and not gpu.alive.get("graph")
     (line,) = [line for line in said if "building" not in line]
     assert "cannot be recorded as a CUDA graph" in line and "\n" not in line
+    assert ("TensorRT says that its runs cannot be captured" in line) == (failing == "is_stream_capturable")
+    assert not gpu.named("record") or failing == "recording"
 
 
 def test_a_graph_that_cannot_be_launched_is_an_error(tiny, gpu):

@@ -37,8 +37,9 @@ def face(clip):
     return FaceFinder().find(clip[0])
 
 
-@pytest.fixture
-def stream(gpu, tiny_folder):
+@pytest.fixture(params=[False, True], ids=["a card", "a board with one memory"])
+def stream(gpu, tiny_folder, request):
+    gpu.one_memory = request.param
     gpu.give_flow()
     with TensorRTEngine(Bundle.load(tiny_folder), say=complaint) as engine:
         yield engine.open_stream()
@@ -63,9 +64,9 @@ LAST = {lane: (0.0, 1.0) for lane in range(2)}
 # The analyzer.
 
 
-def items_of(model, flow, frames, times, size=None):
+def items_of(model, flow, frames, times, size=None, engine="tensorrt"):
     """What the analyzer has of pushed frames before it decodes; from frame ``size`` on they are of half the size."""
-    with metst_edge.Analyzer(model, engine="tensorrt", flow=flow) as analyzer:
+    with metst_edge.Analyzer(model, engine=engine, flow=flow) as analyzer:
         assert analyzer.flow == flow
         scorer, items = analyzer._scorer, []
         for index, (frame, time) in enumerate(zip(frames, times, strict=True)):
@@ -104,19 +105,44 @@ def test_scores_are_those_of_flow_on_the_cpu_at_every_frame_rate(rate, gpu, tiny
         assert len(gpu.named("blend")) > len(clip) / 3
 
 
+@pytest.mark.parametrize("rate", [30, 25])
+def test_a_board_with_one_memory_scores_the_same_and_copies_nothing(rate, gpu, tiny_folder, clip):
+    """Frames are read where the host has put them: it must not put the next one there too early."""
+    gpu.one_memory = True
+    gpu.give_flow()
+    times = [i / rate for i in range(len(clip))]
+    expected = items_of(tiny_folder, "cpu", clip, times, engine="native")
+    assert_alike(items_of(tiny_folder, "cuda", clip, times), expected)
+    assert gpu.named("run") and not gpu.named("upload") and not gpu.named("download")
+
+
+@pytest.mark.parametrize("rate", [30, 25])
+def test_eighteen_regions_in_front_of_two_rates_score_as_with_flow_on_the_cpu(rate, gpu, tiny_plus_folder, clip, face):
+    """36 channels, a score three steps late, states of every shape, and a step that is taken back."""
+    gpu.give_flow()
+    frames = [*clip[:37], covered(clip[37], face.box), *clip[38:]]
+    times = [i / rate for i in range(len(clip))]
+    expected = items_of(tiny_plus_folder, "cpu", frames, times)
+    assert [item.reason for item in expected if isinstance(item, Gap)] == ["face_lost"]
+    assert_alike(items_of(tiny_plus_folder, "cuda", frames, times), expected)
+
+
 def test_a_lost_face_ends_the_run_as_on_the_cpu(gpu, tiny_folder, clip, face):
     """The network has seen the frame already when the GPU says that there is no face; its scores must not show that."""
     gpu.give_flow()
-    box = face.box
-    squares = np.arange(box.height)[:, None, None] // 30 + np.arange(box.width)[None, :, None] // 30
-    covered = [frame.copy() for frame in clip[37:40]]
-    for frame in covered:
-        frame[box.top : box.bottom, box.left : box.right] = 60 + 140 * (squares % 2)
-    frames = clip[:37] + covered + clip[40:]
+    frames = [*clip[:37], *(covered(frame, face.box) for frame in clip[37:40]), *clip[40:]]
     times = [i / 30 for i in range(len(frames))]
     expected = items_of(tiny_folder, "cpu", frames, times)
     assert [item.reason for item in expected if isinstance(item, Gap)] == ["face_lost"]
     assert_alike(items_of(tiny_folder, "cuda", frames, times), expected)
+
+
+def covered(frame, box):
+    """The frame with squares where the face was."""
+    squares = np.arange(box.height)[:, None, None] // 30 + np.arange(box.width)[None, :, None] // 30
+    frame = frame.copy()
+    frame[box.top : box.bottom, box.left : box.right] = 60 + 140 * (squares % 2)
+    return frame
 
 
 def test_frames_of_another_size_after_an_interruption_have_a_flow_of_their_own(gpu, tiny_folder, clip):
@@ -227,7 +253,10 @@ def test_a_frame_goes_up_once_and_is_waited_for_once(stream, gpu, clip, face):
         stream.step_device()
         names = [name for name, *_ in gpu.log if name not in ("start", "clear", "free")]
         if frame is clip[1]:  # the anchor's upload is waited for before its memory is written to
-            assert names[:2] == ["wait", "upload"]
+            assert names[:2] == ["wait", "launch" if gpu.one_memory else "upload"]
+            continue
+        if gpu.one_memory:
+            assert names == ["launch", "launch", "wait", "measure", "run"]
             continue
         assert names == ["launch", "launch", "wait", *["upload", "measure", "download"], *["upload", "run", "download"]]
         assert gpu.named("upload") == [("upload", 256 + -(-shape[0] * shape[1] // 256) * 256), ("upload", 256)]
@@ -236,7 +265,8 @@ def test_a_frame_goes_up_once_and_is_waited_for_once(stream, gpu, clip, face):
     gpu.log.clear()
     flow.measure(*ask(1))
     stream.step_device()
-    assert gpu.named("upload") == [("upload", 256)] * 2, "the frame is there already"
+    uploads = 0 if gpu.one_memory else 2
+    assert gpu.named("upload") == [("upload", 256)] * uploads, "the frame is there already"
 
 
 def test_nothing_that_is_still_to_be_sent_is_overwritten(stream, gpu, clip, face):
@@ -309,6 +339,8 @@ def test_frames_of_another_kind_and_closed_flows_are_refused(stream, clip, face)
 
 @pytest.mark.parametrize("failing", ["flow", "mem_alloc", "pagelocked_empty", "memcpy_htod_async", "memcpy_dtoh_async"])
 def test_a_flow_that_cannot_be_opened_leaves_the_stream_as_it_was(failing, stream, gpu, clip):
+    if gpu.one_memory and failing in ("mem_alloc", "memcpy_htod_async", "memcpy_dtoh_async"):
+        pytest.skip("not called where nothing is copied")
     before = dict(gpu.left)
     gpu.failing = {failing}
     with pytest.raises(EngineError, match="its memory is short|CUDA says"):
@@ -332,7 +364,16 @@ def test_every_flow_gives_back_what_it_took(stream, gpu):
 
 def test_the_kernels_feed_the_network_what_the_cpu_does(gpu, emulated_kernels, tiny_folder, clip):
     """At 25 frames per second, so that features of two frames are blended; both lanes in the last third."""
-    gpu.give_flow(emulated_kernels)
-    times = [i / 25 for i in range(22)]
-    expected = items_of(tiny_folder, "cpu", clip[:22], times)
-    assert_alike(items_of(tiny_folder, "cuda", clip[:22], times), expected)
+    kernels_feed(gpu, emulated_kernels, tiny_folder, clip[:22])
+
+
+@pytest.mark.parametrize("tiny_plus_network", ["metst_plus_shared"], indirect=True)
+def test_the_kernels_feed_two_rates_eighteen_regions(gpu, emulated_kernels, tiny_plus_folder, clip):
+    kernels_feed(gpu, emulated_kernels, tiny_plus_folder, clip[:20])
+
+
+def kernels_feed(gpu, kernels, folder, frames):
+    gpu.give_flow(kernels)
+    times = [i / 25 for i in range(len(frames))]
+    expected = items_of(folder, "cpu", frames, times)
+    assert_alike(items_of(folder, "cuda", frames, times), expected)

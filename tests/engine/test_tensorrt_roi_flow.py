@@ -49,7 +49,7 @@ def picture(dx, dy):
     return np.clip(128 + waves, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("roi_set", "compat"), [("metst", False), ("metst_plus", True)])
+@pytest.mark.parametrize(("roi_set", "compat"), [("metst", False), ("metst_plus", False), ("metst_plus", True)])
 def test_lanes_measure_what_the_cpu_does(library, landmarks, roi_set, compat):
     bench = Bench(library, roi_set, compat)
     anchors = picture(0, 0), picture(-3, 2)

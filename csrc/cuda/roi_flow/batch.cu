@@ -102,16 +102,20 @@ RoiFlowStatus RoiFlowBatch::create(int height, int width, int lanes, int regions
         !buffers.likeness) {
         return RoiFlowStatus::kBadSize;
     }
-    int device = 0, multiprocessors = 0;
+    int device = 0, multiprocessors = 0, at_once = 0;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess) {
         error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    }
+    if (error == cudaSuccess) {
+        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&at_once, improve, kSpreadThreads, 0);
     }
     if (error != cudaSuccess) return status_of(error);
 
     auto memory = std::make_unique<Memory>();
     memory->max_pixels = pixels;
-    memory->blocks = std::max(8, std::min(256, 4 * multiprocessors / lanes));
+    // As many as run at once of the kernel that is launched most: more would wait for others to end.
+    memory->blocks = std::max(8, std::min(256, at_once * multiprocessors / lanes));
     memory->setups.assign(static_cast<std::size_t>(lanes), LaneSetup{});
 
     const Plan plan(kCrop, kCrop, kParameters);  // for what plans of all sizes have in common

@@ -43,7 +43,9 @@ __device__ inline bool same(const Rect& a, const Rect& b) {
     return a.top == b.top && a.bottom == b.bottom && a.left == b.left && a.right == b.right;
 }
 
-// The nose bridge's motion. Everybody gets it.
+constexpr int kHeldSquares = 10240;  // of a region's vectors: ME-TST+'s mouth has 9222
+
+// The nose bridge's motion; the first thread gets it.
 __device__ void measure_nose(const Batch& b, const Lane& lane, int index, const Rect& visible,
                              float (*tile)[kBlockRows][kPitch], Reduction& memory, int* differs, double* motion) {
     const PictureSetup& nose = lane.setup->pictures[kNose];
@@ -69,7 +71,11 @@ __device__ void measure_nose(const Batch& b, const Lane& lane, int index, const 
         });
     }
     for (int k = nose.levels - 1; k >= 0; --k) solve_level(b, lane, nose, k, tile);
-    mean_of_region(b, lane, nose, lane.setup->nose_inside, memory, motion);
+    const RegionSetup& inside_it = lane.setup->nose_inside;
+    if (inside_it.count == 0) return;
+    // The tile is free again.
+    mean_of_region(b, lane, nose, inside_it, tile[0][0], kPlanes * kBlockRows * kPitch, memory);
+    if (threadIdx.x == 0) motion[0] = memory.means[0], motion[1] = memory.means[1];
 }
 
 // Puts the box of a lane that has just been started where it belongs.
@@ -236,27 +242,27 @@ __device__ inline float blended(const RoiFlowRequest& request, float2 measured) 
 
 __global__ void __launch_bounds__(kSpreadThreads) finish(const Batch b) {
     METST_SHARED(Reduction, reduction, [1]);
+    METST_SHARED(float, held, [kHeldSquares]);
     const int index = static_cast<int>(blockIdx.z), number = static_cast<int>(blockIdx.x);
     const Lane lane = lane_of(b, index);
     const bool measure = wanted(b, index, lane);
     if (number == b.regions) {
         if (!measure) return;
         const float* const anchor = b.thumbnails + static_cast<std::ptrdiff_t>(index) * 2 * kCells;
-        const double likeness = correlation(anchor, anchor + kCells, reduction[0].sums);
+        const double likeness = correlation(anchor, anchor + kCells, reduction[0]);
         if (threadIdx.x == 0) b.caller.likeness[index] = static_cast<float>(likeness);
         return;
     }
     const RegionSetup& region = lane.setup->regions[number];
-    double mean[2] = {0.0, 0.0};
-    if (measure && !region.empty && b.differs[index * kPictures + region.patch]) {
-        mean_of_region(b, lane, lane.setup->pictures[region.patch], region, reduction[0], mean);
-    }
+    const bool moved = measure && region.count > 0 && b.differs[index * kPictures + region.patch];
+    if (moved) mean_of_region(b, lane, lane.setup->pictures[region.patch], region, held, kHeldSquares, reduction[0]);
     if (threadIdx.x >= 2) return;
     const int axis = static_cast<int>(threadIdx.x);
     const std::ptrdiff_t channel = (static_cast<std::ptrdiff_t>(index) * b.regions + number) * 2 + axis;
     float2 measured = b.measured[channel];
     if (measure) {
-        const double value = region.empty ? 0.0 : mean[axis] - b.results[index].motion[axis];
+        const double value =
+            region.empty ? 0.0 : (moved ? reduction[0].means[axis] : 0.0) - b.results[index].motion[axis];
         measured = make_float2(measured.y, static_cast<float>(value));
         b.measured[channel] = measured;
     }

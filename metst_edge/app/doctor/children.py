@@ -52,7 +52,10 @@ QUESTIONS = {
     "if path is not None:\n"
     "    library = ctypes.CDLL(str(path))\n"
     "    for name in ('getCreators', 'setLoggerFinder', 'metst_roi_flow_version'):\n"
-    "        getattr(library, name)",
+    "        getattr(library, name)\n"
+    "    if hasattr(library, 'metst_cuda_architectures'):\n"  # which older ones have not
+    "        library.metst_cuda_architectures.restype = ctypes.c_char_p\n"
+    "        answer['architectures'] = library.metst_cuda_architectures().decode().split()",
 }
 """What a child process runs; it fills `answer`."""
 

@@ -68,11 +68,13 @@ def tensorrt(here: Evidence) -> Finding:
 def plugin(here: Evidence) -> Finding:
     """Look at the plugin's library: the scan as one layer, and flow on the GPU."""
     build = _plugin_command(here)
+    compiled = here.answer("plugin").get("architectures")
+    details = {"path": None, "architectures": compiled}
     try:
         path = find_plugin()
     except EngineError as refused:
-        return Finding("plugin", "wrong", str(refused), f"unset {PLUGIN_VARIABLE}", {"path": None})
-    details = {"path": None if path is None else str(path)}
+        return Finding("plugin", "wrong", str(refused), f"unset {PLUGIN_VARIABLE}", details)
+    details["path"] = None if path is None else str(path)
     if path is None:
         state = here.unless_useless("missing")
         text = "not installed; the scan is built of standard operators and flow is measured on the CPU: both are slower"
@@ -82,7 +84,16 @@ def plugin(here: Evidence) -> Finding:
     error = here.answer("plugin").get("error")
     if error is not None:
         return Finding("plugin", "wrong", f"{path} cannot be loaded: {error}", build, details)
-    return Finding("plugin", "ok", str(path), details=details)
+    capability = here.answer("gpu").get("compute_capability")
+    text = str(path)
+    if compiled and capability is not None:
+        this, known = _number(capability), [_number(name) for name in compiled]
+        if this < min(known):
+            text += f" has no code for this GPU (sm_{this}), only for sm_{', '.join(map(str, known))}"
+            return Finding("plugin", "wrong", text, build, details)
+        if this not in known:
+            text += f"; its code for this GPU (sm_{this}) is made when it is loaded, from that for an older one"
+    return Finding("plugin", "ok", text, details=details)
 
 
 def engines(here: Evidence) -> Finding:
@@ -124,6 +135,11 @@ def _system_tensorrt(here: Evidence) -> list[Path]:
     """Return where Debian packages have put TensorRT's Python module."""
     places = ("usr/lib/python3*/dist-packages/tensorrt", "usr/local/lib/python3*/dist-packages/tensorrt")
     return [path for pattern in places for path in machine.matches(here.root, pattern)]
+
+
+def _number(capability: str) -> int:
+    """The 87 of "8.7", "87" and "87-real"."""
+    return int("".join(filter(str.isdigit, capability)))
 
 
 def _plugin_command(here: Evidence) -> str:

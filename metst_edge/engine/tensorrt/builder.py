@@ -41,6 +41,9 @@ WORKSPACE_MIB = 256  # a limit; networks of this size use a few
 MAX_WINDOWS = 32
 """Windows in a batch of the "window" engine, at most; their length is 1 to the bundle's k."""
 
+USER_ALLOCATION = "REQUIRE_USER_ALLOCATION"
+"""A builder flag of TensorRT-RTX, without which an engine may allocate while it runs: a recording would end."""
+
 Say = Callable[[str], None]
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
@@ -183,7 +186,7 @@ class EngineBuilder:
             **self._machine(),
             "profile": {name: _sizes(shapes) for name, shapes in self.profile(graph).items()},
             "scan": self._scan(),
-            "flags": ["strongly typed", "no TF32", "fixed sizes are static"],
+            "flags": ["strongly typed", "no TF32", "fixed sizes are static", *self._flags(graph)],
             "workspace_mib": self.workspace_mib,
         }
 
@@ -194,6 +197,16 @@ class EngineBuilder:
             return {"features": ((1, channels, 1), (MAX_WINDOWS // 2, channels, k), (MAX_WINDOWS, channels, k))}
         inputs = {"features": (self.bundle.channels,), "reset": (), **{s.name: s.shape for s in self.bundle.state}}
         return {name: ((self.lanes, *shape),) * 3 for name, shape in inputs.items()}
+
+    def _flags(self, graph: str) -> list[str]:
+        """What is asked for because steps are recorded as CUDA graphs.
+
+        Auxiliary streams would part and join again in every one of them, for kernels of a few microseconds each.
+        """
+        if graph != "step":
+            return []
+        known = hasattr(self.tensorrt.BuilderFlag, USER_ALLOCATION)
+        return ["no auxiliary streams", *([USER_ALLOCATION] if known else [])]
 
     def _machine(self) -> dict[str, Any]:
         """What timings hold for. A kernel of another plugin would go by the same name."""
@@ -296,6 +309,11 @@ class EngineBuilder:
             config.num_compute_capabilities = 1
             if not config.set_compute_capability(getattr(trt.ComputeCapability, self.target.upper()), 0):
                 raise EngineError(f"TensorRT cannot build for {self.target}: {why(self.logger)}")
+        flags = self._flags(graph)
+        if "no auxiliary streams" in flags:
+            config.max_aux_streams = 0
+        if USER_ALLOCATION in flags:
+            config.set_flag(getattr(trt.BuilderFlag, USER_ALLOCATION))
         if hasattr(config, "progress_monitor"):
             config.progress_monitor = monitor
         self._add_profile(builder, config, network, graph)

@@ -43,6 +43,10 @@ def open_device() -> Device:
 class Device:
     """The first GPU that the driver shows, and its primary context, which is kept until the process ends.
 
+    Attributes:
+        one_memory: whether the GPU's memory is the host's, as on a Jetson. Pinned memory is then used where it lies and
+            nothing is copied.
+
     Raises:
         EngineError: pycuda cannot be loaded, or there is no GPU.
     """
@@ -57,7 +61,9 @@ class Device:
             ) from error
         try:
             self.driver.init()
-            self._context = self.driver.Device(0).retain_primary_context()
+            gpu = self.driver.Device(0)
+            self.one_memory = bool(gpu.get_attribute(self.driver.device_attribute.INTEGRATED))
+            self._context = gpu.retain_primary_context()
         except self.driver.Error as error:
             raise EngineError(f"expected an NVIDIA GPU, but CUDA says: {error}; see what nvidia-smi says") from error
         # Only detach gives a primary context back; pycuda's destructor calls what is meant for other contexts. It runs
@@ -88,7 +94,7 @@ class CudaStream:
 
     Attributes:
         handle: the raw stream (cudaStream_t).
-        busy: whether something may be under way that reads or writes pinned memory.
+        busy: whether something may be under way that reads or writes pinned memory; `let_go` waits for it.
         unrecorded: why `RecordedGraph` cannot record here, None as long as it can.
 
     Raises:
@@ -148,8 +154,14 @@ class CudaStream:
     def buffer(self, floats: int, pinned: bool = True) -> DeviceBuffer:
         """Return zeros in device memory, and where `pinned`, as many values on the host to send from or receive into.
 
-        Must be called within `use`.
+        Where both have one memory, those are the same values. Must be called within `use`.
         """
+        if pinned and self._device.one_memory:
+            mapped = self._driver.host_alloc_flags.DEVICEMAP
+            host = self._driver.pagelocked_empty(floats, np.float32, mem_flags=mapped)
+            self._held.callback(host.base.free)
+            host.fill(0.0)
+            return DeviceBuffer(int(host.base.get_device_pointer()), floats, host, copied=False)
         allocation = self._driver.mem_alloc(floats * _FLOAT)
         self._held.callback(allocation.free)
         host = None
@@ -166,15 +178,19 @@ class CudaStream:
         self._driver.memset_d8_async(buffer.address, 0, buffer.floats * _FLOAT, self._stream)
 
     def upload(self, buffer: DeviceBuffer, first: int, end: int) -> None:
-        """Enqueue copying floats [first, end) of the buffer from the host."""
+        """Enqueue copying floats [first, end) of the buffer from the host, where they are not there already."""
         assert buffer.host is not None, "the buffer has no host side"
         self.busy = True
+        if not buffer.copied:
+            return
         self._driver.memcpy_htod_async(buffer.address + first * _FLOAT, buffer.host[first:end], self._stream)
 
     def download(self, buffer: DeviceBuffer, end: int) -> None:
-        """Enqueue copying floats [0, end) of the buffer to the host."""
+        """Enqueue copying floats [0, end) of the buffer to the host, where they are not there already."""
         assert buffer.host is not None, "the buffer has no host side"
         self.busy = True
+        if not buffer.copied:
+            return
         self._driver.memcpy_dtoh_async(buffer.host[:end], buffer.address, self._stream)
 
     def wait(self) -> None:
@@ -182,6 +198,11 @@ class CudaStream:
         self._done.record(self._stream)
         self._done.synchronize()
         self.busy = False
+
+    def let_go(self) -> None:
+        """Wait until nothing reads or writes pinned memory."""
+        if self.busy:
+            self.wait()
 
     def close(self) -> None:
         """Wait for the stream and give everything back, last first. Calling it again is harmless."""
@@ -208,10 +229,13 @@ class RecordedGraph:
     Args:
         stream: that it goes to; the graph is given back with it.
         enqueue: does it, the same every time; must not refer to what closes the stream.
+        why_not: why it cannot be recorded, where that is known beforehand; asked once it has been enqueued.
     """
 
-    def __init__(self, stream: CudaStream, enqueue: Callable[[], None]) -> None:
-        self._stream, self._enqueue = stream, enqueue
+    def __init__(
+        self, stream: CudaStream, enqueue: Callable[[], None], why_not: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self._stream, self._enqueue, self._why_not = stream, enqueue, why_not
         self._graph: Any = None
         stream.on_close(self._drop)
 
@@ -224,6 +248,8 @@ class RecordedGraph:
         if self._graph is None:
             # As it is, first: TensorRT wants a run before it is recorded; recording itself runs nothing.
             self._enqueue()
+            if self._stream.unrecorded is None:
+                self._stream.unrecorded = self._why_not()
             if self._stream.unrecorded is None:
                 self._record()
             return
@@ -266,10 +292,11 @@ class DeviceBuffer:
         address: on the device, a multiple of ALIGNMENT.
         floats: how many.
         host: float32 (floats,), None where they never travel.
+        copied: whether host and device have values of their own.
     """
 
-    def __init__(self, address: int, floats: int, host: Array | None) -> None:
-        self.address, self.floats, self.host = address, floats, host
+    def __init__(self, address: int, floats: int, host: Array | None, copied: bool = True) -> None:
+        self.address, self.floats, self.host, self.copied = address, floats, host, copied
 
     def addresses(self, places: Mapping[str, int]) -> dict[str, int]:
         """Return where arrays that begin at these floats lie on the device."""

@@ -85,7 +85,7 @@ class TensorRTFlow:
             got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
             raise FrameError(f"expected a gray picture, uint8 {self.shape}, got {got}; open a flow for every size")
         with self._use():
-            self._let_go()
+            self._stream.let_go()
             self._frame[:] = frame
             self._new, self._empty = True, False
 
@@ -97,6 +97,7 @@ class TensorRTFlow:
             if self._new:
                 self._stream.upload(self._inputs, 0, self._end)
                 self._new = False
+            self._stream.busy = True  # reading the frame, which may be pinned memory itself
             self._flow.start(lane, box, landmarks, self._stream.handle)
 
     def measure(self, lanes: Sequence[int], shares: Mapping[int, tuple[float, float]]) -> None:
@@ -132,7 +133,7 @@ class TensorRTFlow:
         for lane in (*lanes, *shares):
             if lane not in known:
                 raise EngineError(f"expected lanes out of 0 to {known[-1]}, got {lane!r}")
-        self._let_go()
+        self._stream.let_go()
         self._requests[:] = 0.0
         for lane in lanes:
             self._requests[lane, 0] = 1.0
@@ -144,11 +145,6 @@ class TensorRTFlow:
             self._stream.wait()
         finally:
             self._held.close()
-
-    def _let_go(self) -> None:
-        """Wait until pinned memory is not being read."""
-        if self._stream.busy:
-            self._stream.wait()
 
 
 def _enqueue(

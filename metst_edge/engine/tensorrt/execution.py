@@ -93,6 +93,13 @@ class Context:
         """Enqueue a run on the raw stream. Raises EngineError."""
         self._check(self._context.execute_async_v3(stream), "runs")
 
+    def why_not_recorded(self, stream: int) -> str | None:
+        """Return why a run on the raw stream cannot be recorded as a CUDA graph, None where TensorRT does not say."""
+        asks = getattr(self._context, "is_stream_capturable", None)  # of TensorRT-RTX
+        if asks is None or asks(stream):
+            return None
+        return f"{self._engine.what}: TensorRT says that its runs cannot be captured"
+
     def release(self) -> None:
         """Let go of TensorRT's context and engine; nothing may be called after it."""
         del self._context, self._engine

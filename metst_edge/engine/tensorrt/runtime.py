@@ -173,6 +173,7 @@ class TensorRTStream(Closing):
         features = check_step(features, self.lanes, self.channels)
         flags = check_reset(reset, self.lanes)
         with self._stream.use():
+            self._stream.let_go()  # of a flow that leaves features in the same place
             self._features[:] = features
             self._flags[:] = flags
             return self._run(self._direction.step)
@@ -249,7 +250,7 @@ class TensorRTStream(Closing):
 
             def repeated(first: int, context: Context = context) -> RecordedGraph:
                 step = partial(_enqueue, stream, context, sent, first, input_end, received, output_end)
-                return RecordedGraph(stream, step)
+                return RecordedGraph(stream, step, partial(context.why_not_recorded, stream.handle))
 
             self._directions.append(_Direction(repeated(0), repeated(flags_at)))
 
