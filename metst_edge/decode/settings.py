@@ -6,7 +6,7 @@ A bundle's manifest holds them, training writes them, both decoders read them. K
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from sys import float_info
 from typing import Any, Literal
 
@@ -83,6 +83,20 @@ class DecodeSettings:
             raise SettingsError(f"expected {EXPECTED}, got {values!r}")
         later = {name: values[name] for name in ("decoder", "class_priors") if name in values}
         return cls(values["ratio"], values["floor"], values["synergy"], values["window_seconds"], **later)
+
+    def changed(
+        self,
+        decoder: str | None = None,
+        synergy: str | None = None,
+        class_priors: Mapping[str, float] | None = None,
+    ) -> DecodeSettings:
+        """Return these settings with what is given in place of their own; priors replace all priors.
+
+        Raises:
+            SettingsError: as the class.
+        """
+        given: dict[str, Any] = {"decoder": decoder, "synergy": synergy, "class_priors": class_priors}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object as a dict."""
