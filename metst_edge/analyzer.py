@@ -8,7 +8,7 @@ decoded as a whole.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +50,15 @@ class Analyzer(Closing):
             plugin's library is installed, else "cpu".
         face: what finds the face: "opencv", with the models that come along, or "mediapipe", the package of that name.
         face_model: a ``face_landmarker.task``, which MediaPipe needs from 0.10.30 on.
+        decoder: how a peak of the spotting curve becomes an interval, "fixed" or "adaptive"; default: the model's.
+        synergy: how spotting and recognition settle a disagreement, "spotting_mainly", "recognition_mainly" or "none";
+            default: the model's.
+        class_priors: label -> number added to its logit before the frames of an interval vote, such as
+            ``{"positive": 0.5}``; in place of the model's. See `metst_edge.decode.DecodeSettings`.
 
     Attributes:
         bundle: the model.
+        decode_settings: what its scores are decoded with.
         engine: what runs it.
         flow: "cpu" or "cuda".
         face: "opencv" or "mediapipe".
@@ -65,6 +71,7 @@ class Analyzer(Closing):
             what this processor lacks.
         ValueError: less than one thread.
         FaceModelError: there is no such `face`, or what it needs is missing.
+        SettingsError: there is no such decoder or synergy, or a prior is no number or of a label the model lacks.
 
     Example:
         >>> from metst_edge.app.demo import demo_clip
@@ -85,6 +92,9 @@ class Analyzer(Closing):
         flow: str = "auto",
         face: str = "opencv",
         face_model: str | Path | None = None,
+        decoder: str | None = None,
+        synergy: str | None = None,
+        class_priors: Mapping[str, float] | None = None,
     ) -> None:
         if flow not in FLOWS:
             raise EngineError(f"expected flow {', '.join(map(repr, FLOWS))}, got {flow!r}")
@@ -96,8 +106,9 @@ class Analyzer(Closing):
             raise EngineError(str(error)) from error
         self.threads = threads or default_threads()
         self.bundle = Bundle.find(model)
+        self.decode_settings = self.bundle.decode_settings.changed(decoder, synergy, class_priors)
+        self._live = LiveEvents(self.bundle, self.decode_settings, on_stage)
         self.engine: Engine = load_engine(self.bundle, engine=engine, precision=precision)
-        self._live = LiveEvents(self.bundle, on_stage)
         try:
             lanes = self._open_lanes(flow, on_stage)
             self._finder: Finder = open_finder(face, face_model)
@@ -195,7 +206,7 @@ class Analyzer(Closing):
             SourceError: it cannot be opened, or reading broke off. What was found until then is the error's ``report``.
         """
         self.reset()
-        collected = Collected(self.bundle, self.engine.name, str(source))
+        collected = Collected(self.bundle, self.decode_settings, self.engine.name, str(source))
         try:
             with open_source(source) as frames:
                 if frames.live:

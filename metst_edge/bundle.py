@@ -91,7 +91,7 @@ class Bundle:
         k_p: half a typical ME, frames.
         roi_set: "metst" or "metst_plus".
         compat: whether features are measured as upstream does.
-        decode: ratio, floor, synergy, window_seconds, as the manifest has them; see `decode_settings`.
+        decode: the decode settings as the manifest has them; see `decode_settings`.
         look_ahead: steps after which a frame's score comes.
         sizes: shapes of the network.
         state: of step.onnx.

@@ -1,5 +1,8 @@
 """What a user chooses among, by name, in the API and on the command line. Imports nothing: help comes at once."""
 
+DECODERS = ("fixed", "adaptive")
+"""How a peak of the spotting curve becomes an interval."""
+
 ENGINES = ("native", "onnxruntime", "tensorrt")
 """What runs the network; "auto" picks one."""
 

@@ -57,6 +57,10 @@ class BundleVersionError(BundleError):
     """The bundle was written in a format this version does not know."""
 
 
+class SettingsError(MetstError, ValueError):
+    """Settings of decoding are unknown or out of range, or name a label that the model does not have."""
+
+
 class EngineError(MetstError):
     """An engine is unknown, not installed here, or was given arrays that do not fit the model."""
 

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from metst_edge.decode.settings import EXPECTED as DECODE_EXPECTED
-from metst_edge.decode.settings import DecodeSettings
-from metst_edge.errors import BundleFileError, BundleVersionError
+from metst_edge.decode.settings import EXPECTED, EXPECTED_LATER, DecodeSettings
+from metst_edge.errors import BundleFileError, BundleVersionError, SettingsError
 from metst_edge.labels import NEUTRAL
 
 FORMAT_VERSION = 1
@@ -77,6 +76,10 @@ def _check_agreement(manifest: dict[str, Any], path: Path) -> None:
             f"{path}: {MANIFEST}: expected all of {', '.join(HALF_FILES)} or none, got no {', '.join(missing)}; "
             "export the bundle again"
         )
+    try:
+        DecodeSettings.from_dict(manifest["decode"]).priors(manifest["labels"])
+    except SettingsError as error:
+        raise BundleFileError(f"{path}: {MANIFEST}: decode: {error}") from error
     window = manifest["decode"]["window_seconds"] * manifest["fps"]
     if window < 2 * manifest["k_p"] + 1:
         raise BundleFileError(
@@ -106,7 +109,7 @@ def _is_label_list(value: object) -> bool:
 def _is_decode(value: object) -> bool:
     try:
         DecodeSettings.from_dict(value)
-    except ValueError:
+    except SettingsError:
         return False
     return True
 
@@ -157,7 +160,7 @@ _FIELDS: dict[str, tuple[str, _Check]] = {
     "k_p": ("a positive number of frames", lambda v: _is_int(v, 1)),
     "roi_set": (f"one of {', '.join(CHANNELS_OF_ROI_SET)}", lambda v: v in tuple(CHANNELS_OF_ROI_SET)),
     "compat": ("true or false", lambda v: isinstance(v, bool)),
-    "decode": (DECODE_EXPECTED, _is_decode),
+    "decode": (f"{EXPECTED}, and where given {EXPECTED_LATER}", _is_decode),
     "look_ahead": ("a number of frames", lambda v: _is_int(v, 0)),
     "sizes": ("an object of positive integers", _is_size_table),
     "state": ("a list of names and shapes", _is_state_table),

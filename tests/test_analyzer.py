@@ -14,10 +14,19 @@ from metst_edge.app.demo import demo_clip, demo_truth
 from metst_edge.app.demo.outcome import compare
 from metst_edge.capture import Frame, Interruption, open_source
 from metst_edge.engine.lanes import FrameScore, stitch
-from metst_edge.errors import EngineError, FrameError, MetstError, ModelNotFoundError, SourceError, TimestampError
+from metst_edge.errors import (
+    EngineError,
+    FrameError,
+    MetstError,
+    ModelNotFoundError,
+    SettingsError,
+    SourceError,
+    TimestampError,
+)
 from metst_edge.events import Gap, MicroExpression
 from metst_edge.face import FaceFinder
 from metst_edge.flow import default_threads, window_features
+from metst_edge.scoring import found_in
 
 
 @pytest.fixture(scope="module")
@@ -414,6 +423,44 @@ def test_what_finds_the_face_is_chosen_by_name(monkeypatch):
         with metst_edge.Analyzer(**options) as analyzer:
             assert analyzer.face == options.get("face", "opencv")
     assert asked == [("opencv", None), ("mediapipe", "a.task")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"decoder": "best"}, "expected decoder to be one of fixed, adaptive; got 'best'"),
+        ({"synergy": "both"}, "expected synergy to be one of"),
+        ({"class_priors": {"positive": "much"}}, "expected class_priors to be a finite number for each label"),
+        ({"class_priors": {"glee": 1.0}}, "expected class_priors of the labels negative, .*; got glee"),
+    ],
+)
+def test_decode_settings_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(SettingsError, match=message):
+        metst_edge.Analyzer(**options)
+
+
+def test_decode_settings_are_the_models_but_for_what_is_given(analyzer):
+    assert analyzer.decode_settings == analyzer.bundle.decode_settings
+    options = {"decoder": "adaptive", "synergy": "none", "class_priors": {"positive": 0.5}}
+    with metst_edge.Analyzer(**options) as other:
+        settings = other.decode_settings
+    assert {name: getattr(settings, name) for name in options} == options
+    assert (settings.ratio, settings.floor) == (analyzer.decode_settings.ratio, analyzer.decode_settings.floor)
+
+
+def test_decode_settings_decide_what_is_found_live_and_offline(analyzer, demo):
+    """The scores are the same; a prior that no logit comes up against names every emotion."""
+    plain = analyzer.analyze(demo_clip())
+    with metst_edge.Analyzer(decoder="adaptive", class_priors={"others": 1e4}) as other:
+        report = other.analyze(demo_clip())
+        live = [event for event in other.stream(demo_clip()) if isinstance(event, MicroExpression)]
+    np.testing.assert_array_equal(report.scores.spot, plain.scores.spot)
+    for events in (report.micro_expressions, live):
+        assert events and {event.emotion for event in events} == {"others"}
+        assert {event.offset_frame - event.onset_frame for event in events} != {12}
+    # Decoded again as the model says, the scores give what it gave.
+    again = found_in(report.scores, other.bundle, analyzer.decode_settings)
+    assert tuple(again) == plain.micro_expressions
 
 
 def test_an_unknown_model_is_named_with_those_there_are():

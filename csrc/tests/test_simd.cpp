@@ -516,7 +516,7 @@ void functions() {
         3e-7);
     check_function(
         "softplus", [](V x) { return metst::softplus(x); },
-        [](double x) { return std::fmax(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }, -kHuge, kHuge, kOfExp);
+        [](double x) { return std::fmax(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }, -kInf, kInf, kOfExp);
     check_function(
         "sigmoid", [](V x) { return metst::sigmoid(x); }, [](double x) { return 1.0 / (1.0 + std::exp(-x)); }, -87.0f,
         kHuge, kOfExp);

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from metst_edge.choices import ENGINES, FACES, FLOWS, PRECISIONS
+from metst_edge.choices import DECODERS, ENGINES, FACES, FLOWS, PRECISIONS, SYNERGIES
 
 if TYPE_CHECKING:
     from metst_edge.analyzer import Analyzer, OnStage
@@ -66,6 +66,23 @@ def threads(text: str) -> int:
     return int(text)
 
 
+def class_priors(text: str) -> dict[str, float]:
+    """Parse label=number with commas between them."""
+    priors: dict[str, float] = {}
+    for part in text.split(","):
+        label, equals, number = (piece.strip() for piece in part.partition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not (label and equals and math.isfinite(value)):
+            raise argparse.ArgumentTypeError(f"expected LABEL=NUMBER,... such as positive=0.5,surprise=1, got {text!r}")
+        if label in priors:
+            raise argparse.ArgumentTypeError(f"expected one number a label, got two for {label!r} in {text!r}")
+        priors[label] = value
+    return priors
+
+
 def add_analyzer(parser: argparse.ArgumentParser) -> None:
     """Add what `open_analyzer` takes: the model, and what runs it where."""
     # Verbs share these with the top level; a default set twice would undo what stands before the verb.
@@ -105,6 +122,37 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="spread a frame's flow on the CPU over at most N threads (default: one per processor, 4 at most)",
     )
+    add_decoding(parser)
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Add what changes a model's decode settings; each is left out of the options where it is not given."""
+    parser.add_argument(
+        "--decoder",
+        default=argparse.SUPPRESS,
+        choices=DECODERS,
+        help="how a peak of the score curve becomes an interval: of one length, or fitted to the curve (default: the "
+        "model's)",
+    )
+    parser.add_argument(
+        "--synergy",
+        default=argparse.SUPPRESS,
+        choices=SYNERGIES,
+        help="an interval always gets an emotion, is dropped where neutral wins the vote, or is named neutral there "
+        "(default: the model's)",
+    )
+    parser.add_argument(
+        "--class-priors",
+        metavar="LABEL=NUMBER,...",
+        type=class_priors,
+        default=argparse.SUPPRESS,
+        help="added to the labels' logits before the vote, such as positive=0.5,surprise=1 (default: the model's)",
+    )
+
+
+def decoding(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what was given of `add_decoding`, by the names of `DecodeSettings.changed`."""
+    return _given(options, ("decoder", "synergy", "class_priors"))
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -119,5 +167,8 @@ def open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) 
     from metst_edge.analyzer import Analyzer
 
     names = ("model", "engine", "precision", "flow", "face", "face_model", "threads")
-    given = {name: getattr(options, name) for name in names if name in options}
-    return Analyzer(**given, on_stage=on_stage)
+    return Analyzer(**_given(options, names), **decoding(options), on_stage=on_stage)
+
+
+def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names if name in options}

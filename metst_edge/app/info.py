@@ -20,14 +20,18 @@ def show(console: Console, bundle: Bundle) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     manifest = bundle.manifest
+    settings = bundle.decode_settings.to_dict()
+    priors = settings.pop("class_priors")
     rows = {
         "model": f"{bundle.model}, {bundle.channels} channels ({bundle.roi_set})",
         "emotions": ", ".join(bundle.labels),
         "time": f"{bundle.fps:g} frames per second, windows of {bundle.k}, look-ahead {bundle.look_ahead} frames",
-        "interval": f"peak -+ {bundle.k_p} frames",
-        "decoding": ", ".join(_lines(bundle.decode)),
+        "interval": _interval(bundle),
+        "decoding": ", ".join(f"{name}: {_plain(value)}" for name, value in settings.items()),
         "format": str(manifest["format_version"]),
     }
+    if priors:
+        rows["class priors"] = ", ".join(f"{label} {value:+g}" for label, value in priors.items())
     for name in ("training", "licence", "metrics", "parity"):
         if manifest.get(name):
             rows[name] = "\n".join(_lines(manifest[name]))
@@ -36,6 +40,12 @@ def show(console: Console, bundle: Bundle) -> None:
     for name, entry in manifest["files"].items():
         table.add_row(name, f"{entry['bytes']} bytes, sha256 {entry['sha256']}")
     console.print(table)
+
+
+def _interval(bundle: Bundle) -> str:
+    if bundle.decode_settings.decoder == "fixed":
+        return f"peak -+ {bundle.k_p} frames"
+    return f"fitted to the curve around a peak, k_p {bundle.k_p} frames"
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:

@@ -27,7 +27,7 @@ class Interval:
         apex: the frame of the peak.
         offset: the last frame.
         emotion: index of the label voted for; None when neutral won, which only synergy "none" lets stand.
-        probabilities: float64 (E - 1,), mean softmax over the emotions without neutral; sums to 1.
+        probabilities: float64 (E - 1,), mean softmax over the emotions without neutral, priors added; sums to 1.
         score: the smoothed spotting curve at the peak.
     """
 
@@ -53,12 +53,18 @@ class Interval:
 
 
 def read_interval(
-    span: tuple[int, int, int], score: float, logits: NDArray[Any], first: int, frames: int, synergy: Synergy
+    span: tuple[int, int, int],
+    score: float,
+    logits: NDArray[Any],
+    first: int,
+    frames: int,
+    synergy: Synergy,
+    priors: NDArray[np.float64],
 ) -> Interval | None:
     """Clip a span to the clip, let its frames vote, and return the interval.
 
-    The voting frames are onset + 1 .. offset - 2 as far as they lie inside the clip; where that leaves none, the apex
-    votes alone.
+    As published, the onset is clipped first: the voting frames are onset + 1 .. offset - 2 as far as they lie inside
+    the clip, and its frame 0 never votes. Where that leaves none, the apex votes alone.
 
     Args:
         span: onset, apex, offset in frames; the ends may lie outside the clip.
@@ -67,16 +73,17 @@ def read_interval(
         first: index of the first row of `logits`.
         frames: the number of frames so far; offsets are clipped to the last of them.
         synergy: see `DecodeSettings`.
+        priors: float64 (E,), as of `check_priors`.
 
     Returns:
         The interval, or None when synergy "recognition_mainly" deletes it because neutral won.
     """
     onset, apex, offset = span
-    start, stop = max(onset + 1, 0), min(offset - 1, frames)
+    start, stop = max(onset, 0) + 1, min(offset - 1, frames)
     if start >= stop:
         start, stop = apex, apex + 1
     voters = np.asarray(logits[start - first : stop - first], dtype=np.float64)
-    emotion = vote(voters, synergy)
+    emotion = vote(voters, synergy, priors)
     if emotion is None and synergy == "recognition_mainly":
         return None
     return Interval(
@@ -84,29 +91,29 @@ def read_interval(
         apex=apex,
         offset=min(offset, frames - 1),
         emotion=emotion,
-        probabilities=mean_probabilities(voters),
+        probabilities=mean_probabilities(voters + priors),
         score=score,
     )
 
 
-def vote(logits: NDArray[np.float64], synergy: Synergy) -> int | None:
+def vote(logits: NDArray[np.float64], synergy: Synergy, priors: NDArray[np.float64] | float = 0.0) -> int | None:
     """Return the label that is the argmax of most frames, ties to the one met first; None for neutral.
 
     "spotting_mainly" trusts the interval: only emotions can be voted for. "recognition_mainly" lets neutral vote with
-    its logit set to 0. "none" leaves the logits as they are.
+    its logit set to 0. "none" leaves the logits as they are. Priors are added after that.
 
     Args:
         logits: float64 (m, E), m >= 1, neutral last.
         synergy: see `DecodeSettings`.
+        priors: float64 (E,), added to every row.
     """
+    neutral = logits.shape[1] - 1
+    if synergy == "recognition_mainly":
+        logits = logits.copy()
+        logits[:, NEUTRAL_COLUMN] = 0.0
+    logits = logits + priors
     if synergy == "spotting_mainly":
         logits = logits[:, :NEUTRAL_COLUMN]
-        neutral = None
-    else:
-        neutral = logits.shape[1] - 1
-        if synergy == "recognition_mainly":
-            logits = logits.copy()
-            logits[:, NEUTRAL_COLUMN] = 0.0
     ballots: list[int] = logits.argmax(axis=1).tolist()
     # max() keeps the first of equals, and dict.fromkeys keeps the order of first appearance.
     winner = max(dict.fromkeys(ballots), key=ballots.count)
@@ -119,6 +126,20 @@ def mean_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     weights = np.exp(emotions - emotions.max(axis=1, keepdims=True))
     mean: NDArray[np.float64] = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
     return mean
+
+
+def check_priors(class_priors: Sequence[float], classes: int) -> NDArray[np.float64]:
+    """Return what is added to a row of logits: float64 (classes,), zeros where no priors are given.
+
+    Raises:
+        ValueError: they are not one finite number a label.
+    """
+    if len(class_priors) == 0:
+        return np.zeros(classes)
+    priors = np.asarray(class_priors, dtype=np.float64)
+    if priors.shape != (classes,) or not np.isfinite(priors).all():
+        raise ValueError(f"expected class_priors to be {classes} finite numbers, one a label; got {class_priors!r}")
+    return priors
 
 
 def check_finite(name: str, values: Sequence[float] | NDArray[Any]) -> None:

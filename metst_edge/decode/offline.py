@@ -6,17 +6,16 @@ The rule is that of ME-TST (arXiv 2409.09707); `metst_edge.decode.online` is its
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metst_edge.decode.adaptive import adaptive_spans
-from metst_edge.decode.interval import Interval, check_finite, read_interval
-from metst_edge.decode.settings import DEFAULTS, DecodeSettings, Synergy
-
-Method = Literal["fixed", "adaptive"]
-"""How a peak becomes an interval: peak -+ k_p, or fitted to the curve (see `metst_edge.decode.adaptive`)."""
+from metst_edge.decode.interval import Interval, check_finite, check_priors, read_interval
+from metst_edge.decode.settings import DEFAULTS, DecodeSettings, Method, Synergy
+from metst_edge.labels import LABELS
 
 
 def decode(
@@ -26,7 +25,8 @@ def decode(
     ratio: float = DEFAULTS.ratio,
     floor: float = DEFAULTS.floor,
     synergy: Synergy = DEFAULTS.synergy,
-    method: Method = "fixed",
+    method: Method = DEFAULTS.decoder,
+    class_priors: Sequence[float] = (),
 ) -> list[Interval]:
     """Return the micro-expressions of a clip, in time order.
 
@@ -37,7 +37,9 @@ def decode(
         ratio: see `DecodeSettings`.
         floor: see `DecodeSettings`.
         synergy: see `DecodeSettings`.
-        method: "fixed" or "adaptive".
+        method: "fixed" or "adaptive"; see `DecodeSettings.decoder`.
+        class_priors: added to the logits of every frame before they vote, one number a label in the order of the
+            logits; see `DecodeSettings.priors`. Empty: none.
 
     Raises:
         ValueError: shapes that do not belong together, scores that are not finite, an unknown mode.
@@ -49,28 +51,30 @@ def decode(
         )
     check_k_p(k_p)
     settings = DecodeSettings(ratio, floor, synergy)
+    priors = check_priors(class_priors, logits.shape[1])
     check_finite("spotting scores", spot)
     check_finite("emotion logits", logits)
     smoothed = smooth(spot, k_p)
     peaks = find_peaks(smoothed, threshold(smoothed, settings.ratio, settings.floor), k_p)
     if method == "fixed":
-        spans = [(*fixed_span(peak, k_p), peak) for peak in peaks]
+        spans = [(fixed_span(peak, k_p), peak) for peak in peaks]
     elif method == "adaptive":
-        spans = adaptive_spans(spot, peaks, k_p)
+        spans = [(span[:3], span.peak) for span in adaptive_spans(spot, peaks, k_p)]
     else:
         raise ValueError(f"expected method to be one of {', '.join(get_args(Method))}; got {method!r}")
     intervals = (
-        read_interval((onset, apex, offset), float(smoothed[peak]), logits, 0, len(spot), settings.synergy)
-        for onset, apex, offset, peak in spans
+        read_interval(span, float(smoothed[peak]), logits, 0, len(spot), settings.synergy, priors)
+        for span, peak in spans
     )
     return [interval for interval in intervals if interval is not None]
 
 
 def decode_clip(
-    spot: NDArray[Any], logits: NDArray[Any], k_p: int, settings: DecodeSettings, method: Method = "fixed"
+    spot: NDArray[Any], logits: NDArray[Any], k_p: int, settings: DecodeSettings, labels: Sequence[str] = LABELS
 ) -> list[Interval]:
-    """As `decode`, with the settings of a bundle; a clip is its own window."""
-    return decode(spot, logits, k_p, settings.ratio, settings.floor, settings.synergy, method)
+    """As `decode`, with the settings of a bundle and the labels of its logits; a clip is its own window."""
+    s = settings
+    return decode(spot, logits, k_p, s.ratio, s.floor, s.synergy, s.decoder, s.priors(labels))
 
 
 def fixed_span(peak: int, k_p: int) -> tuple[int, int, int]:
@@ -108,8 +112,10 @@ def find_peaks(curve: NDArray[np.float64], height: float, distance: int) -> list
     """Return the local maxima that reach `height`, thinned until they are `distance` apart, in order.
 
     A maximum is higher than what is beside it on both sides, so the ends of the curve are none; a flat top counts once,
-    at its middle (the earlier of two). Higher peaks go first and push out what is nearer than `distance`; of equal ones
-    the later goes first. This is how scipy.signal.find_peaks reads `height` and `distance`.
+    at its middle (the earlier of two). Higher peaks go first and push out what is nearer than `distance`. This is how
+    scipy.signal.find_peaks reads `height` and `distance`. Of equal peaks the later goes first here; in SciPy it is the
+    one that its sort, which is not stable, happens to put last, so where peaks of the very same height lie nearer than
+    `distance` the published code, which calls it, may keep another one of them.
 
     Args:
         curve: float64 (n,).

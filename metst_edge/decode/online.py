@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metst_edge.decode.interval import Interval, check_finite, read_interval
+from metst_edge.decode.adaptive import REACH
+from metst_edge.decode.fitting import StreamFitter
+from metst_edge.decode.interval import Interval, check_finite, check_priors, read_interval
 from metst_edge.decode.offline import check_k_p, fixed_span
-from metst_edge.decode.settings import DEFAULTS, DecodeSettings, Synergy
+from metst_edge.decode.settings import DEFAULTS, DecodeSettings, Method, Synergy
+from metst_edge.decode.sliding import SlidingStatistics
+from metst_edge.labels import LABELS
+
+_Peak = tuple[int, float]
+"""Frame and height of an accepted peak of the smoothed curve."""
 
 
 class OnlineDecoder:
@@ -30,8 +38,16 @@ class OnlineDecoder:
     - It is accepted if it reaches mean + ratio * (maximum - mean) of the last `window_seconds` of the smoothed curve up
       to that moment, and the floor.
 
-    An event is therefore returned by the `push` of frame apex + 2 k_p - 1 (later only for a flat top of 2 k_p frames or
-    more).
+    A fixed interval is returned by the `push` that accepts its peak, that of frame peak + 2 k_p - 1 (later only for a
+    flat top of 2 k_p frames or more).
+
+    An adaptive interval is fitted to the raw curve, as offline, against the mean of the last `window_seconds` of it up
+    to the moment at which its peak is accepted. Its onset is known then; its offset is where the curve falls below that
+    mean for two frames, if it does so within 5 k_p. It is returned by the push of the second of those two frames; where
+    there are none, by that of frame peak + 5 k_p if the curve is not below the mean there, else of the frame after. It
+    never comes before its peak is accepted, nor before the interval of an earlier peak is settled, which may rule it
+    out. So it comes 2 k_p - 1 to 5 k_p + 1 frames after its peak (but for such flat tops): as soon as no frame to
+    come can change it.
 
     While the stream is younger than the window, the statistics are those of what there is: in the first seconds even
     noise stands out from itself, and the floor is what holds it back. No frame is ignored; set the floor.
@@ -46,6 +62,8 @@ class OnlineDecoder:
         floor: see `DecodeSettings`.
         synergy: see `DecodeSettings`.
         window_seconds: see `DecodeSettings`; at least 2 k_p + 1 frames.
+        method: "fixed" or "adaptive"; see `DecodeSettings.decoder`.
+        class_priors: as of `decode`.
 
     Attributes:
         reach: an interval returned by `push` or `flush` lies within so many latest frames; what the caller keeps about
@@ -63,9 +81,12 @@ class OnlineDecoder:
         floor: float = DEFAULTS.floor,
         synergy: Synergy = DEFAULTS.synergy,
         window_seconds: float = DEFAULTS.window_seconds,
+        method: Method = DEFAULTS.decoder,
+        class_priors: Sequence[float] = (),
     ) -> None:
         check_k_p(k_p)
-        self._settings = DecodeSettings(ratio, floor, synergy, window_seconds)
+        self._settings = DecodeSettings(ratio, floor, synergy, window_seconds, method)
+        self._class_priors = tuple(class_priors)
         if not (math.isfinite(fps) and fps > 0 and math.isfinite(window_seconds)):
             raise ValueError(f"expected fps > 0 and a finite window; got {fps} and {window_seconds} s")
         self._window = round(window_seconds * fps)
@@ -73,15 +94,19 @@ class OnlineDecoder:
             raise ValueError(
                 f"expected a window of at least 2 k_p + 1 = {2 * k_p + 1} frames; got {window_seconds} s at {fps} fps"
             )
-        # A span starts k_p before its apex, which lies at most half a window and 2 k_p back.
-        self.reach = self._window // 2 + 3 * int(k_p) + 1
         self._k_p = int(k_p)
+        # An accepted peak lies at most half a window, of which a flat top may be, and 2 k_p back.
+        self._behind = self._window // 2 + 2 * self._k_p
+        self.reach = self._behind + self._k_p + 1
+        if method == "adaptive":
+            self.reach = max(self._behind, REACH * self._k_p + 1) + REACH * self._k_p + 1
         self.reset()
 
     @classmethod
-    def of(cls, settings: DecodeSettings, k_p: int, fps: float) -> OnlineDecoder:
-        """Set up an empty stream with the settings of a bundle."""
-        return cls(k_p, fps, settings.ratio, settings.floor, settings.synergy, settings.window_seconds)
+    def of(cls, settings: DecodeSettings, k_p: int, fps: float, labels: Sequence[str] = LABELS) -> OnlineDecoder:
+        """Set up an empty stream with the settings of a bundle and the labels of its logits."""
+        s = settings
+        return cls(k_p, fps, s.ratio, s.floor, s.synergy, s.window_seconds, s.decoder, s.priors(labels))
 
     def reset(self) -> None:
         """Forget everything; the next frame is frame 0."""
@@ -90,7 +115,10 @@ class OnlineDecoder:
         self._spot: deque[float] = deque([0.0] * (2 * self._k_p), maxlen=2 * self._k_p)
         self._next = 1 - self._k_p  # the frame they surround
         self._logits: deque[NDArray[np.float64]] = deque(maxlen=self.reach)
-        self._statistics = _SlidingStatistics(self._window)
+        self._priors: NDArray[np.float64] | None = None  # known with the first frame's labels
+        self._statistics = SlidingStatistics(self._window)
+        adaptive = self._settings.decoder == "adaptive"
+        self._fitter = StreamFitter(self._k_p, self._window, self._behind) if adaptive else None
         self._value = math.inf  # the latest smoothed value; from here it can only fall: no peak at frame 0
         self._top: int | None = None  # the frame to which the curve last rose, until it falls
         self._candidates: deque[tuple[int, float]] = deque()  # frame and value, values never rising
@@ -104,7 +132,8 @@ class OnlineDecoder:
             logits: (E,) emotion logits, neutral last.
 
         Raises:
-            ValueError: a score that is not finite, or logits of another shape; the frame is then not taken.
+            ValueError: a score that is not finite, or logits of another shape, or not as many as class priors; the
+                frame is then not taken.
         """
         spot, row = float(spot), np.array(logits, dtype=np.float64)
         if row.ndim != 1 or len(row) < 2 or (self._logits and len(row) != len(self._logits[-1])):
@@ -114,9 +143,13 @@ class OnlineDecoder:
             )
         check_finite(f"spotting score at frame {self._frames}", [spot])
         check_finite(f"emotion logits at frame {self._frames}", row)
+        if self._priors is None:
+            self._priors = check_priors(self._class_priors, len(row))
         self._frames += 1
         self._logits.append(row)
-        return self._advance(spot)
+        if self._fitter:
+            self._fitter.push(spot)
+        return self._intervals(self._advance(spot))
 
     def flush(self) -> list[Interval]:
         """End the stream and return the intervals it still held; the decoder is then as new.
@@ -124,17 +157,18 @@ class OnlineDecoder:
         The end is that of a clip: the smoothed curve is completed with zeros, a candidate needs no frames beyond its
         end, and those still waiting there are judged by the window that ends with it.
         """
-        intervals: list[Interval] = []
+        accepted: list[_Peak] = []
         if self._frames:
             for _ in range(self._k_p - 1):
-                intervals += self._advance(0.0)
+                accepted += self._advance(0.0)
         while self._candidates:
-            intervals += self._judge(*self._candidates.popleft())
+            accepted += self._judge(*self._candidates.popleft())
+        intervals = self._intervals(accepted, ended=True)
         self.reset()
         return intervals
 
-    def _advance(self, spot: float) -> list[Interval]:
-        """Smooth the next frame that can be smoothed and judge the candidates that are final with it."""
+    def _advance(self, spot: float) -> list[_Peak]:
+        """Smooth the next frame that can be smoothed and return the peaks that are accepted with it."""
         self._spot.append(spot)
         frame = self._next
         self._next += 1
@@ -151,62 +185,34 @@ class OnlineDecoder:
                 self._candidates.append(((self._top + frame - 1) // 2, self._value))
             self._top = None
         self._value = value
-        intervals: list[Interval] = []
+        accepted: list[_Peak] = []
         while self._candidates and self._candidates[0][0] + self._k_p <= frame:
-            intervals += self._judge(*self._candidates.popleft())
-        return intervals
+            accepted += self._judge(*self._candidates.popleft())
+        return accepted
 
-    def _judge(self, peak: int, value: float) -> list[Interval]:
-        """Accept the peak or not by the statistics of now; a list of one interval or none."""
+    def _judge(self, peak: int, value: float) -> list[_Peak]:
+        """Accept the peak or not by the statistics of now; a list of one peak or none."""
         mean, maximum = self._statistics.mean, self._statistics.maximum
         height = max(self._settings.floor, mean + self._settings.ratio * (maximum - mean))
         if peak - self._accepted < self._k_p or value < height:
             return []
         self._accepted = peak
-        first = max(peak - self._k_p, 0)
-        held = self._frames - len(self._logits)
-        rows = np.stack(list(islice(self._logits, first - held, peak + self._k_p + 1 - held)))
-        span, synergy = fixed_span(peak, self._k_p), self._settings.synergy
-        interval = read_interval(span, value, rows, first, self._frames, synergy)
-        return [] if interval is None else [interval]
+        if self._fitter:
+            self._fitter.accept(peak, value)  # now: it is fitted by the statistics of now
+        return [(peak, value)]
 
+    def _intervals(self, accepted: list[_Peak], ended: bool = False) -> list[Interval]:
+        """Return the intervals that are final: those of the peaks accepted now, or those that fit by now."""
+        if self._fitter:
+            spans = [(span[:3], score) for span, score in self._fitter.settled(ended)]
+        else:
+            spans = [(fixed_span(peak, self._k_p), score) for peak, score in accepted]
+        read = (self._read(span, score) for span, score in spans)
+        return [interval for interval in read if interval is not None]
 
-class _SlidingStatistics:
-    """Mean and maximum of the last `length` values, in constant time per value on average.
-
-    The running sum is a whole number of 2^-1074, the spacing of the smallest doubles: adding and taking away are exact,
-    so the mean does not drift however long the stream runs.
-    """
-
-    _BITS = 1074
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self._values: deque[float] = deque()
-        self._sum = 0
-        self._count = 0  # values ever pushed
-        self._maxima: deque[tuple[int, float]] = deque()  # values that may still become the maximum, falling
-
-    def push(self, value: float) -> None:
-        if len(self._values) == self._length:
-            self._sum -= self._whole(self._values.popleft())
-        self._values.append(value)
-        self._sum += self._whole(value)
-        while self._maxima and self._maxima[-1][1] <= value:
-            self._maxima.pop()
-        self._maxima.append((self._count, value))
-        self._count += 1
-        if self._maxima[0][0] < self._count - self._length:
-            self._maxima.popleft()
-
-    @property
-    def mean(self) -> float:
-        return self._sum / (len(self._values) << self._BITS)
-
-    @property
-    def maximum(self) -> float:
-        return self._maxima[0][1]
-
-    def _whole(self, value: float) -> int:
-        numerator, denominator = value.as_integer_ratio()  # the denominator is a power of two
-        return numerator << (self._BITS + 1 - denominator.bit_length())
+    def _read(self, span: tuple[int, int, int], score: float) -> Interval | None:
+        """Let the frames of a span vote."""
+        assert self._priors is not None, "a peak takes frames"
+        first, held = max(span[0], 0), self._frames - len(self._logits)
+        rows = np.stack(list(islice(self._logits, first - held, span[2] + 1 - held)))
+        return read_interval(span, score, rows, first, self._frames, self._settings.synergy, self._priors)

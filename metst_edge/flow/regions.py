@@ -93,7 +93,8 @@ class RoiFlow:
         box: the crop box on it.
         landmarks: float (68, 2), x and y in pixels of the 320x320 crop.
         roi_set: "metst" (10 channels) or "metst_plus" (36).
-        compat: move the crop box as the published code does, by crop pixels taken for picture pixels.
+        compat: as the published code does, move the crop box by crop pixels taken for picture pixels, and take the
+            head's motion off regions that are empty, too.
 
     Raises:
         FrameError: the anchor is not uint8 (H, W), or the box does not lie on it.
@@ -194,7 +195,7 @@ def window_features(
         landmarks: float (68, 2), x and y in pixels of the first frame's 320x320 crop.
         box: the crop box on the first frame, in pixels of the picture.
         roi_set: "metst" (5 regions) or "metst_plus" (18).
-        compat: move the crop as the published code does; for published checkpoints.
+        compat: measure as the published code does; for published checkpoints.
 
     Returns:
         float32 (C, k), pixels of the crop; column 0 is zero.

@@ -27,12 +27,14 @@ class Scores:
         frame: int64 (n,), the source frame nearest to each.
         spot: float32 (n,), the spotting curve, 0 to 1.
         emotion: float32 (n, E), logits in the model's label order.
+        runs: the unbroken stretches of them, each decoded by itself.
     """
 
     time: npt.NDArray[np.float64]
     frame: npt.NDArray[np.int64]
     spot: npt.NDArray[np.float32]
     emotion: npt.NDArray[np.float32]
+    runs: tuple[slice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

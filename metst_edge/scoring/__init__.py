@@ -4,7 +4,7 @@ Knows the stages before it by their public types; nothing of sources, files or t
 windows with the same code.
 """
 
-from metst_edge.scoring.collected import Collected
+from metst_edge.scoring.collected import Collected, found_in
 from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.items import Item, RunEnd, Scored
@@ -28,5 +28,6 @@ __all__ = [
     "Scored",
     "Scorer",
     "Timeline",
+    "found_in",
     "timed",
 ]

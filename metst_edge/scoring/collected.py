@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame
-from metst_edge.decode import decode_clip
-from metst_edge.events import Event, Gap
+from metst_edge.decode import DecodeSettings, decode_clip
+from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.report import Report, Scores
 from metst_edge.scoring.items import Item, RunEnd, Scored, micro_expression
 
@@ -19,6 +20,7 @@ class Collected:
 
     Args:
         bundle: whose scores they are.
+        settings: what they are decoded with.
         engine: name of what computes them.
         source: what is analysed.
 
@@ -26,8 +28,8 @@ class Collected:
         nominal_fps: frames per second that the source states; None where it does not.
     """
 
-    def __init__(self, bundle: Bundle, engine: str, source: str) -> None:
-        self._bundle, self._engine, self._source = bundle, engine, source
+    def __init__(self, bundle: Bundle, settings: DecodeSettings, engine: str, source: str) -> None:
+        self._bundle, self._settings, self._engine, self._source = bundle, settings, engine, source
         self._runs: list[list[Scored]] = [[]]
         self._gaps: list[Gap] = []
         self._times: list[float] = []
@@ -55,7 +57,8 @@ class Collected:
     def report(self, complete: bool = True) -> Report:
         """Decode what was gathered; ``complete`` says whether that is all of the source."""
         bundle = self._bundle
-        scores = _stacked([scored for run in self._runs for scored in run], len(bundle.labels))
+        scores = _stacked(self._runs, len(bundle.labels))
+        events: list[Event] = [*self._gaps, *found_in(scores, bundle, self._settings)]
         period = self._period()
         start, end = (self._times[0], self._times[-1]) if self._times else (0.0, 0.0)
         return Report(
@@ -66,23 +69,11 @@ class Collected:
             frames=self.frames,
             start=start,
             duration=end - start + period if self._times else 0.0,
-            events=tuple(sorted(self._events(scores), key=_begin)),
+            events=tuple(sorted(events, key=_begin)),
             scores=scores,
             labels=bundle.labels,
             complete=complete,
         )
-
-    def _events(self, scores: Scores) -> list[Event]:
-        """Return the gaps, and what is found in each run."""
-        bundle, settings = self._bundle, self._bundle.decode_settings
-        events: list[Event] = list(self._gaps)
-        scored = 0
-        for run in self._runs:
-            part = slice(scored, scored + len(run))
-            scored += len(run)
-            intervals = decode_clip(scores.spot[part], scores.emotion[part], bundle.k_p, settings)
-            events += [micro_expression(interval, bundle.labels, run.__getitem__) for interval in intervals]
-        return events
 
     def _period(self) -> float:
         """Return the seconds from frame to frame."""
@@ -93,14 +84,38 @@ class Collected:
         return float(steps[steps <= 3 * np.median(steps)].mean())
 
 
+def found_in(scores: Scores, bundle: Bundle, settings: DecodeSettings) -> list[MicroExpression]:
+    """Decode scores run by run.
+
+    Args:
+        scores: of a report.
+        bundle: whose they are.
+        settings: what they are decoded with.
+
+    Returns:
+        What is found, in the order of the runs.
+    """
+    events: list[MicroExpression] = []
+    for run in scores.runs:
+        spot, emotion = scores.spot[run], scores.emotion[run]
+        frame, time = scores.frame[run].tolist(), scores.time[run].tolist()
+        slots = [Scored(*slot) for slot in zip(frame, time, spot.tolist(), emotion, strict=True)]
+        intervals = decode_clip(spot, emotion, bundle.k_p, settings, bundle.labels)
+        events += [micro_expression(interval, bundle.labels, slots.__getitem__) for interval in intervals]
+    return events
+
+
 def _begin(event: Event) -> float:
     return event.start if isinstance(event, Gap) else event.onset
 
 
-def _stacked(scored: list[Scored], classes: int) -> Scores:
+def _stacked(runs: list[list[Scored]], classes: int) -> Scores:
+    scored = [item for run in runs for item in run]
+    ends = list(accumulate((len(run) for run in runs), initial=0))
     return Scores(
         time=np.array([item.time for item in scored], np.float64),
         frame=np.array([item.frame for item in scored], np.int64),
         spot=np.array([item.spot for item in scored], np.float32),
         emotion=np.array([item.emotion for item in scored], np.float32).reshape(-1, classes),
+        runs=tuple(slice(*ends_of) for ends_of in pairwise(ends)),
     )

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from metst_edge.bundle import Bundle
-from metst_edge.decode import Interval, OnlineDecoder
+from metst_edge.decode import DecodeSettings, Interval, OnlineDecoder
 from metst_edge.events import Event, Gap
 from metst_edge.scoring.items import Item, RunEnd, Scored, micro_expression
 from metst_edge.scoring.stages import OnStage, timed
@@ -17,12 +17,13 @@ class LiveEvents:
 
     Args:
         bundle: whose scores they are.
+        settings: what they are decoded with.
         on_stage: told how long each call of the decoder took.
     """
 
-    def __init__(self, bundle: Bundle, on_stage: OnStage | None = None) -> None:
+    def __init__(self, bundle: Bundle, settings: DecodeSettings, on_stage: OnStage | None = None) -> None:
         self._labels, self._on_stage = bundle.labels, on_stage
-        self._decoder = OnlineDecoder.of(bundle.decode_settings, bundle.k_p, bundle.fps)
+        self._decoder = OnlineDecoder.of(settings, bundle.k_p, bundle.fps, bundle.labels)
         self.reset()
 
     def reset(self) -> None:

@@ -59,6 +59,14 @@ def test_no_arguments_show_help_and_are_bad_usage(capsys):
         ["demo", "--face", "mine"],
         ["analyze", "clip.mp4", "--threads", "-1"],
         ["analyze", "clip.mp4", "--plot", "clip.xyz"],
+        ["demo", "--decoder", "best"],
+        ["demo", "--synergy", "both"],
+        ["demo", "--class-priors", "positive"],
+        ["demo", "--class-priors", "positive=much"],
+        ["demo", "--class-priors", "positive=inf"],
+        ["demo", "--class-priors", "=1"],
+        ["demo", "--class-priors", ""],
+        ["demo", "--class-priors", "positive=1,positive=2"],
         ["--json", "info"],
         ["--camera", "0", "demo"],
     ],
@@ -82,6 +90,9 @@ def test_bad_usage_is_status_2(capsys, arguments):
         ("face", "mediapipe"),
         ("face-model", "a.task"),
         ("model", "mine"),
+        ("decoder", "adaptive"),
+        ("synergy", "none"),
+        ("class-priors", "positive=0.5, surprise=-1"),
     ],
 )
 @pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])
@@ -97,6 +108,8 @@ def test_options_of_the_analyzer_reach_it_from_before_and_after_the_verb(capsys,
     name, value = option
     for given in ([f"--{name}", value, *arguments], [*arguments, f"--{name}", value], arguments):
         assert run(capsys, *given)[0] == 1
+    if name == "class-priors":
+        value = {"positive": 0.5, "surprise": -1.0}
     expected = {name.replace("-", "_"): value}
     assert asked == [expected, expected, {}]
 
@@ -110,6 +123,16 @@ def test_a_vector_path_this_processor_lacks_is_one_line(capsys, monkeypatch, arg
     (line,) = err.splitlines()
     assert line.startswith("metst-edge: error: ") and f"got '{path}'" in line
     assert "METST_EDGE_SIMD: expected one of auto" in line and all(name in line for name in _native.simd_paths())
+
+
+@pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])
+def test_priors_of_a_label_that_the_model_lacks_are_one_line(capsys, arguments):
+    status, out, err = run(capsys, *arguments, "--class-priors", "glee=1")
+    assert (status, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line == (
+        "metst-edge: error: expected class_priors of the labels negative, positive, surprise, others, neutral; got glee"
+    )
 
 
 def test_live_prints_one_json_object_per_line(capsys, clip):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metst_edge.app import cli, verbs
-from metst_edge.choices import ENGINES, FACES, FLOWS, PRECISIONS
+from metst_edge.choices import DECODERS, ENGINES, FACES, FLOWS, PRECISIONS, SYNERGIES
 
 NAMES = sorted(path.stem for path in Path(verbs.__file__).parent.glob("*.py") if path.stem != "__init__")
 
@@ -36,7 +36,14 @@ def test_a_verb_adds_its_parser_and_runs_with_what_was_parsed(parsers, name):
 
 @pytest.mark.parametrize(
     ("option", "choices"),
-    [("--engine", ("auto", *ENGINES)), ("--flow", FLOWS), ("--face", FACES), ("--precision", PRECISIONS)],
+    [
+        ("--engine", ("auto", *ENGINES)),
+        ("--flow", FLOWS),
+        ("--face", FACES),
+        ("--precision", PRECISIONS),
+        ("--decoder", DECODERS),
+        ("--synergy", SYNERGIES),
+    ],
 )
 def test_what_can_be_chosen_is_what_the_api_knows(parsers, option, choices):
     offered = [

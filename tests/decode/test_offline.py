@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import find_peaks as scipy_find_peaks
 
-from metst_edge.decode import Interval, decode
-from metst_edge.decode.adaptive import adaptive_spans
+from metst_edge.decode import Interval, OnlineDecoder, decode
+from metst_edge.decode.adaptive import Span, adaptive_spans, is_apart
 from metst_edge.decode.interval import vote
 from metst_edge.decode.offline import find_peaks, fixed_span, smooth, threshold
 
@@ -51,6 +51,14 @@ def test_fixed_intervals_are_the_published_ones(curve):
 
 def test_adaptive_intervals_are_the_published_ones(curve):
     assert spans(decode(curve["spot"], curve["logits"], curve["k_p"], method="adaptive")) == curve["adaptive"]
+
+
+def test_adaptive_intervals_of_real_curves_are_the_published_ones(golden):
+    curves = json.loads((golden / "adaptive.json").read_text())
+    assert len(curves) == 32
+    for curve in curves:
+        found = decode(curve["spot"], np.zeros((len(curve["spot"]), 5)), curve["k_p"], method="adaptive")
+        assert spans(found) == curve["adaptive"], (curve["clip"], curve["k_p"])
 
 
 def test_spotting_mainly_votes_as_published(curve):
@@ -168,6 +176,47 @@ def test_synergy_modes_differ_only_in_what_neutral_may_do():
     assert [i.emotion for i in decode(spot, weak, 5, synergy="none")] == [None]
 
 
+def test_an_interval_that_begins_before_the_clip_votes_from_frame_1_on():
+    """As published: its onset is moved to frame 0, which then does not vote."""
+    spot = np.where(np.arange(60) < 9, 0.9, 0.0)  # smoothed flat on frames 1 to 8
+    labels = [NEGATIVE] + [SURPRISE] * 59
+    (found,) = decode(spot, logits_for(labels) * np.where(np.arange(60) == 0, 100.0, 1.0)[:, None], 8)
+    assert (found.onset, found.apex) == (0, 4)
+    one = logits_for([SURPRISE])[0, :4].astype(np.float64)
+    np.testing.assert_allclose(found.probabilities, np.exp(one) / np.exp(one).sum())
+
+
+@pytest.mark.parametrize(
+    ("synergy", "priors", "expected"),
+    [
+        ("spotting_mainly", (), NEGATIVE),
+        ("spotting_mainly", (0, 0.9, 0, 0, 0), NEGATIVE),
+        ("spotting_mainly", (0, 1.1, 0, 0, 9.0), POSITIVE),
+        ("spotting_mainly", (-1.1, 0, 0, 0, 0), POSITIVE),
+        ("recognition_mainly", (0, 0, 0, 0, 1.9), NEGATIVE),  # of its logit's 7 nothing is left
+        ("recognition_mainly", (0, 0, 0, 0, 2.1), NEUTRAL),
+        ("none", (), NEUTRAL),
+        ("none", (5.1, 0, 0, 0, 0), NEGATIVE),
+    ],
+)
+def test_priors_are_added_to_the_logits_before_they_vote(synergy, priors, expected):
+    logits = np.tile([2.0, 1.0, 0.0, 0.0, 7.0], (120, 1))
+    found = decode(bump(), logits, 5, synergy=synergy, class_priors=priors)
+    deleted = synergy == "recognition_mainly" and expected == NEUTRAL
+    assert [i.emotion for i in found] == ([] if deleted else [None if expected == NEUTRAL else expected])
+    if found:
+        row = np.exp(logits[0, :4] + (priors[:4] or 0.0))
+        np.testing.assert_allclose(found[0].probabilities, row / row.sum())
+
+
+@pytest.mark.parametrize("priors", [(1.0,), (0.0,) * 6, (0.0, np.nan, 0.0, 0.0, 0.0)])
+def test_priors_that_are_not_one_finite_number_a_label_are_refused(priors):
+    with pytest.raises(ValueError, match="expected class_priors to be 5 finite numbers, one a label"):
+        decode(bump(), np.zeros((120, 5)), 5, class_priors=priors)
+    with pytest.raises(ValueError, match="expected class_priors to be 5 finite numbers, one a label"):
+        OnlineDecoder(5, 30.0, class_priors=priors).push(0.5, np.zeros(5))
+
+
 @pytest.mark.parametrize("synergy", ["spotting_mainly", "none"])
 def test_probabilities_are_the_mean_softmax_over_emotions_and_sum_to_one(synergy):
     rng = np.random.default_rng(3)
@@ -241,10 +290,24 @@ def test_adaptive_reads_a_mirrored_curve_mirrored(values, k_p):
 
 def test_adaptive_drops_an_interval_that_overlaps_one_before_though_their_apexes_are_apart():
     spot = np.zeros(100)
+    spot[15:34] = 0.8
+    spot[20], spot[31] = 0.9, 0.85
+    assert adaptive_spans(spot, [31], 3) == [(28, 31, 34, 31)]  # frames 13 and 14 lie beyond its reach
+    assert adaptive_spans(spot, [20, 31], 3) == [(15, 20, 33, 20)]
+
+
+def test_where_the_curve_does_not_fall_below_its_mean_within_reach_an_adaptive_interval_is_k_p_each_way():
+    spot = np.zeros(100)
     spot[5:60] = 0.8
-    spot[20], spot[36] = 0.9, 0.95
-    assert adaptive_spans(spot, [36], 3) == [(21, 36, 51, 36)]  # five k_p each way
-    assert adaptive_spans(spot, [20, 36], 3) == [(5, 20, 35, 20)]
+    spot[36] = 0.95
+    assert adaptive_spans(spot, [36], 3) == [(33, 36, 39, 36)]
+    assert adaptive_spans(spot, [36], 7) == [(5, 36, 59, 36)]  # within 35 frames it does
+
+
+def test_the_overlap_of_adaptive_intervals_is_that_of_lengths_as_published():
+    first = Span(0, 4, 12, 4)
+    assert is_apart(Span(8, 16, 21, 16), [first], 3)  # 4 of 21; as counted frames, 5 of 22 would be too much
+    assert not is_apart(Span(8, 16, 20, 16), [first], 3)  # 4 of 20 is a fifth
 
 
 @pytest.mark.parametrize(("k_p", "kept"), [(10, 1), (9, 2)])

@@ -2,54 +2,14 @@
 
 import json
 import statistics
-from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import find_peaks
 
 from metst_edge.decode import OnlineDecoder, decode
-
-FPS = 10.0
-
-
-def stream(spot, logits, **parameters):
-    """Return the events as (frame that returned it, interval); those of flush come at frame n."""
-    decoder = OnlineDecoder(fps=FPS, **parameters)
-    events = []
-    for frame, (score, row) in enumerate(zip(spot, logits, strict=True)):
-        events += [(frame, interval) for interval in decoder.push(score, row)]
-    return events + [(len(spot), interval) for interval in decoder.flush()]
-
-
-def causal_run(spot, k_p, ratio, floor, window_seconds):
-    """The rule as it is written, slowly: everything anew from the prefix at every step, except what was decided.
-
-    Returns (frame that returns it, apex, score) of every accepted peak.
-    """
-    window, n = round(window_seconds * FPS), len(spot)
-    accepted, decided = [], set()
-    for known in range(1, n + 1):  # so many values of the smoothed curve
-        prefix = [float(score) for score in spot[: known + k_p - 1]]
-        padded = [0.0] * k_p + prefix + [0.0] * k_p
-        sums = [sum(map(Fraction, padded[i : i + 2 * k_p])) for i in range(known)]
-        curve = np.array([float(total) / (2 * k_p) for total in sums])
-        recent = curve[-window:]
-        mean, maximum = statistics.mean(recent.tolist()), recent.max()
-        height = max(floor, mean + ratio * (maximum - mean))
-        peaks, tops = find_peaks(curve, plateau_size=(1, window))
-        for peak, right in zip(peaks, tops["right_edges"], strict=True):
-            final = known > right + 1 and known > peak + k_p
-            if peak in decided or not (final or known == n):
-                continue
-            decided.add(peak)
-            superseded = curve[peak + 1 : peak + k_p + 1].max() > curve[peak]
-            near = any(peak - apex < k_p for _, apex, _ in accepted)
-            if not superseded and not near and curve[peak] >= height:
-                accepted.append((min(known + k_p - 2, n), peak, curve[peak]))
-    return accepted
+from tests.decode.causal import FPS, bump, causal_run, stream
 
 
 def assert_stream_is_the_causal_run(spot, k_p=3, ratio=0.55, floor=0.0, window_seconds=2.5):
@@ -109,10 +69,6 @@ def test_adversarial_curves(spot):
     assert_stream_is_the_causal_run(spot)
     assert_stream_is_the_causal_run(spot, k_p=1)
     assert_stream_is_the_causal_run(spot, ratio=0.0)
-
-
-def bump(n, at, height=0.9, width=4.0):
-    return height * np.exp(-(((np.arange(n) - at) / width) ** 2))
 
 
 @pytest.mark.parametrize("k_p", [1, 2, 5, 17])
@@ -210,17 +166,18 @@ def test_after_flush_or_reset_the_decoder_is_as_new(end):
 
 
 def test_emotions_are_read_as_offline():
-    """Where both decoders find a peak, its interval is the same, whatever the synergy."""
+    """Where both decoders find a peak, its interval is the same, whatever synergy and priors."""
     rng = np.random.default_rng(1)
     spot, logits = rng.uniform(0, 1, 300), rng.normal(0, 2, (300, 5))
     for synergy in ("spotting_mainly", "recognition_mainly", "none"):
-        offline = {i.apex: i for i in decode(spot, logits, 4, ratio=0.0, synergy=synergy)}
-        online = {i.apex: i for _, i in stream(spot, logits, k_p=4, ratio=0.0, synergy=synergy)}
+        options = {"k_p": 4, "ratio": 0.0, "synergy": synergy, "class_priors": (0.3, 0.0, -0.5, 0.0, 0.2)}
+        offline = {i.apex: i for i in decode(spot, logits, **options)}
+        online = {i.apex: i for _, i in stream(spot, logits, **options)}
         shared = offline.keys() & online.keys()
         assert len(shared) > 10
         assert all(offline[apex] == online[apex] for apex in shared)
         if synergy == "recognition_mainly":
-            everything = {i.apex for i in decode(spot, logits, 4, ratio=0.0)}
+            everything = {i.apex for i in decode(spot, logits, **options | {"synergy": "none"})}
             assert offline.keys() < everything
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from metst_edge import bundle as module
 from metst_edge.bundle import Bundle
+from metst_edge.decode import DecodeSettings
 from metst_edge.engine import load_engine
 from metst_edge.errors import (
     BundleError,
@@ -27,6 +28,8 @@ from metst_edge.face import ROI_SETS
 from metst_edge.flow import channels
 from metst_edge.manifest import CHANNELS_OF_ROI_SET
 
+DECODE = {"ratio": 0.55, "floor": 0.0, "synergy": "spotting_mainly", "window_seconds": 60}
+"""As the first manifests have it."""
 FILES = ("window.onnx", "step.onnx", "weights.bin", "MODEL_CARD.md")
 
 
@@ -56,7 +59,14 @@ def test_a_bundle_says_what_it_is(tiny_folder):
     assert bundle.labels == ("negative", "positive", "surprise", "others", "neutral")
     assert (bundle.fps, bundle.k, bundle.k_p, bundle.look_ahead) == (30.0, 30, 5, 2)
     assert (bundle.roi_set, bundle.compat) == ("metst", False)
-    assert bundle.decode == {"ratio": 0.55, "floor": 0.0, "synergy": "spotting_mainly", "window_seconds": 60}
+    assert bundle.decode == {
+        "ratio": 0.55,
+        "floor": 0.0,
+        "synergy": "spotting_mainly",
+        "window_seconds": 60,
+        "decoder": "fixed",
+        "class_priors": {},
+    }
 
 
 def test_weights_are_those_of_the_network_and_cannot_be_written(tiny_folder, tiny_network):
@@ -171,6 +181,8 @@ def test_a_path_with_nothing_there_is_refused(tmp_path):
         ("compat", 1),
         ("decode", {}),
         ("decode", {"ratio": 0.55, "floor": 0.0, "synergy": "both", "window_seconds": 60}),
+        ("decode", {**DECODE, "decoder": "best"}),
+        ("decode", {**DECODE, "class_priors": {"positive": "much"}}),
         ("look_ahead", -1),
         ("sizes", {"dim": -1}),
         ("sizes", {}),
@@ -182,6 +194,23 @@ def test_a_path_with_nothing_there_is_refused(tmp_path):
 def test_a_field_with_a_wrong_value_is_named(field, value, folder):
     edit(folder, lambda m: m.update({field: value}))
     with pytest.raises(BundleFileError, match=r"manifest\.json: expected .*(?i:" + field.rstrip("s") + ")"):
+        Bundle.load(folder)
+
+
+def test_a_manifest_of_before_decoder_and_class_priors_still_loads(folder):
+    edit(folder, lambda m: m.update(decode=DECODE))
+    assert Bundle.load(folder).decode_settings == DecodeSettings()
+
+
+def test_what_a_manifest_says_of_decoder_and_class_priors_is_read(folder):
+    edit(folder, lambda m: m["decode"].update(decoder="adaptive", class_priors={"positive": 0.5}))
+    settings = Bundle.load(folder).decode_settings
+    assert (settings.decoder, settings.class_priors) == ("adaptive", {"positive": 0.5})
+
+
+def test_priors_of_labels_that_the_model_lacks_are_refused(folder):
+    edit(folder, lambda m: m["decode"].update(class_priors={"glee": 0.5}))
+    with pytest.raises(BundleFileError, match=r"decode: expected class_priors of the labels negative, .*; got glee"):
         Bundle.load(folder)
 
 

@@ -96,7 +96,8 @@ class ReferenceFlow:
         flows = {name: self._flow(image, rect) for name, rect in self._patches.items()}
         out = np.zeros((len(self._regions), 2), np.float32)
         for row, (roi, rect) in zip(out, self._regions, strict=True):
-            if not rect.empty:  # an empty region has nothing to subtract the head from
+            # The published code takes the head's motion off what does not move in an empty region, too.
+            if not rect.empty or self._compat:
                 row[:] = largest_mean(_cut(flows[roi.patch], rect), roi.percent) - self.motion
         return out.reshape(-1)
 

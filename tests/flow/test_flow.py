@@ -114,6 +114,23 @@ def test_regions_that_do_not_exist_give_zero(portrait):
     np.testing.assert_array_equal(features, 0)
 
 
+@pytest.mark.parametrize("compat", [False, True])
+def test_regions_that_are_empty_have_no_flow_and_with_compat_less_the_heads_motion(portrait, compat):
+    gray, face = portrait
+    landmarks = face.crop_landmarks.copy()
+    landmarks[36:42] += (0, 500)  # an eyelid's patch, and a mouth's corner out of its own
+    landmarks[54] += (500, 0)
+    fast, slow = (kind(gray, face.box, landmarks, "metst_plus", compat) for kind in (RoiFlow, reference.ReferenceFlow))
+    frame = shifted(gray, 0.4, -0.3)
+    features = fast.measure(frame)
+    empty = [i for i, (_, rect) in enumerate(slow._regions) if rect.empty]
+    assert 16 in empty and np.abs(fast.motion).max() > 0.1
+    expected = -fast.motion.astype(np.float32) if compat else np.zeros(2)
+    for region in empty:
+        np.testing.assert_array_equal(features[2 * region : 2 * region + 2], expected)
+    np.testing.assert_allclose(features, slow.measure(frame), atol=5e-3)
+
+
 def test_windows_of_one_frame_are_zero(portrait):
     gray, face = portrait
     features = window_features([gray], face.crop_landmarks, face.box, "metst")

@@ -168,6 +168,17 @@ def test_a_state_fades_to_exactly_zero_and_never_to_nan(path: str) -> None:
 
 
 @every_path
+@pytest.mark.parametrize("delta", [1e38, 2.4e38, 3.4e38, -2.4e38, -3.4e38])
+def test_a_time_step_up_to_the_largest_float_forgets_all_or_nothing(path: str, delta: float) -> None:
+    """Its softplus is the step itself, or zero, and no multiple of it on the way there is a NaN."""
+    arrays = random_arrays(1, 9, 17, 64, delta=lambda rng, shape: np.full(shape, delta))
+    arrays["u"][:] = 0.0
+    y, h = _native.selective_scan(**arrays, path=path)
+    np.testing.assert_array_equal(h, np.zeros_like(h) if delta > 0 else arrays["h0"])
+    assert np.isfinite(y).all()
+
+
+@every_path
 def test_inputs_are_left_alone(path: str) -> None:
     arrays = random_arrays(2, 9, 17, 64)
     before = {name: x.copy() for name, x in arrays.items()}

@@ -15,7 +15,7 @@ from metst_edge.labels import EMOTIONS  # noqa: E402
 from training.cli.model import as_bundle  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
-from training.evaluation.evaluate import evaluate, false_alarms  # noqa: E402
+from training.evaluation.evaluate import compare_decoders, evaluate, false_alarms  # noqa: E402
 from training.models import build, save_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
 from training.run import Run  # noqa: E402
@@ -70,6 +70,38 @@ def test_what_is_found_is_scored_and_kept(
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["spotting"] == scores.spotting.to_dict() and written["videos"] == 1
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_decoder_is_scored_on_the_same_curves_by_the_length_of_what_is_true(
+    model: Path, test_data: Path, tmp_path: Path
+) -> None:
+    bundle = as_bundle(model, tmp_path)
+    videos = [video(test_data, Annotation(20, 22, 25, 0), Annotation(30, 34, 45, 1))]
+    scores = evaluate(bundle, videos, tmp_path / "fixed", decoding={"decoder": "fixed"})
+    other = evaluate(bundle, videos, tmp_path / "adaptive", decoding={"decoder": "adaptive"})
+    compared = compare_decoders(bundle, videos, tmp_path / "fixed")
+    assert list(compared) == ["fixed", "adaptive"]
+    again = compare_decoders(bundle, videos, tmp_path / "adaptive")
+    assert {name: each.to_dict() for name, each in again.items()} == {
+        name: each.to_dict() for name, each in compared.items()
+    }
+    assert compared["fixed"].scores.to_dict() == scores.to_dict()
+    assert compared["adaptive"].scores.to_dict() == other.to_dict()
+    written = json.loads((tmp_path / "fixed" / "metrics.json").read_text())["decoders"]
+    assert written == {name: each.to_dict() for name, each in compared.items()}
+    for each in compared.values():
+        assert [(row.name, row.count) for row in each.lengths if row.count] == [("1 to 6", 1), ("15 and more", 1)]
+        assert sum(row.found for row in each.lengths) == each.scores.spotting.tp
+
+
+def test_priors_and_synergy_reach_the_decoder(model: Path, test_data: Path, tmp_path: Path) -> None:
+    bundle = as_bundle(model, tmp_path)
+    evaluate(bundle, [video(test_data)], tmp_path, decoding={"class_priors": {"others": 1e4}})
+    kept = json.loads((tmp_path / "videos" / "single_face.mp4.json").read_text())
+    for events in (kept["events"], *kept["decoders"].values()):
+        assert events and {event["emotion"] for event in events} == {"others"}
+    with pytest.raises(DataError, match="holds results of another model or other decode settings"):
+        evaluate(bundle, [video(test_data)], tmp_path)
 
 
 def test_results_of_another_model_are_not_mixed_in(model: Path, test_data: Path, tmp_path: Path) -> None:

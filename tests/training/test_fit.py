@@ -145,7 +145,7 @@ def test_a_run_leaves_curves_lines_and_a_checkpoint_with_everything_the_exporter
         False,
     )
     assert meta["labels"] == ["negative", "positive", "surprise", "others", "neutral"]
-    assert meta["decode"].keys() == {"ratio", "floor", "synergy", "window_seconds"}
+    assert meta["decode"].keys() == {"ratio", "floor", "synergy", "window_seconds", "decoder", "class_priors"}
     assert meta["training"]["data"] == "bumps on noise" and meta["training"]["seed"] == 3
     assert meta["licence"] == "Apache-2.0"
     json.dumps(meta)

@@ -53,8 +53,8 @@ def by_sets(clips: list[Clip]) -> tuple[int, int, int, list[tuple[int, int]]]:
 
 
 def one_against_rest(pairs: list[tuple[int, int]], classes: list[int]) -> tuple[float, float, float]:
-    """UF1, UAR and macro F1 by counting every class against the rest."""
-    f1s, precisions, recalls = [], [], []
+    """UF1, UAR and the published F1 by counting every class against the rest."""
+    f1s, precisions, recalls, of_true = [], [], [], []
     for c in classes:
         tp = sum(t == c and p == c for t, p in pairs)
         fp = sum(t != c and p == c for t, p in pairs)
@@ -63,12 +63,13 @@ def one_against_rest(pairs: list[tuple[int, int]], classes: list[int]) -> tuple[
             continue
         f1s.append(tp / (tp + 0.5 * (fp + fn)))
         precisions.append(tp / (tp + fp) if tp + fp else 0.0)
+        recalls.append(tp / (tp + fn) if tp + fn else 0.0)
         if tp + fn:
-            recalls.append(tp / (tp + fn))
+            of_true.append(tp / (tp + fn))
     if not f1s:
         return 0.0, 0.0, 0.0
     p, r = np.mean(precisions), np.mean(recalls)
-    return float(np.mean(f1s)), float(r), float(2 * p * r / (p + r)) if p + r else 0.0
+    return float(np.mean(f1s)), float(np.mean(of_true)), float(2 * p * r / (p + r)) if p + r else 0.0
 
 
 @settings(max_examples=300, deadline=None)
@@ -141,6 +142,15 @@ def test_a_claim_of_others_is_a_miss_when_others_are_left_out() -> None:
     assert three.count == 2
     assert three.uar == pytest.approx(1 / 2)
     assert three.uf1 == pytest.approx(2 / 3)
+
+
+def test_a_class_that_is_claimed_but_never_true_has_recall_0_in_the_f1_as_published() -> None:
+    confusion = np.zeros((4, 4), np.int64)
+    confusion[NEGATIVE, NEGATIVE], confusion[NEGATIVE, POSITIVE] = 3, 1
+    got = recognition(confusion)
+    precision, recall = (1 + 0) / 2, (0.75 + 0) / 2
+    assert got.f1 == pytest.approx(2 * precision * recall / (precision + recall))
+    assert got.uar == pytest.approx(0.75)
 
 
 def test_the_report_is_plain_values() -> None:

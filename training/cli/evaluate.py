@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.progress import TextColumn
 
+from metst_edge.app.arguments import add_decoding, decoding
 from training.cli import render, scores, terminal
 from training.cli.arguments import SYNTHETIC, Verbs, add_clips, add_data, add_engine, add_model, names
 
@@ -19,6 +20,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--subjects", metavar="A,B", type=names, default=(), help="only these (default: all)")
     add_clips(parser)
     add_engine(parser)
+    add_decoding(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, help="for the results (default: runs/evaluate-MODEL-DATA)")
     parser.set_defaults(run=run)
 
@@ -27,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Score one model on labelled video."""
     from training.cli.model import as_bundle, results_folder
     from training.data.folder import read_folder, split_subjects
-    from training.evaluation.evaluate import evaluate
+    from training.evaluation.evaluate import compare_decoders, evaluate
 
     console = terminal.console()
     if options.data == SYNTHETIC:
@@ -46,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
         def report(video: str, share: float) -> None:
             bar.update(task, completed=order[video] + share, video=video)
 
-        reached = evaluate(as_bundle(options.model, out), videos, out, engine=options.engine, report=report)
+        bundle = as_bundle(options.model, out)
+        reached = evaluate(bundle, videos, out, engine=options.engine, decoding=decoding(options), report=report)
     scores.show(console, reached, f"{options.model} on {options.data}")
+    scores.show_decoders(console, compare_decoders(bundle, videos, out), bundle.fps)
     console.print(f"wrote {out / 'metrics.json'} and {out / 'confusion.png'}")
     return 0

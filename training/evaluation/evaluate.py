@@ -4,8 +4,8 @@ Every video's result is written as soon as it is there, so an evaluation that is
 
 Knows bundles only: a checkpoint is exported to one by whoever asks, so nothing here needs torch.
 
-    OUT/videos/<video>.json    events found
-    OUT/metrics.json           all scores
+    OUT/videos/<video>.json    events found, and those that every decoder finds in the same scores
+    OUT/metrics.json           all scores, and those of every decoder by the length of micro-expressions
     OUT/confusion.png          confusion matrix of the true positives
 """
 
@@ -14,15 +14,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from metst_edge import Analyzer, Bundle
+from metst_edge import Analyzer, Bundle, Report
+from metst_edge.choices import DECODERS
+from metst_edge.decode import DecodeSettings
 from metst_edge.labels import EMOTIONS
+from metst_edge.scoring import found_in
 from training.data.errors import DataError
 from training.data.folder import Video
+from training.evaluation.lengths import DecoderScores, by_length
 from training.evaluation.metrics import Clip, Labelled, Scores, score
 from training.evaluation.plots import confusion
 
@@ -33,6 +38,7 @@ def evaluate(
     out: Path,
     *,
     engine: str = "auto",
+    decoding: Mapping[str, Any] = MappingProxyType({}),
     report: Callable[[str, float], None] = lambda video, share: None,
 ) -> Scores:
     """Analyse every video offline and score what was found.
@@ -42,31 +48,55 @@ def evaluate(
         videos: with their truth.
         out: folder for the results; results of the same model in it are kept.
         engine: as for `metst_edge.load_engine`.
+        decoding: ``decoder``, ``synergy`` and ``class_priors`` of `metst_edge.Analyzer`; what is not there is the
+            model's.
         report: called with a video's name and the share of it that is done.
 
     Raises:
         DataError: ``out`` holds results of another model, or a truth lies behind a video's end.
         MetstError: the model or a video cannot be read.
     """
-    key = _key(bundle, engine)
+    settings = bundle.decode_settings.changed(**decoding)
+    key = _key(bundle, settings, engine)
     results = out / "videos"
     results.mkdir(parents=True, exist_ok=True)
     clips = []
-    with Analyzer(model=bundle.path, engine=engine) as analyzer:
+    with Analyzer(model=bundle.path, engine=engine, **decoding) as analyzer:
         for video in videos:
-            path = results / f"{video.name.replace('/', '__')}.json"
+            path = _result_path(out, video)
             found = _result_before(path, key)
             if found is None:
                 analysis = analyzer.analyze(video.uri, partial(_progress, report, video.name))
-                found = {"key": key, **analysis.to_dict()}
+                found = {"key": key, **analysis.to_dict(), "decoders": _by_decoder(analysis, bundle, settings)}
                 _write(path, found)
             report(video.name, 1.0)
-            clips.append(_clip(video, found))
+            clips.append(_clip(video, found, found["events"]))
     scores = score(clips)
-    _write(out / "metrics.json", {"model": bundle.name, "key": key, **scores.to_dict()})
+    decoders = {name: each.to_dict() for name, each in compare_decoders(bundle, videos, out).items()}
+    _write(out / "metrics.json", {"model": bundle.name, "key": key, **scores.to_dict(), "decoders": decoders})
     title = f"{scores.spotting.tp} true positives, UF1 {scores.recognition.uf1:.2f}"
     confusion(scores.confusion, EMOTIONS, out / "confusion.png", title)
     return scores
+
+
+def compare_decoders(bundle: Bundle, videos: Sequence[Video], out: Path) -> dict[str, DecoderScores]:
+    """Score what every decoder finds in the same scores.
+
+    Args:
+        bundle: the model.
+        videos: with their truth.
+        out: where `evaluate` left the results of these videos.
+
+    Returns:
+        By the name of the decoder, in the order of `metst_edge.choices.DECODERS`.
+    """
+    results = [json.loads(_result_path(out, video).read_text(encoding="utf-8")) for video in videos]
+    rates = [bundle.fps / found["fps"] for found in results]
+    compared = {}
+    for decoder in DECODERS:
+        clips = [_clip(video, found, found["decoders"][decoder]) for video, found in zip(videos, results, strict=True)]
+        compared[decoder] = DecoderScores(score(clips), by_length(clips, rates))
+    return compared
 
 
 def false_alarms(
@@ -114,11 +144,22 @@ def _progress(report: Callable[[str, float], None], video: str, done: int, total
     report(video, min(done / total, 1.0) if total else 0.0)
 
 
-def _key(bundle: Bundle, engine: str) -> str:
+def _by_decoder(analysis: Report, bundle: Bundle, settings: DecodeSettings) -> dict[str, list[dict[str, Any]]]:
+    return {
+        decoder: [event.to_dict() for event in found_in(analysis.scores, bundle, settings.changed(decoder=decoder))]
+        for decoder in DECODERS
+    }
+
+
+def _key(bundle: Bundle, settings: DecodeSettings, engine: str) -> str:
     """Name what results depend on: weights, decoding, engine; not when the bundle was written."""
     manifest = bundle.manifest
-    parts = (manifest["files"]["weights.bin"]["sha256"], bundle.k_p, dict(bundle.decode), engine)
+    parts = (manifest["files"]["weights.bin"]["sha256"], bundle.k_p, settings.to_dict(), engine)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _result_path(out: Path, video: Video) -> Path:
+    return out / "videos" / f"{video.name.replace('/', '__')}.json"
 
 
 def _result_before(path: Path, key: str) -> dict[str, Any] | None:
@@ -128,12 +169,15 @@ def _result_before(path: Path, key: str) -> dict[str, Any] | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     if found.get("key") != key:
-        raise DataError(f"{path.parent.parent} holds results of another model; remove it or name another --out")
+        raise DataError(
+            f"{path.parent.parent} holds results of another model or other decode settings; remove it or name another "
+            "--out"
+        )
     return found
 
 
-def _clip(video: Video, found: dict[str, Any]) -> Clip:
-    """Set what was found beside the truth, in frames of the video."""
+def _clip(video: Video, found: dict[str, Any], events: Sequence[dict[str, Any]]) -> Clip:
+    """Set events that were found beside the truth, in frames of the video."""
     for each in video.annotations:
         if each.offset >= found["frames"]:
             raise DataError(
@@ -142,7 +186,7 @@ def _clip(video: Video, found: dict[str, Any]) -> Clip:
             )
     predicted = tuple(
         Labelled(event["onset_frame"], event["offset_frame"], EMOTIONS.index(event["emotion"]))
-        for event in found["events"]
+        for event in events
         if event["type"] == "micro_expression" and event["emotion"] in EMOTIONS
     )
     return Clip(predicted, tuple(Labelled(a.onset, a.offset, a.emotion) for a in video.annotations))

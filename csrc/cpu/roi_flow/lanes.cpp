@@ -55,6 +55,13 @@ struct RoiFlow::Lane {
         anchor.expand_frame(work);
     }
 
+    // Regions in which there is no flow: nothing; in the published code no flow less the head's motion.
+    void still(float* features) const {
+        for (int i = 0; i < 2 * layout.region_count; ++i) {
+            features[i] = layout.compat ? static_cast<float>(0.0 - motion[i % 2]) : 0.0f;
+        }
+    }
+
     // The regions of one patch, out of the flow to what `work` shows.
     void regions(int patch, Workspace& work, float* features) const {
         const Farneback::Anchor& anchor = *patches[size(patch)];
@@ -171,7 +178,7 @@ void measure(RoiFlow* const* lanes, int count, Gray frame, float* const* feature
     patches.clear();
     for (int i = 0; i < count; ++i) {
         RoiFlow::Lane& lane = lanes[i]->lane();
-        std::fill(features[i], features[i] + lanes[i]->channels(), 0.0f);
+        lane.still(features[i]);
         for (int p = 0; p < lane.layout.patch_count; ++p) {
             if (lane.patches[size(p)]) patches.push_back({&lane, i, p, -1});
         }

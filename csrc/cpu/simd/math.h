@@ -63,10 +63,11 @@ inline V log1p_unit(V e) {
     return V::mul(s, p);
 }
 
-// log(1 + e^x) for |x| <= 1e38.
+// log(1 + e^x). Below -128 e^x is zero already; the clamp keeps exp in its range.
 template <class V>
 inline V softplus(V x) {
-    return V::add(V::max(x, V::zero()), log1p_unit(exp(V::negative_abs(x))));
+    const V e = exp(V::max(V::negative_abs(x), V::set(-128.0f)));
+    return V::add(V::max(x, V::zero()), log1p_unit(e));
 }
 
 // 1 / (1 + e^-x).

@@ -261,8 +261,8 @@ __global__ void __launch_bounds__(kSpreadThreads) finish(const Batch b) {
     const std::ptrdiff_t channel = (static_cast<std::ptrdiff_t>(index) * b.regions + number) * 2 + axis;
     float2 measured = b.measured[channel];
     if (measure) {
-        const double value =
-            region.empty ? 0.0 : (moved ? reduction[0].means[axis] : 0.0) - b.results[index].motion[axis];
+        const bool still = region.empty && !lane.setup->compat;
+        const double value = still ? 0.0 : (moved ? reduction[0].means[axis] : 0.0) - b.results[index].motion[axis];
         measured = make_float2(measured.y, static_cast<float>(value));
         b.measured[channel] = measured;
     }

@@ -42,7 +42,7 @@ struct RegionSetup {
     int patch;
     Rect rect;
     int count;  // of the longest vectors: 0 where there is nothing to average
-    int empty;  // no flow then, nor the head's taken out
+    int empty;  // no flow then, nor the head's taken out but with compat
 };
 
 struct Tile {

@@ -81,7 +81,7 @@ struct RoiFlowLayout {
     Rect nose;         // the nose bridge, pixels of the crop; may be empty
     Rect nose_inside;  // the part of it that is averaged, pixels of the nose bridge
     double nose_share = 1.0;
-    bool compat = false;  // move the crop box as the published code does
+    bool compat = false;  // as the published code: move the crop box, and take the head's motion off empty regions too
 };
 
 // Measures frames against one anchor frame. The crop is the picture's `box` resized (bilinear) to kCropSize square.

@@ -76,7 +76,7 @@ class CudaRoiFlow:
         lanes: how many.
         roi_set: "metst" or "metst_plus".
         addresses: where it reads and writes.
-        compat: move the crop as the published code does.
+        compat: measure as the published code does.
 
     Raises:
         EngineError: a size is out of range, or the GPU's memory is short.
