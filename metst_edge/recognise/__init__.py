@@ -1,7 +1,7 @@
-"""The second opinion on a spotted interval: a clip of it, drawn as flow from its onset, named by a recogniser.
+"""Names the emotion of an interval that is spotted already: a second opinion beside the frames' vote.
 
-Knows gray pictures, landmarks and events as values; nothing of windows, scores or sources. Training makes its clips
-with the same code.
+A clip of the interval is drawn as flow from its onset and shown to a recogniser (SLSTT, arXiv 2112.05851). Knows gray
+pictures, landmarks and events as values, and nothing of how they are spotted. Training makes its clips with this code.
 """
 
 from metst_edge.recognise.clip import frame_indices
