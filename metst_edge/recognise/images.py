@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from metst_edge.errors import FrameError
 from metst_edge.flow import Farneback
-from metst_edge.recognise.clip import FRAMES, frame_indices
+from metst_edge.recognise.clip import FRAMES, frame_indices, span
 from metst_edge.recognise.crops import Gray, View, cut
 
 Images = npt.NDArray[np.float32]
@@ -78,11 +78,6 @@ def interval_images(
     first, last = span(positions)
     crops = [cut(picture, view) for picture in pictures[first : last + 1]]
     return flow_images(cut(pictures[0], view), crops, settings, [position - first for position in positions])
-
-
-def span(positions: Sequence[float]) -> tuple[int, int]:
-    """Return the first and the last whole frame that the frames of a clip are made of."""
-    return math.floor(positions[0]), math.ceil(positions[-1])
 
 
 def flow_images(

@@ -80,6 +80,7 @@ def test_bad_usage_is_status_2(capsys, arguments):
         ("face", "mediapipe"),
         ("face-model", "a.task"),
         ("model", "mine"),
+        ("recognizer", "named"),
     ],
 )
 @pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])
