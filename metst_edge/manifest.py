@@ -216,10 +216,10 @@ def _is_colour(value: object) -> bool:
 _Check = Callable[[Any], bool]
 _IMAGES: dict[str, _Check] = {
     "pyr_scale": lambda v: _is_above_0(v) and v < 1,
-    "levels": lambda v: _is_int(v, 1),
+    "levels": lambda v: _is_int(v, 0),
     "winsize": lambda v: _is_int(v, 1),
     "iterations": lambda v: _is_int(v, 1),
-    "poly_n": lambda v: v in (5, 7),
+    "poly_n": lambda v: _is_int(v, 1),
     "poly_sigma": _is_above_0,
     "input_size": lambda v: _is_int(v, 1),
     "mean": _is_colour,

@@ -18,6 +18,7 @@ from torch import Tensor
 from metst_edge.errors import MetstError
 from training.models.metst import MeTst
 from training.models.registry import MODELS, build
+from training.models.slstt import Slstt
 
 FORMAT = 1
 
@@ -44,7 +45,7 @@ class Checkpoint:
     meta: dict[str, Any]
 
 
-def save_checkpoint(path: str | os.PathLike[str], network: MeTst, meta: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | os.PathLike[str], network: MeTst | Slstt, meta: Mapping[str, Any]) -> None:
     """Write the network and its meta data so that a crash leaves either the old file or the whole new one.
 
     Args:
@@ -67,12 +68,27 @@ def save_checkpoint(path: str | os.PathLike[str], network: MeTst, meta: Mapping[
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read what `save_checkpoint` wrote.
+    """Read what `save_checkpoint` wrote of a network that spots.
 
     Raises:
         CheckpointError: not such a file, or names or shapes do not fit; every one of them is listed.
     """
-    content = _read(path)
+    content = contents(path)
+    try:
+        network = build(content["model"], **content.get("sizes", {}))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    fill(network, content["state_dict"], path)
+    return Checkpoint(network.eval(), dict(content["meta"]))
+
+
+def contents(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Read what `save_checkpoint` wrote, of any network: its model's name, sizes, state dict and meta data.
+
+    Raises:
+        CheckpointError: not such a file.
+    """
+    content = read(path)
     parts = {"format", "model", "state_dict", "meta"}
     if not isinstance(content, Mapping) or not parts <= content.keys() or not isinstance(content["meta"], Mapping):
         raise CheckpointError(
@@ -81,12 +97,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     if content["format"] != FORMAT:
         raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {content['format']!r}; train again")
-    try:
-        network = build(content["model"], **content.get("sizes", {}))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    fill(network, content["state_dict"], path)
-    return Checkpoint(network.eval(), dict(content["meta"]))
+    return content
 
 
 def load_published(path: str | os.PathLike[str], model: str, **sizes: int) -> MeTst:
@@ -100,7 +111,7 @@ def load_published(path: str | os.PathLike[str], model: str, **sizes: int) -> Me
     Raises:
         CheckpointError: not a state dict, or names or shapes do not fit; every one of them is listed.
     """
-    content = _read(path)
+    content = read(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     network = build(model, init="mamba", **sizes)
@@ -120,10 +131,7 @@ def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
     Raises:
         CheckpointError: names are missing or unknown, shapes differ, or values are not finite.
     """
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise CheckpointError(f"{source}: expected a state dict (names and tensors), got {type(state).__name__}")
+    check_state(state, source)
     expected = network.state_dict()
     found = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     found = {
@@ -135,15 +143,12 @@ def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
     for name in expected.keys() - found.keys():
         if name.endswith("num_batches_tracked"):
             found[name] = expected[name]
-    problems = [f"missing {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
-    problems += [f"unknown {name} {tuple(found[name].shape)}" for name in found if name not in expected]
-    for name in expected:
-        if name not in found:
-            continue
-        if found[name].shape != expected[name].shape:
-            problems.append(f"{name}: expected shape {tuple(expected[name].shape)}, got {tuple(found[name].shape)}")
-        elif not torch.isfinite(found[name]).all():
-            problems.append(f"{name}: expected finite values, got nan or inf")
+    problems = misfits(found, expected)
+    problems += [
+        f"{name}: expected finite values, got nan or inf"
+        for name, tensor in found.items()
+        if name in expected and not torch.isfinite(tensor).all()
+    ]
     if problems:
         others = [name for name in MODELS if name != network.name]
         raise CheckpointError(
@@ -153,7 +158,32 @@ def fill(network: MeTst, state: Mapping[str, Tensor], source: object) -> None:
     network.load_state_dict(found)
 
 
-def _read(path: str | os.PathLike[str]) -> Any:
+def check_state(state: object, source: object) -> None:
+    """Raise CheckpointError where something, called `source` in the message, is no state dict."""
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise CheckpointError(f"{source}: expected a state dict (names and tensors), got {type(state).__name__}")
+
+
+def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return what in a state dict's names and shapes is not as expected, one entry a name."""
+    problems = [f"missing {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
+    problems += [f"unknown {name} {tuple(found[name].shape)}" for name in found if name not in expected]
+    problems += [
+        f"{name}: expected shape {tuple(expected[name].shape)}, got {tuple(found[name].shape)}"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
+    ]
+    return problems
+
+
+def read(path: str | os.PathLike[str]) -> Any:
+    """Return what a file of `torch.save` holds: tensors and plain values.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, or it holds code.
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: expected a checkpoint file, found none")
     try:
