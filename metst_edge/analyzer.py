@@ -242,7 +242,8 @@ class Analyzer(Closing):
 
         Args:
             source: video file or folder of images.
-            progress: called with the frames done and in all (None where unknown) after every frame.
+            progress: called with the frames done and in all (None where unknown) after every frame, at the second
+                reading from the first one again.
 
         Raises:
             SourceError: it cannot be opened, or reading broke off. What was found until then is the error's ``report``.
@@ -253,11 +254,11 @@ class Analyzer(Closing):
             self._second.record()
         try:
             report = self._collect(source, progress)
-            return report if self._second is None else self._refined(report, self._second)
+            return report if self._second is None else self._refined(report, self._second, progress)
         except MetstError as error:
             if self._second is not None and error.report is not None and not error.report.complete:
                 with suppress(MetstError):  # what could be read, can be read again
-                    error.report = self._refined(error.report, self._second)
+                    error.report = self._refined(error.report, self._second, progress)
             raise
         finally:
             self.reset()
@@ -294,16 +295,24 @@ class Analyzer(Closing):
             report, events=tuple(events), recognizer=self._second.name, recognizer_labels=self._second.labels
         )
 
-    def _refined(self, report: Report, second: SecondOpinion) -> Report:
+    def _refined(self, report: Report, second: SecondOpinion, progress: Progress | None) -> Report:
         """Return the report with the recogniser's opinions; of what fails or is interrupted it is the ``report``."""
         events = list(report.events)
         try:
             with open_source(report.source) as frames:
-                second.refine(events, report.scores.frame, (item for item in frames if isinstance(item, Frame)))
+                second.refine(events, report.scores.frame, self._again(frames, progress))
         except (MetstError, KeyboardInterrupt) as error:
             error.report = replace(report, events=tuple(events))  # type: ignore[union-attr]
             raise
         return replace(report, events=tuple(events))
+
+    def _again(self, source: Source, progress: Progress | None) -> Iterator[Frame]:
+        """Give the frames of a recorded source that was read before."""
+        for done, frame in enumerate(self._read(source), 1):
+            assert not isinstance(frame, Interruption), "only live sources are interrupted"
+            yield frame
+            if progress is not None:
+                progress(done, source.frame_count)
 
     def _saw(self, picture: Picture, face: Face | None) -> None:
         assert self._second is not None, "nobody else is told"

@@ -5,10 +5,12 @@ Knows clips and events; not where they come from.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +25,8 @@ from metst_edge.recognise.types import Recognizer
 
 WAITING = 4
 """Questions that may wait; each holds the pictures of one clip."""
+NICE = 10
+"""How far the thread stands back where processors are short: what measures the next frame goes first."""
 CLOSE_SECONDS = 5.0
 """How long closing waits for the question under way. A recogniser that takes longer is closed when it is done."""
 
@@ -116,6 +120,8 @@ class Worker:
         self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
+        with suppress(AttributeError, OSError):  # Linux has priorities of threads
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
             recognizer = self._open()
             settings = ImageSettings.from_dict(recognizer.bundle.images)

@@ -138,7 +138,9 @@ def test_opinions_are_those_of_the_frames_of_the_interval(analyzer, fake, frames
 
 
 def test_a_report_holds_refined_events_only_and_is_the_same_every_time(analyzer, fake, plain, monkeypatch):
-    once = analyzer.analyze(demo_clip())
+    done = []
+    once = analyzer.analyze(demo_clip(), progress=lambda frames, total: done.append(frames))
+    assert done[:240] == list(range(1, 241)) and 0 < len(done) - 240 <= once.micro_expressions[-1].offset_frame
     infer = fake.infer
     monkeypatch.setattr(fake, "infer", lambda images: threading.Event().wait(0.02) or infer(images))
     again = analyzer.analyze(demo_clip())
