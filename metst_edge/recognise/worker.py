@@ -5,6 +5,7 @@ Knows clips and events; not where they come from.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections import deque
@@ -70,13 +71,16 @@ class Worker:
         self._asked: deque[Question] = deque()  # those not collected, in order, waiting or done
         self._closing = False
         self._opening: Future[Recognizer] = Future()
-        # Daemon: one that is never closed does not keep the process from ending.
+        # Daemon: one that is never closed does not keep the process from ending. But Python ends such a thread wherever
+        # it is, and compiled code takes that for an error: it is closed before.
+        atexit.register(self.close)
         self._thread = threading.Thread(target=self._run, name="metst-edge recognizer", daemon=True)
         self._thread.start()
         try:
             self.recognizer = self._opening.result()
         except BaseException:
             self._closing = True  # nobody will ask it any more
+            atexit.unregister(self.close)
             raise
 
     def ask(self, event: MicroExpression, clip: Clip) -> bool:
@@ -118,6 +122,7 @@ class Worker:
             self._waiting.clear()
             self._changed.notify_all()
         self._thread.join(CLOSE_SECONDS)
+        atexit.unregister(self.close)
 
     def _run(self) -> None:
         with suppress(AttributeError, OSError):  # Linux has priorities of threads

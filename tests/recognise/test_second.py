@@ -1,8 +1,11 @@
 """The second opinion: events at once and refined ones later, whatever the recogniser does; and for recorded sources."""
 
 import logging
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +21,7 @@ from metst_edge.recognise.second import Opinions, SecondOpinion
 from tests.recognise.fakes import FakeRecognizer
 from tests.recognise.test_memory import landmarks, pictures
 
+ROOT = Path(__file__).resolve().parents[2]
 FACE = landmarks(160, 120, 100)
 VOTE = {"negative": 0.1, "positive": 0.2, "surprise": 0.3, "others": 0.4}
 
@@ -184,6 +188,23 @@ def test_closing_does_not_wait_for_ever_and_a_late_recogniser_closes_itself(fake
     fake.gate.set()
     second._worker._thread.join(10)
     assert fake.closed
+
+
+def test_who_forgets_to_close_it_ends_all_the_same():
+    """Compiled code must not be under way in the thread when Python ends: that would abort the process."""
+    code = """
+from metst_edge.labels import EMOTIONS
+from metst_edge.recognise.second import SecondOpinion
+from tests.recognise.fakes import FakeRecognizer
+
+fake = FakeRecognizer()
+fake.close = lambda: print("closed")
+second = SecondOpinion(lambda: fake, EMOTIONS, 200)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "closed\n"
 
 
 def test_what_opening_raises_is_raised():
