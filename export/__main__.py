@@ -16,13 +16,18 @@ from rich.console import Console
 
 from export import bundle as writer
 from export.description import Description, ExportError
-from metst_edge.bundle import PRECISIONS, Bundle
+from export.recogniser import PUBLISHED_LABELS, RecogniserDescription, write_recogniser
+from metst_edge.bundle import PRECISIONS, Bundle, RecognizerBundle
 from metst_edge.errors import MetstError
 from training.models import MODELS, load_checkpoint, load_published
+from training.models.checkpoint import contents
+from training.models.recognisers import load_published_recogniser, recogniser_of
+from training.models.slstt import RECOGNISERS, Slstt
 
 # What the published checkpoints were trained on: frame rate, window, half the mean ME duration (the published code of
 # arXiv 2409.09707).
-PUBLISHED = {"samm-lv": (200 / 7, 30, 5), "casme3": (30.0, 50, 17)}
+PUBLISHED: dict[str, tuple[float, int, int]] = {"samm-lv": (200 / 7, 30, 5), "casme3": (30.0, 50, 17)}
+PUBLISHED_RECOGNISERS = ("slstt_lstm", "slstt_mean")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,12 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             source = Bundle.find(options.bundle)
             written = writer.add_half(source, options.out, force=options.force, console=console)
             return _told(written, options.out, console)
+        if options.verb == "upstream" and options.model in RECOGNISERS:
+            recogniser = load_published_recogniser(options.checkpoint, options.model)
+            return _write_recogniser(recogniser, _published_recogniser(options, recogniser), options, console)
         if options.verb == "bundle":
+            content = contents(options.checkpoint)
+            if content["model"] in RECOGNISERS:
+                known = recogniser_of(content, options.checkpoint)
+                about = RecogniserDescription.from_meta(_meta(known.meta, options), name=options.out.name)
+                return _write_recogniser(known.network, about, options, console)
             checkpoint = load_checkpoint(options.checkpoint)
             network = checkpoint.network
-            meta = checkpoint.meta | ({"name": options.name} if options.name else {})
-            meta["metrics"] = {**(meta.get("metrics") or {}), **_metrics(options.metrics)}
-            description = Description.from_meta(meta, name=options.out.name)
+            description = Description.from_meta(_meta(checkpoint.meta, options), name=options.out.name)
         else:
             network = load_published(options.checkpoint, options.model)
             description = _published(options)
@@ -52,9 +63,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _told(written, options.out, console)
 
 
-def _told(written: Bundle, out: Path, console: Console) -> int:
+def _meta(meta: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Return a checkpoint's meta data with what was given on the command line."""
+    named = {**meta, "name": options.name} if options.name else meta
+    return {**named, "metrics": {**(meta.get("metrics") or {}), **_metrics(options.metrics)}}
+
+
+def _write_recogniser(
+    network: Slstt, description: RecogniserDescription, options: argparse.Namespace, console: Console
+) -> int:
+    if options.precision != PRECISIONS[0]:
+        raise ExportError(f"expected --precision {PRECISIONS[0]} for a recogniser, got {options.precision}")
+    written = write_recogniser(network, description, options.out, force=options.force, console=console)
+    return _told(written, options.out, console)
+
+
+def _told(written: Bundle | RecognizerBundle, out: Path, console: Console) -> int:
     size = sum(entry["bytes"] for entry in written.manifest["files"].values())
-    what = f"{written.model}, k {written.k} at {written.fps:g} fps, {' and '.join(written.precisions)}"
+    if isinstance(written, RecognizerBundle):
+        what = f"{written.model}, {written.frames} pictures of {written.input_size}x{written.input_size}"
+    else:
+        what = f"{written.model}, k {written.k} at {written.fps:g} fps, {' and '.join(written.precisions)}"
     console.print(f"{out}: {what}, {size / 1e6:.1f} MB")
     return 0
 
@@ -85,8 +114,17 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="put a JSON file, such as `training evaluate` writes, into manifest and model card; may be repeated",
     )
-    upstream.add_argument("--model", choices=sorted(MODELS), required=True, help="which published network it is")
-    upstream.add_argument("--trained-on", choices=sorted(PUBLISHED), help="sets fps, k and k_p as published")
+    upstream.add_argument(
+        "--model",
+        choices=sorted([*MODELS, *PUBLISHED_RECOGNISERS]),
+        required=True,
+        help="which published network it is",
+    )
+    upstream.add_argument(
+        "--trained-on",
+        choices=sorted([*PUBLISHED, *PUBLISHED_LABELS]),
+        help="sets fps, k and k_p as published; of a recogniser its labels",
+    )
     upstream.add_argument("--fps", type=float, help="frame rate of the training data")
     upstream.add_argument("--k", type=int, help="frames in a window, even")
     upstream.add_argument("--k-p", type=int, help="half a typical ME, frames")
@@ -115,6 +153,10 @@ def _metrics(named: Sequence[str]) -> dict[str, Any]:
 
 
 def _published(options: argparse.Namespace) -> Description:
+    if options.trained_on not in (None, *PUBLISHED):
+        raise ExportError(
+            f"expected --trained-on {' or '.join(PUBLISHED)} for {options.model}, got {options.trained_on}"
+        )
     published = PUBLISHED.get(options.trained_on, (None, None, None))
     fps = published[0] if options.fps is None else options.fps
     k = published[1] if options.k is None else options.k
@@ -131,6 +173,25 @@ def _published(options: argparse.Namespace) -> Description:
         k_p=k_p,
         compat=options.compat,
         training={"data": data, "weights": f"published checkpoint {options.checkpoint.name}"},
+        licence=options.licence,
+    )
+
+
+def _published_recogniser(options: argparse.Namespace, network: Slstt) -> RecogniserDescription:
+    labels = PUBLISHED_LABELS.get(options.trained_on)
+    if labels is None:
+        raise ExportError(
+            f"expected --trained-on {', '.join(PUBLISHED_LABELS)} for {options.model}, which names its "
+            f"{network.sizes.classes} classes, got {options.trained_on or 'none'}"
+        )
+    data = {"smic-hs": "SMIC-HS", "casme2": "CASME II", "samm": "SAMM", "composite": "SMIC-HS, CASME II and SAMM"}
+    return RecogniserDescription(
+        name=options.name or options.out.name,
+        labels=labels,
+        training={
+            "data": data[options.trained_on],
+            "weights": f"published checkpoint {options.checkpoint.name}",
+        },
         licence=options.licence,
     )
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +24,24 @@ from metst_edge.engine import Engine, load_engine
 from metst_edge.engine.lanes import LANES
 from metst_edge.engine.types import DeviceEngine
 from metst_edge.errors import EngineError, MetstError, SourceError
-from metst_edge.events import Event, Gap
-from metst_edge.face import Finder, open_finder
+from metst_edge.events import Event, Gap, MicroExpression
+from metst_edge.face import Face, Finder, open_finder
 from metst_edge.flow import default_threads
+from metst_edge.labels import NEUTRAL
+from metst_edge.recognise.memory import slots_needed
+from metst_edge.recognise.second import Opinions, SecondOpinion
 from metst_edge.report import Report
-from metst_edge.scoring import Collected, DeviceLanes, HostLanes, LiveEvents, OnStage, Scorer, timed
+from metst_edge.scoring import (
+    Collected,
+    DeviceLanes,
+    HostLanes,
+    Item,
+    LiveEvents,
+    OnStage,
+    Picture,
+    Scorer,
+    timed,
+)
 
 __all__ = ["FLOWS", "Analyzer", "OnStage", "Progress"]
 
@@ -55,6 +70,8 @@ class Analyzer(Closing):
             default: the model's.
         class_priors: label -> number added to its logit before the frames of an interval vote, such as
             ``{"positive": 0.5}``; in place of the model's. See `metst_edge.decode.DecodeSettings`.
+        recognizer: the path of a recogniser's bundle, which is asked for a second opinion on every interval; None for
+            none. It runs in a thread of its own, in TensorRT where the engine is "tensorrt", else in ONNX Runtime.
 
     Attributes:
         bundle: the model.
@@ -63,10 +80,11 @@ class Analyzer(Closing):
         flow: "cpu" or "cuda".
         face: "opencv" or "mediapipe".
         threads: see above.
+        recognizer: name of the recogniser's bundle; None where there is none.
 
     Raises:
         ModelNotFoundError: there is no such model.
-        BundleError: the model cannot be used.
+        BundleError: the model cannot be used, or the recogniser names less than two of its emotions.
         EngineError: the engine is unknown or not installed, flow cannot be measured there, or METST_EDGE_SIMD names
             what this processor lacks.
         ValueError: less than one thread.
@@ -95,6 +113,7 @@ class Analyzer(Closing):
         decoder: str | None = None,
         synergy: str | None = None,
         class_priors: Mapping[str, float] | None = None,
+        recognizer: str | Path | None = None,
     ) -> None:
         if flow not in FLOWS:
             raise EngineError(f"expected flow {', '.join(map(repr, FLOWS))}, got {flow!r}")
@@ -109,15 +128,17 @@ class Analyzer(Closing):
         self.decode_settings = self.bundle.decode_settings.changed(decoder, synergy, class_priors)
         self._live = LiveEvents(self.bundle, self.decode_settings, on_stage)
         self.engine: Engine = load_engine(self.bundle, engine=engine, precision=precision)
-        try:
+        with ExitStack() as opened:
+            opened.callback(self.engine.close)
             lanes = self._open_lanes(flow, on_stage)
             self._finder: Finder = open_finder(face, face_model)
-        except BaseException:
-            self.engine.close()
-            raise
+            opened.callback(self._finder.close)
+            self._second = None if recognizer is None else self._open_recognizer(recognizer)
+            opened.pop_all()
         self.flow, self.face = lanes.flow, face
         self._on_stage = on_stage
-        self._scorer = Scorer(self.bundle.fps, self._finder, lanes, on_stage)
+        on_slot = None if self._second is None else self._saw
+        self._scorer = Scorer(self.bundle.fps, self._finder, lanes, on_stage, on_slot)
         self.reset()
 
     def _open_lanes(self, flow: str, on_stage: OnStage | None) -> HostLanes | DeviceLanes:
@@ -134,8 +155,32 @@ class Analyzer(Closing):
         stream = engine.open_stream(lanes=LANES)
         return HostLanes(stream, bundle.k, bundle.roi_set, bundle.compat, self.threads, on_stage)
 
+    def _open_recognizer(self, path: str | Path) -> SecondOpinion:
+        from metst_edge.recognise.engine import load_recognizer
+
+        bundle = self.bundle
+        engine = "tensorrt" if self.engine.name == "tensorrt" else "onnxruntime"
+        emotions = [label for label in bundle.labels if label != NEUTRAL]
+        slots = slots_needed(bundle.k_p, bundle.look_ahead)
+        return SecondOpinion(lambda: load_recognizer(path, engine), emotions, slots)
+
+    @property
+    def recognizer(self) -> str | None:
+        """Name of the recogniser's bundle; None where there is none."""
+        return None if self._second is None else self._second.name
+
+    @property
+    def opinions(self) -> Opinions:
+        """How many intervals the recogniser has named so far, and why others not; all zero without one."""
+        return Opinions() if self._second is None else self._second.opinions
+
     def close(self) -> None:
-        """Release the face model and the engine. Calling it twice is harmless."""
+        """Release the face model, the recogniser and the engine. Calling it twice is harmless.
+
+        An opinion under way is waited for, a few seconds at most.
+        """
+        if self._second is not None:
+            self._second.close()
         self._finder.close()
         self.engine.close()
 
@@ -143,10 +188,14 @@ class Analyzer(Closing):
         """Forget the video so far; the next frame is the first of another."""
         self._scorer.reset()
         self._live.reset()
+        if self._second is not None:
+            self._second.reset()
         self._pushed = 0
 
     def push(self, frame: Image | Frame, timestamp: float | None = None) -> list[Event]:
         """Take the next frame and return the events that are final with it.
+
+        With a recogniser, the events before that were refined meanwhile come first.
 
         Args:
             frame: uint8 (H, W, 3) BGR or (H, W) gray; one size throughout. Or a `metst_edge.capture.Frame`, as a
@@ -161,15 +210,16 @@ class Analyzer(Closing):
             # The frame is looked at again with the next one; until then the caller may have drawn on it.
             own = frame.copy() if isinstance(frame, np.ndarray) else frame
             frame = Frame(self._pushed, check_timestamp(timestamp), own)
-        events = self._live.take(self._scorer.push(frame))
+        events = self._found(self._scorer.push(frame))
         self._pushed += 1
         return events
 
     def flush(self) -> list[Event]:
-        """End the input: return the events that were still undecided. Then the analyzer is as after `reset`."""
-        events = self._live.take(self._scorer.flush())
-        self.reset()
-        return events
+        """End the input: return the events that were still undecided. Then the analyzer is as after `reset`.
+
+        With a recogniser, opinions under way are waited for, a few seconds at most; Ctrl-C ends that wait.
+        """
+        return list(self._end())
 
     def stream(self, source: str | int | Path) -> Iterator[Event]:
         """Read a source to its end and yield events as they become final.
@@ -187,25 +237,45 @@ class Analyzer(Closing):
                 for frame in self._read(frames):
                     if isinstance(frame, Interruption):
                         gap = Gap(frame.start, frame.end, frame.reason)
-                        yield from self._live.take(self._scorer.interrupt(gap))
+                        yield from self._found(self._scorer.interrupt(gap))
                     else:
-                        yield from self._live.take(self._scorer.push(frame))
+                        yield from self._found(self._scorer.push(frame))
             except MetstError:
-                yield from self.flush()
+                yield from self._end()
                 raise
-        yield from self.flush()
+        yield from self._end()
 
     def analyze(self, source: str | int | Path, progress: Progress | None = None) -> Report:
         """Read a recorded source to its end and decode it as a whole.
 
+        With a recogniser, the source is then read once more, as far as its last interval, for the frames to be shown;
+        the report's events are the refined ones.
+
         Args:
             source: video file or folder of images.
-            progress: called with the frames done and in all (None where unknown) after every frame.
+            progress: called with the frames done and in all (None where unknown) after every frame, at the second
+                reading from the first one again.
 
         Raises:
             SourceError: it cannot be opened, or reading broke off. What was found until then is the error's ``report``.
+            EngineError: the recogniser failed; likewise.
         """
         self.reset()
+        if self._second is not None:
+            self._second.record()
+        try:
+            report = self._collect(source, progress)
+            return report if self._second is None else self._refined(report, self._second, progress)
+        except MetstError as error:
+            if self._second is not None and error.report is not None and not error.report.complete:
+                with suppress(MetstError):  # what could be read, can be read again
+                    error.report = self._refined(error.report, self._second, progress)
+            raise
+        finally:
+            self.reset()
+
+    def _collect(self, source: str | int | Path, progress: Progress | None) -> Report:
+        """Score a recorded source and decode it, the recogniser not asked."""
         collected = Collected(self.bundle, self.decode_settings, self.engine.name, str(source))
         try:
             with open_source(source) as frames:
@@ -223,11 +293,53 @@ class Analyzer(Closing):
         except (MetstError, KeyboardInterrupt) as error:
             if collected.frames:
                 collected.add(self._scorer.flush())
-                error.report = collected.report(complete=False)  # type: ignore[union-attr]
+                error.report = self._unrefined(collected.report(complete=False))  # type: ignore[union-attr]
             raise
-        finally:
-            self.reset()
-        return collected.report()
+        return self._unrefined(collected.report())
+
+    def _unrefined(self, report: Report) -> Report:
+        """Return the report as it is before the recogniser is asked."""
+        if self._second is None:
+            return report
+        events = [replace(e, revision=0) if isinstance(e, MicroExpression) else e for e in report.events]
+        return replace(
+            report, events=tuple(events), recognizer=self._second.name, recognizer_labels=self._second.labels
+        )
+
+    def _refined(self, report: Report, second: SecondOpinion, progress: Progress | None) -> Report:
+        """Return the report with the recogniser's opinions; of what fails or is interrupted it is the ``report``."""
+        events = list(report.events)
+        try:
+            with open_source(report.source) as frames:
+                second.refine(events, report.scores.frame, self._again(frames, progress))
+        except (MetstError, KeyboardInterrupt) as error:
+            error.report = replace(report, events=tuple(events))  # type: ignore[union-attr]
+            raise
+        return replace(report, events=tuple(events))
+
+    def _again(self, source: Source, progress: Progress | None) -> Iterator[Frame]:
+        """Give the frames of a recorded source that was read before."""
+        for done, frame in enumerate(self._read(source), 1):
+            assert not isinstance(frame, Interruption), "only live sources are interrupted"
+            yield frame
+            if progress is not None:
+                progress(done, source.frame_count)
+
+    def _saw(self, picture: Picture, face: Face | None) -> None:
+        assert self._second is not None, "nobody else is told"
+        self._second.saw(picture.index, picture.gray, None if face is None else face.landmarks)
+
+    def _found(self, items: list[Item]) -> list[Event]:
+        """Return the events that are final with these items, and those that were refined meanwhile."""
+        events = self._live.take(items)
+        return events if self._second is None else self._second.take(events)
+
+    def _end(self) -> Iterator[Event]:
+        """End the input, events first and then, once they are there, opinions on them."""
+        yield from self._found(self._scorer.flush())
+        if self._second is not None:
+            yield from self._second.finish()
+        self.reset()
 
     def check_rate(self, source: Source) -> None:
         """Refuse a source so slow that there is a hole between any two of its frames.

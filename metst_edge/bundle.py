@@ -1,8 +1,9 @@
 """The exported model on disk: find it, verify it, describe it, hand out its weights.
 
-A bundle is a directory, or a zip of it: manifest.json, window.onnx, step.onnx, weights.bin, MODEL_CARD.md, and, where
-it was exported in fp16 as well, both graphs again and the weights they hold in half precision. Nothing here knows an
-engine, and nothing here needs onnx.
+A bundle is a directory, or a zip of it. One that spots holds manifest.json, window.onnx, step.onnx, weights.bin,
+MODEL_CARD.md, and, where it was exported in fp16 as well, both graphs again and the weights they hold in half
+precision; a recogniser's holds clip.onnx in place of the graphs. Nothing here knows an engine, and nothing here needs
+onnx.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,16 @@ from metst_edge.choices import PRECISIONS
 from metst_edge.decode.settings import DecodeSettings
 from metst_edge.errors import BundleFileError, BundleHashError, EngineError, ModelNotFoundError
 from metst_edge.manifest import (
+    DEFAULT_WEIGHT,
     FORMAT_VERSION,
     HALF_FILES,
     HALF_WEIGHTS,
     LIMIT_BYTES,
     MANIFEST,
+    RECOGNISER,
+    RECOGNISER_FILES,
     REQUIRED_FILES,
+    SPOTTER,
     parse_manifest,
 )
 
@@ -40,10 +45,14 @@ __all__ = [
     "HALF_WEIGHTS",
     "MANIFEST",
     "PRECISIONS",
+    "RECOGNISER_FILES",
     "REQUIRED_FILES",
     "Bundle",
+    "RecognizerBundle",
     "StateEntry",
+    "StoredModel",
     "TensorEntry",
+    "open_bundle",
     "sha256",
     "shipped_models",
 ]
@@ -74,69 +83,51 @@ class StateEntry:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """A verified bundle. Make one with `Bundle.find` or `Bundle.load`.
+Stored = TypeVar("Stored", bound="StoredModel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    """What a verified bundle of either kind is.
 
     Attributes:
+        kind: "spotter" or "recogniser".
+        graphs: names of its graphs, as `graph` takes them.
         path: what was loaded, a directory or a zip.
         folder: the directory with the files; for a zip, a temporary one that lives as long as this object.
         manifest: all of manifest.json.
         name: of this bundle.
         model: of its network ("metst64").
-        channels: feature channels C.
-        labels: emotions in the order of the logits, neutral last.
-        fps: the frame rate the model was trained at.
-        k: frames in a window, even.
-        k_p: half a typical ME, frames.
-        roi_set: "metst" or "metst_plus".
-        compat: whether features are measured as upstream does.
-        decode: the decode settings as the manifest has them; see `decode_settings`.
-        look_ahead: steps after which a frame's score comes.
+        labels: emotions in the order of the logits.
         sizes: shapes of the network.
-        state: of step.onnx.
         tensors: of weights.bin.
     """
+
+    kind: ClassVar[str]
+    graphs: ClassVar[tuple[str, ...]]
 
     path: Path
     folder: Path
     manifest: Mapping[str, Any]
     name: str
     model: str
-    channels: int
     labels: tuple[str, ...]
-    fps: float
-    k: int
-    k_p: int
-    roi_set: str
-    compat: bool
-    decode: Mapping[str, Any]
-    look_ahead: int
-    sizes: Mapping[str, int]
-    state: tuple[StateEntry, ...]
+    sizes: Mapping[str, Any]
     tensors: tuple[TensorEntry, ...]
     _unpacked: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def find(cls, name_or_path: str | os.PathLike[str]) -> Bundle:
+    def find(cls: type[Stored], name_or_path: str | os.PathLike[str]) -> Stored:
         """Load a shipped model by name, or any bundle by path.
 
         Raises:
             ModelNotFoundError: neither a shipped name nor an existing path.
             BundleError: as `load`.
         """
-        shipped = shipped_models()
-        if str(name_or_path) in shipped:
-            return cls.load(shipped[str(name_or_path)])
-        if not Path(name_or_path).exists():
-            raise ModelNotFoundError(
-                f"expected a shipped model ({', '.join(shipped) or 'none in this installation'}) "
-                f"or the path of a bundle, got {str(name_or_path)!r}"
-            )
-        return cls.load(name_or_path)
+        return cls.load(_found(name_or_path))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Bundle:
+    def load(cls: type[Stored], path: str | os.PathLike[str]) -> Stored:
         """Read the manifest and check it and every file it names.
 
         Args:
@@ -145,64 +136,32 @@ class Bundle:
 
         Raises:
             BundleFileError: a file is missing, the manifest cannot be parsed, or a field has a wrong value.
+            BundleKindError: it is a bundle of the other kind.
             BundleVersionError: written in a newer format.
             BundleHashError: a file differs from the hash in the manifest.
         """
-        path = Path(path)
-        try:
-            if path.is_dir():
-                return cls._from_folder(path, path, None)
-            if not path.is_file():
-                raise BundleFileError(f"{path}: expected a bundle directory or a zip of one, found nothing")
-            # Removed with the last reference to it, also when what follows fails.
-            unpacked = tempfile.TemporaryDirectory(prefix="metst_edge-")
-            _unpack(path, Path(unpacked.name))
-            return cls._from_folder(path, Path(unpacked.name), unpacked)
-        except OSError as error:
-            raise BundleFileError(f"{path}: expected a readable bundle, but it cannot be read ({error})") from error
+        return cls._of(_opened(Path(path), cls.kind))
 
     @classmethod
-    def _from_folder(cls, path: Path, folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None) -> Bundle:
-        if not (folder / MANIFEST).is_file():
-            raise BundleFileError(f"{path}: expected {MANIFEST}, which every bundle has; is this a bundle?")
-        manifest = parse_manifest((folder / MANIFEST).read_bytes(), path)
-        for name, entry in manifest["files"].items():
-            if not (folder / name).is_file():
-                raise BundleFileError(f"{path}: {name} is missing; copy the bundle again, whole")
-            found = sha256(folder / name)
-            if found != entry["sha256"]:
-                raise BundleHashError(
-                    f"{path}: expected sha256 {entry['sha256']} of {name}, got {found}; copy or export the bundle again"
-                )
-        tensors = tuple(TensorEntry(t["name"], tuple(t["shape"]), t["offset"]) for t in manifest["tensors"])
-        end = max((t.offset + 4 * int(np.prod(t.shape)) for t in tensors), default=0)
-        if (folder / "weights.bin").stat().st_size < end:
-            raise BundleFileError(f"{path}: expected at least {end} bytes in weights.bin; export the bundle again")
+    def _of(cls: type[Stored], opened: _Opened) -> Stored:
+        manifest = opened.manifest
         return cls(
-            path=path,
-            folder=folder,
+            path=opened.path,
+            folder=opened.folder,
             manifest=manifest,
             name=manifest["name"],
             model=manifest["model"],
-            channels=manifest["channels"],
             labels=tuple(manifest["labels"]),
-            fps=float(manifest["fps"]),
-            k=manifest["k"],
-            k_p=manifest["k_p"],
-            roi_set=manifest["roi_set"],
-            compat=manifest["compat"],
-            decode=manifest["decode"],
-            look_ahead=manifest["look_ahead"],
             sizes=manifest["sizes"],
-            state=tuple(StateEntry(s["name"], tuple(s["shape"])) for s in manifest["state"]),
-            tensors=tensors,
-            _unpacked=unpacked,
+            tensors=opened.tensors,
+            _unpacked=opened.unpacked,
+            **cls._own_fields(manifest),
         )
 
-    @property
-    def decode_settings(self) -> DecodeSettings:
-        """What its scores are decoded with."""
-        return DecodeSettings.from_dict(self.decode)
+    @classmethod
+    def _own_fields(cls, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """What this kind has beyond the others."""
+        raise NotImplementedError
 
     def file(self, name: str) -> Path:
         """Return where a file of the bundle lies; it must not be used longer than the bundle."""
@@ -214,15 +173,16 @@ class Bundle:
         return PRECISIONS if HALF_FILES[0] in self.manifest["files"] else PRECISIONS[:1]
 
     def graph(self, name: str, precision: str = "fp32") -> Path:
-        """Return where the graph "window" or "step" lies in a precision; not to be used longer than the bundle.
+        """Return where the graph of that name lies in a precision; not to be used longer than the bundle.
 
         Raises:
             EngineError: the bundle has no graphs of that precision.
         """
         if precision not in self.precisions:
+            advice = "; add it with `python -m export fp16`" if self.kind == SPOTTER and precision in PRECISIONS else ""
             raise EngineError(
                 f"{self.path}: expected precision {' or '.join(self.precisions)}, which the bundle holds, "
-                f"got {precision!r}" + ("; add it with `python -m export fp16`" if precision in PRECISIONS else "")
+                f"got {precision!r}{advice}"
             )
         return self.file(f"{name}.onnx" if precision == "fp32" else f"{name}.{precision}.onnx")
 
@@ -233,6 +193,94 @@ class Bundle:
             t.name: blob[t.offset : t.offset + 4 * int(np.prod(t.shape))].view("<f4").reshape(t.shape)
             for t in self.tensors
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle(StoredModel):
+    """A verified bundle of a model that spots. Make one with `Bundle.find` or `Bundle.load`.
+
+    Attributes, beside those of `StoredModel`:
+        channels: feature channels C.
+        labels: as there, neutral last.
+        fps: the frame rate the model was trained at.
+        k: frames in a window, even.
+        k_p: half a typical ME, frames.
+        roi_set: "metst" or "metst_plus".
+        compat: whether features are measured as upstream does.
+        decode: ratio, floor, synergy, window_seconds, as the manifest has them; see `decode_settings`.
+        look_ahead: steps after which a frame's score comes.
+        state: of step.onnx.
+    """
+
+    kind: ClassVar[str] = SPOTTER
+    graphs: ClassVar[tuple[str, ...]] = ("step", "window")
+
+    channels: int
+    fps: float
+    k: int
+    k_p: int
+    roi_set: str
+    compat: bool
+    decode: Mapping[str, Any]
+    look_ahead: int
+    state: tuple[StateEntry, ...]
+
+    @classmethod
+    def _own_fields(cls, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        as_they_are = ("channels", "k", "k_p", "roi_set", "compat", "decode", "look_ahead")
+        return {
+            **{name: manifest[name] for name in as_they_are},
+            "fps": float(manifest["fps"]),
+            "state": tuple(StateEntry(s["name"], tuple(s["shape"])) for s in manifest["state"]),
+        }
+
+    @property
+    def decode_settings(self) -> DecodeSettings:
+        """What its scores are decoded with."""
+        return DecodeSettings.from_dict(self.decode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognizerBundle(StoredModel):
+    """A verified bundle of a recogniser, which names the emotion of a known interval (SLSTT, arXiv 2112.05851).
+
+    Attributes, beside those of `StoredModel`:
+        frames: pictures of an interval that it was trained on.
+        input_size: side of a picture, pixels.
+        images: how pictures are made: Farneback's pyr_scale, levels, winsize, iterations, poly_n and poly_sigma, the
+            side input_size, and of the colours, 0 to 1, mean and std (3 numbers each, red first).
+        weight: its share in an opinion that is combined with the frames' vote, 0 to 1.
+    """
+
+    kind: ClassVar[str] = RECOGNISER
+    graphs: ClassVar[tuple[str, ...]] = ("clip",)
+
+    frames: int
+    input_size: int
+    images: Mapping[str, Any]
+    weight: float
+
+    @classmethod
+    def _own_fields(cls, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "frames": manifest["sizes"]["frames"],
+            "input_size": manifest["sizes"]["input_size"],
+            "images": manifest["images"],
+            "weight": float(manifest.get("weight", DEFAULT_WEIGHT)),
+        }
+
+
+def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle | RecognizerBundle:
+    """Load a shipped model by name, or any bundle by path, of whichever kind it is.
+
+    Raises:
+        ModelNotFoundError: neither a shipped name nor an existing path.
+        BundleError: as `StoredModel.load`.
+    """
+    opened = _opened(_found(name_or_path), None)
+    if opened.manifest.get("kind", SPOTTER) == RECOGNISER:
+        return RecognizerBundle._of(opened)
+    return Bundle._of(opened)
 
 
 def shipped_models() -> dict[str, Path]:
@@ -252,7 +300,72 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _unpack(path: Path, folder: Path) -> None:
+@dataclass(frozen=True)
+class _Opened:
+    """What lies at a path, checked.
+
+    Attributes:
+        path: what was loaded.
+        folder: with the files.
+        manifest: all of it.
+        tensors: of weights.bin.
+        unpacked: keeps the folder, where it is a temporary one.
+    """
+
+    path: Path
+    folder: Path
+    manifest: dict[str, Any]
+    tensors: tuple[TensorEntry, ...]
+    unpacked: tempfile.TemporaryDirectory[str] | None
+
+
+def _found(name_or_path: str | os.PathLike[str]) -> Path:
+    shipped = shipped_models()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    if not Path(name_or_path).exists():
+        raise ModelNotFoundError(
+            f"expected a shipped model ({', '.join(shipped) or 'none in this installation'}) "
+            f"or the path of a bundle, got {str(name_or_path)!r}"
+        )
+    return Path(name_or_path)
+
+
+def _opened(path: Path, kind: str | None) -> _Opened:
+    """Read and check what lies at a path; see `StoredModel.load`."""
+    try:
+        if path.is_dir():
+            return _checked(path, path, None, kind)
+        if not path.is_file():
+            raise BundleFileError(f"{path}: expected a bundle directory or a zip of one, found nothing")
+        # Removed with the last reference to it, also when what follows fails.
+        unpacked = tempfile.TemporaryDirectory(prefix="metst_edge-")
+        _unpack(path, Path(unpacked.name), kind)
+        return _checked(path, Path(unpacked.name), unpacked, kind)
+    except OSError as error:
+        raise BundleFileError(f"{path}: expected a readable bundle, but it cannot be read ({error})") from error
+
+
+def _checked(path: Path, folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None, kind: str | None) -> _Opened:
+    if not (folder / MANIFEST).is_file():
+        raise BundleFileError(f"{path}: expected {MANIFEST}, which every bundle has; is this a bundle?")
+    manifest = parse_manifest((folder / MANIFEST).read_bytes(), path, kind)
+    for name, entry in manifest["files"].items():
+        if not (folder / name).is_file():
+            raise BundleFileError(f"{path}: {name} is missing; copy the bundle again, whole")
+        found = sha256(folder / name)
+        if found != entry["sha256"]:
+            raise BundleHashError(
+                f"{path}: expected sha256 {entry['sha256']} of {name}, got {found}; copy or export the bundle again"
+            )
+    tensors = tuple(TensorEntry(t["name"], tuple(t["shape"]), t["offset"]) for t in manifest["tensors"])
+    end = max((t.offset + 4 * int(np.prod(t.shape)) for t in tensors), default=0)
+    if (folder / "weights.bin").stat().st_size < end:
+        raise BundleFileError(f"{path}: expected at least {end} bytes in weights.bin; export the bundle again")
+    return _Opened(path, folder, manifest, tensors, unpacked)
+
+
+def _unpack(path: Path, folder: Path, kind: str | None) -> None:
     """Copy out of a zip the files its manifest names, and only those."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -264,7 +377,7 @@ def _unpack(path: Path, folder: Path) -> None:
             if members[manifests[0]].file_size > LIMIT_BYTES:
                 raise BundleFileError(f"{path}: expected {MANIFEST} of a few kilobytes, got a huge one")
             content = archive.read(manifests[0])
-            manifest = parse_manifest(content, path)
+            manifest = parse_manifest(content, path, kind)
             (folder / MANIFEST).write_bytes(content)
             for name, entry in manifest["files"].items():
                 member = members.get(top + name)

@@ -49,6 +49,10 @@ class BundleFileError(BundleError):
     """A file of the bundle is missing or cannot be parsed."""
 
 
+class BundleKindError(BundleError):
+    """The bundle is whole, and of another kind than is wanted: a recogniser for a model that spots, or the reverse."""
+
+
 class BundleHashError(BundleError):
     """A file of the bundle differs from the sha256 in its manifest."""
 

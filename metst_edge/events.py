@@ -12,8 +12,28 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a recogniser says of an interval that was spotted.
+
+    Attributes:
+        name: of the recogniser's bundle.
+        probabilities: emotion -> probability, of the recogniser's own emotions; they sum to 1.
+    """
+
+    name: str
+    probabilities: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object as a dict."""
+        return {"name": self.name, "probabilities": {name: round(p, 4) for name, p in self.probabilities.items()}}
+
+
+@dataclass(frozen=True, slots=True)
 class MicroExpression:
     """One spotted micro-expression.
+
+    Where a recogniser is asked, an event may come twice: first as it was spotted (revision 0), and once more with the
+    recogniser's opinion in it (revision 1). Both have the same interval, score and face; the later one counts.
 
     Attributes:
         onset: where it begins, seconds of source time.
@@ -22,10 +42,13 @@ class MicroExpression:
         onset_frame: the source frame of the onset.
         apex_frame: the source frame of the apex.
         offset_frame: the source frame of the offset.
-        emotion: the emotion voted for by the interval's frames.
-        probabilities: emotion -> mean probability over the interval's frames; they sum to 1.
+        emotion: the emotion voted for by the interval's frames; in revision 1 the most probable one.
+        probabilities: emotion -> mean probability over the interval's frames, in revision 1 combined with the
+            recogniser's; they sum to 1.
         score: height of the smoothed spotting curve at the apex, 0 to 1. Not a probability of being right.
         face: which face of the picture; always 0 while one face is followed.
+        recognizer: its opinion; None in revision 0, and where none is asked.
+        revision: 0 or 1; None where no recogniser is asked. Its JSON has neither of the two then.
     """
 
     onset: float
@@ -38,10 +61,12 @@ class MicroExpression:
     probabilities: Mapping[str, float]
     score: float
     face: int = 0
+    recognizer: Opinion | None = None
+    revision: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object as a dict, seconds rounded to a tenth of a millisecond."""
-        return {
+        out: dict[str, Any] = {
             "type": "micro_expression",
             "onset": round(self.onset, 4),
             "apex": round(self.apex, 4),
@@ -54,6 +79,10 @@ class MicroExpression:
             "score": round(self.score, 4),
             "face": self.face,
         }
+        if self.revision is not None:
+            out["recognizer"] = None if self.recognizer is None else self.recognizer.to_dict()
+            out["revision"] = self.revision
+        return out
 
     def to_json(self) -> str:
         """Return the event as one line of JSON."""

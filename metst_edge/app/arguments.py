@@ -122,6 +122,13 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="spread a frame's flow on the CPU over at most N threads (default: one per processor, 4 at most)",
     )
+    parser.add_argument(
+        "--recognizer",
+        metavar="BUNDLE",
+        default=argparse.SUPPRESS,
+        help="a recogniser's bundle that gives a second opinion on every interval; live, an event comes again with it "
+        "(default: none)",
+    )
     add_decoding(parser)
 
 
@@ -166,7 +173,7 @@ def open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) 
     """Make the analyzer that the options of `add_analyzer` ask for; what is not given keeps its own default."""
     from metst_edge.analyzer import Analyzer
 
-    names = ("model", "engine", "precision", "flow", "face", "face_model", "threads")
+    names = ("model", "engine", "precision", "flow", "face", "face_model", "threads", "recognizer")
     return Analyzer(**_given(options, names), **decoding(options), on_stage=on_stage)
 
 

@@ -13,11 +13,14 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
+from metst_edge.app.opinions import missing, said
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from metst_edge.analyzer import Progress
     from metst_edge.events import Event
+    from metst_edge.recognise.second import Opinions
     from metst_edge.report import Report
 
 REDRAW_SECONDS = 0.2
@@ -26,6 +29,13 @@ REDRAW_SECONDS = 0.2
 def tell(line: str) -> None:
     """Print a line of ours to stderr."""
     print(f"metst-edge: {line}", file=sys.stderr, flush=True)
+
+
+def tell_missing(opinions: Opinions) -> None:
+    """Print a line to stderr where intervals have no second opinion."""
+    line = missing(opinions)
+    if line is not None:
+        tell(line)
 
 
 def describe(event: Event) -> str:
@@ -38,6 +48,8 @@ def describe(event: Event) -> str:
     line += f"  score {event.score:.2f}"
     if event.emotion in event.probabilities:
         line += f"  p({event.emotion}) {event.probabilities[event.emotion]:.2f}"
+    if event.recognizer is not None:
+        line += f"  revised: {event.recognizer.name} says {said(event.recognizer.probabilities)}"
     return line
 
 
@@ -55,6 +67,8 @@ def show_report(console: Console, report: Report) -> None:
     for name in ("onset s", "apex s", "offset s", "score", "p"):
         table.add_column(name, justify="right")
     table.add_column("emotion")
+    if report.recognizer is not None:
+        table.add_column(Text(report.recognizer))
     for event in report.events:
         fields = event.to_dict()
         if fields["type"] == "gap":
@@ -63,7 +77,10 @@ def show_report(console: Console, report: Report) -> None:
         else:
             times = [f"{fields[name]:.2f}" for name in ("onset", "apex", "offset", "score")]
             probability = fields["probabilities"].get(fields["emotion"])
-            table.add_row(*times, "" if probability is None else f"{probability:.2f}", fields["emotion"])
+            cells = [*times, "" if probability is None else f"{probability:.2f}", fields["emotion"]]
+            if fields.get("recognizer"):
+                cells.append(said(fields["recognizer"]["probabilities"]))
+            table.add_row(*cells)
     console.print(table)
 
 

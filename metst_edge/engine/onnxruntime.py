@@ -1,4 +1,7 @@
-"""The engine on ONNX Runtime. It knows only the bundle's two graphs and their state tensors, no network."""
+"""The engine on ONNX Runtime. It knows only the bundle's two graphs and their state tensors, no network.
+
+Other graphs of a bundle, such as a recogniser's, are opened by `open_session`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.bundle import Bundle
+from metst_edge.bundle import Bundle, StoredModel
 from metst_edge.engine.types import (
     Array,
     Scores,
@@ -41,9 +44,8 @@ class OnnxRuntimeEngine:
 
     def __init__(self, bundle: Bundle, threads: int = 1, precision: str = "fp32") -> None:
         self.bundle, self.precision = bundle, precision
-        self._threads = threads
-        self._window = self._session(bundle.graph("window", precision))
-        self._step = self._session(bundle.graph("step", precision))
+        self._window = open_session(bundle, bundle.graph("window", precision), threads)
+        self._step = open_session(bundle, bundle.graph("step", precision), threads)
 
     def infer(self, features: Array) -> Scores:
         """Score windows float32 (B, C, T), each from a zero state."""
@@ -58,24 +60,35 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Nothing is held outside this process's memory."""
 
-    def _session(self, graph: Path) -> InferenceSession:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineError(
-                f"expected onnxruntime, which is not installed ({error}): pip install 'metst-edge[onnxruntime]'"
-            ) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has no base class for what it raises
-            reason = str(error).splitlines()[0]
-            raise EngineError(
-                f"{self.bundle.path}: onnxruntime refuses {graph.name} ({reason}); export the bundle again"
-            ) from error
+
+def open_session(bundle: StoredModel, graph: Path, threads: int = 1) -> InferenceSession:
+    """Return a session of one of a bundle's graphs on the CPU.
+
+    Args:
+        bundle: of either kind.
+        graph: where it lies.
+        threads: inside one operator.
+
+    Raises:
+        EngineError: onnxruntime is not installed or refuses the graph.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"expected onnxruntime, which is not installed ({error}): pip install 'metst-edge[onnxruntime]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no base class for what it raises
+        reason = str(error).splitlines()[0]
+        raise EngineError(
+            f"{bundle.path}: onnxruntime refuses {graph.name} ({reason}); export the bundle again"
+        ) from error
 
 
 class OnnxRuntimeStream:

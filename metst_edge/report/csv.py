@@ -13,7 +13,14 @@ COLUMNS = ("source", "type", "onset", "apex", "offset", "onset_frame", "apex_fra
 """Before score, reason and a probability for every emotion of the model."""
 
 
-def write(file: IO[str], source: str, events: Sequence[Event], labels: Sequence[str], header: bool) -> None:
+def write(
+    file: IO[str],
+    source: str,
+    events: Sequence[Event],
+    labels: Sequence[str],
+    header: bool,
+    opinions: Sequence[str] | None = None,
+) -> None:
     """Write one row per event; a gap has its start and end where others have onset and offset.
 
     Args:
@@ -22,9 +29,13 @@ def write(file: IO[str], source: str, events: Sequence[Event], labels: Sequence[
         events: in order of time.
         labels: of the model, each but neutral a column of probabilities.
         header: whether the names of the columns come first.
+        opinions: emotions of the recogniser that gave a second opinion, each a column of its probabilities after the
+            revision; None where none was asked.
     """
-    probabilities = [f"p_{label}" for label in labels if label != NEUTRAL]
-    writer = csv.DictWriter(file, [*COLUMNS, "score", "reason", *probabilities])
+    columns = [*COLUMNS, "score", "reason", *(f"p_{label}" for label in labels if label != NEUTRAL)]
+    if opinions is not None:
+        columns += ["revision", *(f"r_{label}" for label in opinions)]
+    writer = csv.DictWriter(file, columns)
     if header:
         writer.writeheader()
     for event in events:
@@ -33,5 +44,8 @@ def write(file: IO[str], source: str, events: Sequence[Event], labels: Sequence[
             row["onset"], row["offset"] = row.pop("start"), row.pop("end")
         else:
             row.update({f"p_{label}": p for label, p in row.pop("probabilities").items()})
+            opinion = row.pop("recognizer", None)
+            if opinion is not None:
+                row.update({f"r_{label}": p for label, p in opinion["probabilities"].items()})
             del row["face"]
         writer.writerow(row)

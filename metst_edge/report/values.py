@@ -53,6 +53,8 @@ class Report:
         scores: the curve they were found on.
         complete: False where reading the source broke off.
         labels: the model's labels, in the order of its logits.
+        recognizer: name of the bundle that gave a second opinion; None where none was asked.
+        recognizer_labels: the emotions that it names.
     """
 
     source: str
@@ -66,6 +68,8 @@ class Report:
     scores: Scores
     complete: bool = True
     labels: tuple[str, ...] = field(default=())
+    recognizer: str | None = None
+    recognizer_labels: tuple[str, ...] = ()
 
     @property
     def micro_expressions(self) -> tuple[MicroExpression, ...]:
@@ -78,6 +82,7 @@ class Report:
             "source": self.source,
             "model": self.model,
             "engine": self.engine,
+            **({} if self.recognizer is None else {"recognizer": self.recognizer}),
             "fps": round(self.fps, 4),
             "frames": self.frames,
             "duration": round(self.duration, 4),
@@ -103,7 +108,8 @@ class Report:
             file: opened with ``newline=""``.
             header: whether the names of the columns come first.
         """
-        csv.write(file, self.source, self.events, self.labels, header)
+        opinions = None if self.recognizer is None else self.recognizer_labels
+        csv.write(file, self.source, self.events, self.labels, header, opinions)
 
     def plot(self, path: str | Path, truth: Sequence[MicroExpression] = ()) -> None:
         """Draw the score curve with what was found, and what is true where it is known, as a PNG, PDF or SVG.
@@ -118,7 +124,8 @@ class Report:
         """
         plot.draw(
             path,
-            title=f"{Path(self.source).name}: {len(self.micro_expressions)} micro-expressions found by {self.model}",
+            title=f"{Path(self.source).name}: {len(self.micro_expressions)} micro-expressions found by {self.model}"
+            + ("" if self.recognizer is None else f", second opinion of {self.recognizer}"),
             span=(self.start, self.start + self.duration),
             time=self.scores.time,
             spot=self.scores.spot,

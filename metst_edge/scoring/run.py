@@ -18,6 +18,9 @@ from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.items import RunEnd, Scored
 from metst_edge.scoring.slots import Moment, Picture
 
+OnSlot = Callable[[Picture, Face | None], None]
+"""Called with the picture nearest to a slot that was scored, and the face on it where a window starts there."""
+
 
 class Run:
     """Follows one face by the rule of `metst_edge.scoring.windows`. When it has ended, another may begin.
@@ -25,14 +28,20 @@ class Run:
     Args:
         lanes: for its windows; nobody else uses them.
         find: returns this face on a picture; None where it is not seen.
+        on_slot: told of every slot that is scored.
 
     Attributes:
         going: whether a face is followed.
         lanes: those of its windows.
     """
 
-    def __init__(self, lanes: HostLanes | DeviceLanes, find: Callable[[Picture], Face | None]) -> None:
-        self.lanes, self._find = lanes, find
+    def __init__(
+        self,
+        lanes: HostLanes | DeviceLanes,
+        find: Callable[[Picture], Face | None],
+        on_slot: OnSlot | None = None,
+    ) -> None:
+        self.lanes, self._find, self._on_slot = lanes, find, on_slot
         self.reset()
 
     def reset(self) -> None:
@@ -56,7 +65,9 @@ class Run:
         """
         self.going = True
         starting = self.lanes.network.starting
-        if starting is not None:
+        if starting is None:
+            face = None
+        else:
             face = face or self._find(moment.anchor)
             if face is None:
                 return None
@@ -65,6 +76,8 @@ class Run:
         if scores is None:
             return None
         self._waiting.append(moment.anchor)
+        if self._on_slot is not None:
+            self._on_slot(moment.anchor, face)
         return self._scored(scores)
 
     def end(self) -> list[Scored | RunEnd]:

@@ -11,7 +11,7 @@ from metst_edge.face import Face, Finder
 from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.items import Item
-from metst_edge.scoring.run import Run
+from metst_edge.scoring.run import OnSlot, Run
 from metst_edge.scoring.slots import Picture, Timeline
 from metst_edge.scoring.stages import OnStage, timed
 
@@ -29,17 +29,23 @@ class Scorer:
         finder: finds the face.
         lanes: for its windows.
         on_stage: told how long each call of a stage took.
+        on_slot: see `Run`.
 
     Attributes:
         run: of the face.
     """
 
     def __init__(
-        self, fps: float, finder: Finder, lanes: HostLanes | DeviceLanes, on_stage: OnStage | None = None
+        self,
+        fps: float,
+        finder: Finder,
+        lanes: HostLanes | DeviceLanes,
+        on_stage: OnStage | None = None,
+        on_slot: OnSlot | None = None,
     ) -> None:
         self._finder, self._on_stage = finder, on_stage
         self._timeline = Timeline(fps, on_stage)
-        self.run = Run(lanes, self._find)
+        self.run = Run(lanes, self._find, on_slot)
         self.reset()
 
     def reset(self) -> None:

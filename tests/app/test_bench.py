@@ -90,7 +90,7 @@ class FakeAnalyzer:
     """Takes a set time for a frame, and finds nothing."""
 
     bundle = Bundle.find("demo")
-    threads, flow, face = 7, "cpu", "opencv"
+    threads, flow, face, recognizer = 7, "cpu", "opencv", None
 
     class engine:
         name, precision = "fake", "fp32"

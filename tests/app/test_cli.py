@@ -93,6 +93,7 @@ def test_bad_usage_is_status_2(capsys, arguments):
         ("decoder", "adaptive"),
         ("synergy", "none"),
         ("class-priors", "positive=0.5, surprise=-1"),
+        ("recognizer", "named"),
     ],
 )
 @pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])

@@ -421,8 +421,8 @@ class Context:
 
     def get_tensor_shape(self, name):
         (output,) = (value for value in self.engine.session.get_outputs() if value.name == name)
-        windows, *_, frames = self.shapes["features"]
-        known = [windows, frames] if len(self.shapes["features"]) == 3 else [windows]
+        (first, *_, frames), *_ = self.shapes.values()  # of "features", or a recogniser's "images"
+        known = [first, frames] if len(self.shapes.get("features", ())) == 3 else [first]
         return known + list(output.shape)[len(known) :]
 
     def set_tensor_address(self, name, address):

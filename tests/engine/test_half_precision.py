@@ -65,9 +65,7 @@ def test_weights_beyond_half_precision_are_refused(tiny_folder, tmp_path):
     with open(folder / "weights.bin", "r+b") as file:
         file.seek(tensor.offset)
         file.write(np.float32(7e4).tobytes())
-    with pytest.raises(
-        EngineError, match=r"blocks\.1\.out_proj of 65504 at most .*fp16.*, got 7e\+04; use pre"
-    ):
+    with pytest.raises(EngineError, match=r"blocks\.1\.out_proj of 65504 at most .*fp16.*, got 7e\+04; use pre"):
         networks.load(bundle, half=True)
 
 

@@ -19,6 +19,7 @@ from metst_edge.errors import EngineError, FrameError
 from metst_edge.events import Gap
 from metst_edge.face import FaceFinder
 from metst_edge.flow import RoiFlow, measure
+from tests.recognise.fakes import FakeRecognizer
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +183,22 @@ def test_events_are_the_same_and_a_second_video_begins_afresh(gpu, whole_clip):
         for key in ("score", "probabilities"):
             assert a.pop(key) == pytest.approx(b.pop(key), abs=1e-4)
         assert a == b
+
+
+def test_a_recogniser_sees_the_same_wherever_flow_is_measured(gpu, whole_clip, monkeypatch):
+    """It is shown pictures, of which the host has those of every slot in either way; it runs in TensorRT then."""
+    gpu.give_flow()
+    asked, opinions = [], {}
+    monkeypatch.setattr(
+        "metst_edge.recognise.engine.load_recognizer", lambda path, engine: (asked.append(engine), FakeRecognizer())[1]
+    )
+    for flow in ("cpu", "cuda"):
+        with metst_edge.Analyzer(engine="tensorrt", flow=flow, recognizer="any") as analyzer:
+            found = [event for i, frame in enumerate(whole_clip[:110]) for event in analyzer.push(frame, i / 30)]
+            found += analyzer.flush()
+            opinions[flow] = [event.recognizer for event in found if getattr(event, "revision", None) == 1]
+    assert asked == ["tensorrt"] * 2
+    assert opinions["cpu"] == opinions["cuda"] and opinions["cpu"]
 
 
 def test_where_flow_is_measured_is_chosen_and_said(gpu, caplog):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metst_edge.errors import MetstError
 from training.models.registry import MODELS, SpottingNetwork, build
+from training.models.slstt import Slstt
 
 FORMAT = 1
 
@@ -42,7 +43,7 @@ class Checkpoint:
     meta: dict[str, Any]
 
 
-def save_checkpoint(path: str | os.PathLike[str], network: SpottingNetwork, meta: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | os.PathLike[str], network: SpottingNetwork | Slstt, meta: Mapping[str, Any]) -> None:
     """Write the network and its meta data so that a crash leaves either the old file or the whole new one.
 
     Args:
@@ -65,10 +66,25 @@ def save_checkpoint(path: str | os.PathLike[str], network: SpottingNetwork, meta
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read what `save_checkpoint` wrote.
+    """Read what `save_checkpoint` wrote of a network that spots.
 
     Raises:
         CheckpointError: not such a file, or names or shapes do not fit; every one of them is listed.
+    """
+    content = contents(path)
+    try:
+        network = build(content["model"], **content.get("sizes", {}))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    fill(network, content["state_dict"], path)
+    return Checkpoint(network.eval(), dict(content["meta"]))
+
+
+def contents(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Read what `save_checkpoint` wrote, of any network: its model's name, sizes, state dict and meta data.
+
+    Raises:
+        CheckpointError: not such a file.
     """
     content = read(path)
     parts = {"format", "model", "state_dict", "meta"}
@@ -79,12 +95,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     if content["format"] != FORMAT:
         raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {content['format']!r}; train again")
-    try:
-        network = build(content["model"], **content.get("sizes", {}))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    fill(network, content["state_dict"], path)
-    return Checkpoint(network.eval(), dict(content["meta"]))
+    return content
 
 
 def fill(network: SpottingNetwork, state: Mapping[str, Tensor], source: object) -> None:

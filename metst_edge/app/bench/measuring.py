@@ -10,6 +10,7 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,7 @@ class Bench:
             "engine": _engine(analyzer.engine),
             "flow": analyzer.flow,
             "face": analyzer.face,
+            **({} if analyzer.recognizer is None else {"recognizer": analyzer.recognizer}),
             "machine": describe(),
             "threads": {"usable cores": usable_cores(), "for flow": analyzer.threads},
             "sensors": {"start": self._sensors_before, "end": sensors()},
@@ -164,6 +166,7 @@ class Bench:
             "dropped": self._dropped,
             "interruptions": self._interruptions if live else None,
             "gaps": dict(self._gaps),
+            **({} if analyzer.recognizer is None else {"opinions": asdict(analyzer.opinions)}),
             "memory": {
                 "high_water": memory,
                 "growth": None if self._memory_before is None else memory - self._memory_before,

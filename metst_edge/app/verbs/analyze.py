@@ -68,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
                     failed |= not _plotted(report, _plot_path(options.plot, file, number, len(options.files)))
             if interrupted:
                 return 1
+        terminal.tell_missing(analyzer.opinions)
     return 1 if failed else 0
 
 

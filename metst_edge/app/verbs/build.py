@@ -46,21 +46,21 @@ def add(verbs: arguments.Verbs) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build both engines of a bundle, or find them built."""
-    from metst_edge.bundle import Bundle
-    from metst_edge.engine.tensorrt.builder import GRAPHS, WORKSPACE_MIB, EngineBuilder
+    """Build every engine of a bundle, or find them built."""
+    from metst_edge.bundle import open_bundle
+    from metst_edge.engine.tensorrt.builder import WORKSPACE_MIB, EngineBuilder
 
     precision = getattr(options, "precision", "fp32")
     with terminal.progress("TensorRT", quiet=options.json) as advance:
         builder = EngineBuilder(
-            Bundle.find(options.bundle),
+            open_bundle(options.bundle),
             precision=precision,
             workspace_mib=WORKSPACE_MIB if options.workspace is None else options.workspace,
             target=options.target,
             progress=percent(advance, terminal.tell),
             say=terminal.tell,
         )
-        plans = [builder.plan(graph, force=options.force) for graph in GRAPHS]
+        plans = [builder.plan(graph, force=options.force) for graph in builder.bundle.graphs]
     if options.json:
         engines = [
             {

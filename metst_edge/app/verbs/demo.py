@@ -41,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
         terminal.progress("demo clip", quiet=options.json) as advance,
     ):
         report = analyzer.analyze(clip, progress=advance)
+        opinions = analyzer.opinions
+    terminal.tell_missing(opinions)
     truth = demo_truth()
     outcome = compare(report.micro_expressions, truth)
     console = terminal.console_on(sys.stdout)

@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             for event in analyzer.flush():
                 _print(event, options.live_json)
+        terminal.tell_missing(analyzer.opinions)
     return 0
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metst_edge.bundle import HALF_WEIGHTS, Bundle, sha256
+from metst_edge.bundle import HALF_WEIGHTS, Bundle, RecognizerBundle, sha256
 from metst_edge.engine.tensorrt.cache import EngineCache, key_of, user_folder
 from metst_edge.engine.tensorrt.gpu import find_gpu
 from metst_edge.engine.tensorrt.module import (
@@ -36,7 +36,6 @@ from metst_edge.engine.tensorrt.plugin import PLUGIN, PLUGIN_NAMESPACE, find_plu
 from metst_edge.engine.types import check_lanes
 from metst_edge.errors import EngineError
 
-GRAPHS = ("step", "window")
 WORKSPACE_MIB = 256  # a limit; networks of this size use a few
 MAX_WINDOWS = 32
 """Windows in a batch of the "window" engine, at most; their length is 1 to the bundle's k."""
@@ -55,7 +54,7 @@ class Plan:
     """A serialised engine.
 
     Attributes:
-        graph: "step" or "window".
+        graph: "step", "window" or "clip".
         content: what TensorRT deserialises.
         key: sha256 over what it depends on.
         path: where it is kept, None where it could not be.
@@ -77,9 +76,9 @@ class EngineBuilder:
     """Makes TensorRT engines of a bundle's graphs.
 
     Args:
-        bundle: what to build.
+        bundle: what to build, of either kind.
         precision: "fp32", or "fp16" where the bundle has such graphs.
-        lanes: of the step, fixed when it is built.
+        lanes: of the step, fixed when it is built; a recogniser has none.
         workspace_mib: what a layer may use beside its tensors, at most.
         target: such as "sm89", to build for that GPU instead of the one here, where TensorRT can (RTX).
         folder: of the cache; default: the user's.
@@ -94,7 +93,7 @@ class EngineBuilder:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Bundle | RecognizerBundle,
         *,
         precision: str = "fp32",
         lanes: int = 2,
@@ -106,7 +105,7 @@ class EngineBuilder:
     ) -> None:
         self.bundle, self.precision, self.target = bundle, precision, target
         self.lanes, self.workspace_mib = check_lanes(lanes), workspace_mib
-        self._graphs = {graph: bundle.graph(graph, precision) for graph in GRAPHS}
+        self._graphs = {graph: bundle.graph(graph, precision) for graph in bundle.graphs}
         self._progress, self._say = progress, say or _LOG.warning
         self.tensorrt = load_tensorrt()
         self.logger = logger_of(self.tensorrt)
@@ -125,7 +124,7 @@ class EngineBuilder:
         """Return an ICudaEngine, which keeps what it needs alive. One that TensorRT refuses is built once more.
 
         Args:
-            graph: "step" or "window".
+            graph: one of the bundle's `graphs`.
             force: build, whatever the cache has.
 
         Raises:
@@ -149,7 +148,7 @@ class EngineBuilder:
         """Return the serialised engine, from the cache or built now, which may take minutes. Ctrl-C stops a build.
 
         Args:
-            graph: "step" or "window".
+            graph: one of the bundle's `graphs`.
             force: build, whatever the cache has.
 
         Raises:
@@ -192,10 +191,16 @@ class EngineBuilder:
 
     def profile(self, graph: str) -> dict[str, Shapes]:
         """Return the smallest, usual and largest shape of every input."""
+        bundle = self.bundle
+        if isinstance(bundle, RecognizerBundle):
+            # One interval at a time: its frames are a batch already, of pictures.
+            picture = (3, bundle.input_size, bundle.input_size)
+            usual = (1, bundle.frames, *picture)
+            return {"images": ((1, 1, *picture), usual, usual)}
         if graph == "window":
-            channels, k = self.bundle.channels, self.bundle.k
+            channels, k = bundle.channels, bundle.k
             return {"features": ((1, channels, 1), (MAX_WINDOWS // 2, channels, k), (MAX_WINDOWS, channels, k))}
-        inputs = {"features": (self.bundle.channels,), "reset": (), **{s.name: s.shape for s in self.bundle.state}}
+        inputs = {"features": (bundle.channels,), "reset": (), **{s.name: s.shape for s in bundle.state}}
         return {name: ((self.lanes, *shape),) * 3 for name, shape in inputs.items()}
 
     def _flags(self, graph: str) -> list[str]:

@@ -20,7 +20,7 @@ class LoadedEngine:
 
     Args:
         builder: that gives it.
-        graph: "step" or "window".
+        graph: one of the `graphs` of its bundle.
 
     Raises:
         EngineError: as `EngineBuilder.engine`.

@@ -1,0 +1,95 @@
+"""Recognisers' checkpoints on disk: what `training recognise fit` writes, and the published state dicts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.models.checkpoint import CheckpointError, check_state, contents, misfits, read
+from training.models.slstt import RECOGNISERS, UNUSED, Slstt, build_recogniser, sizes_of
+
+
+@dataclass(frozen=True)
+class RecogniserCheckpoint:
+    """A recogniser as `training recognise fit` left it.
+
+    Attributes:
+        network: in evaluation mode, with the checkpoint's weights.
+        meta: what the exporter writes into the bundle, plain JSON values: name, labels, weight, training, licence,
+            metrics.
+    """
+
+    network: Slstt
+    meta: dict[str, Any]
+
+
+def load_recogniser(path: str | os.PathLike[str]) -> RecogniserCheckpoint:
+    """Read what `save_checkpoint` wrote of a recogniser.
+
+    Raises:
+        CheckpointError: not such a file, or names or shapes do not fit; every one of them is listed.
+    """
+    return recogniser_of(contents(path), path)
+
+
+def recogniser_of(content: Mapping[str, Any], source: object) -> RecogniserCheckpoint:
+    """Return the recogniser in what `contents` read. Raises CheckpointError as `load_recogniser`."""
+    try:
+        network = build_recogniser(content["model"], **content.get("sizes", {}))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    _fill(network, content["state_dict"], source)
+    return RecogniserCheckpoint(network.eval(), dict(content["meta"]))
+
+
+def load_published_recogniser(path: str | os.PathLike[str], model: str) -> Slstt:
+    """Read a state dict of the published code; see `published_recogniser`."""
+    content = read(path)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    return published_recogniser(content, model, path)
+
+
+def published_recogniser(state: Mapping[str, Tensor], model: str, source: object) -> Slstt:
+    """Return the network that a state dict of the published code is of.
+
+    Args:
+        state: published names, with or without `module.` in front.
+        model: "slstt_lstm" or "slstt_mean", which have the same names and shapes.
+        source: what to call the state dict in an error.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        CheckpointError: not a state dict, or names or shapes do not fit; every one of them is listed.
+    """
+    check_state(state, source)
+    published = RECOGNISERS[model]
+    network = Slstt(model, sizes_of(state, published.aggregation) or published)
+    _fill(network, state, source)
+    network.eval()
+    return network
+
+
+def _fill(network: Slstt, state: Mapping[str, Tensor], source: object) -> None:
+    """Load a state dict, after saying everything about it that does not fit."""
+    check_state(state, source)
+    expected = network.state_dict()
+    unused = UNUSED[network.sizes.aggregation]
+    found = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    found = {name: tensor for name, tensor in found.items() if not name.startswith(unused)}
+    problems = misfits(found, expected)
+    problems += [
+        f"{name}: expected finite values, got nan or inf"
+        for name, tensor in found.items()
+        if name in expected and not torch.isfinite(tensor).all()
+    ]
+    if problems:
+        raise CheckpointError(f"{source} does not fit {network.name}: {'; '.join(problems)}")
+    network.load_state_dict(found)
