@@ -24,7 +24,7 @@ class Interval:
 
     Attributes:
         onset: the first frame.
-        apex: the frame of the peak.
+        apex: the frame of the peak; of an adaptive interval, that of the highest score inside.
         offset: the last frame.
         emotion: index of the label voted for; None when neutral won, which only synergy "none" lets stand.
         probabilities: float64 (E - 1,), mean softmax over the emotions without neutral, priors added; sums to 1.

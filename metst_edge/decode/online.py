@@ -125,7 +125,7 @@ class OnlineDecoder:
         self._accepted = -self._k_p  # the latest accepted peak; so far none that is near
 
     def push(self, spot: float, logits: NDArray[Any]) -> list[Interval]:
-        """Take the scores of the next frame and return the intervals that are final with it, in time order.
+        """Take the scores of the next frame and return the intervals that are final with it, by time of their peaks.
 
         Args:
             spot: spotting score after the sigmoid.

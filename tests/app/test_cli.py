@@ -311,6 +311,18 @@ def test_info_shows_the_manifest(capsys):
     assert status == 0 and json.loads(out)["model"] == "metst64"
 
 
+def test_info_shows_what_scores_are_decoded_with(capsys, tmp_path):
+    folder = Path(shutil.copytree(Bundle.find("demo").path, tmp_path / "copy"))
+    _, out, _ = run(capsys, "info", folder)
+    assert "peak -+ 6 frames" in out and "class priors" not in out
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["decode"].update(decoder="adaptive", class_priors={"positive": 0.5, "surprise": -1})
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    _, out, _ = run(capsys, "info", folder)
+    assert "fitted to the curve around a peak, k_p 6 frames" in out
+    assert "decoder: adaptive" in out and "positive +0.5, surprise -1" in out
+
+
 def test_the_demo_finds_what_is_there(capsys, tmp_path):
     """At least 80 % of the clip's micro-expressions, at most one false."""
     picture = tmp_path / "demo.png"
