@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 import weakref
 
 import numpy as np
@@ -37,22 +38,29 @@ class TensorRTRecognizer(Closing):
         builder = EngineBuilder(bundle, say=say or _LOG.warning)
         device = open_device()
         self._lock = threading.Lock()  # one context, one set of buffers
-        side = bundle.input_size
-        self._largest: Shape = (1, bundle.frames, 3, side, side)
         self._result: Shape = (1, len(bundle.labels))
         self._stream = CudaStream(device)
         self._release = weakref.finalize(self, self._stream.close)
         try:
             with self._stream.use():
-                self._inputs = self._stream.buffer(packed({"images": self._largest})[1])
-                self._outputs = self._stream.buffer(packed({"logits": self._result})[1])
-                loaded = LoadedEngine(builder, "clip")
-                self._context = loaded.context({"images": self._largest}, {"logits": self._result})
-                self._stream.on_close(self._context.release)
-                self._context.set_addresses({"images": self._inputs.address, "logits": self._outputs.address})
+                try:
+                    self._prepare(builder)
+                except BaseException as error:
+                    # Its frames hold TensorRT's engine, which must go while the context is current.
+                    traceback.clear_frames(error.__traceback__)
+                    raise
         except BaseException:
             self._release()
             raise
+
+    def _prepare(self, builder: EngineBuilder) -> None:
+        stream, side = self._stream, self.bundle.input_size
+        largest: Shape = (1, self.bundle.frames, 3, side, side)
+        self._inputs = stream.buffer(packed({"images": largest})[1])
+        self._outputs = stream.buffer(packed({"logits": self._result})[1])
+        self._context = LoadedEngine(builder, "clip").context({"images": largest}, {"logits": self._result})
+        stream.on_close(self._context.release)
+        self._context.set_addresses({"images": self._inputs.address, "logits": self._outputs.address})
 
     def infer(self, images: Array) -> Array:
         """Give logits (N, E) of pictures (N, F, 3, S, S); see `Recognizer`.

@@ -31,11 +31,12 @@ QUESTIONS = {
     "    answer['models'] = False",
     "rich": "import rich.console, rich.table, rich.progress",
     "native": "from metst_edge import _native; answer.update(path=_native.simd_path(), paths=_native.simd_paths())",
-    "models": "from metst_edge.bundle import HALF_FILES, Bundle, shipped_models\n"
+    "models": "from metst_edge.bundle import HALF_FILES, open_bundle, shipped_models\n"
     "for name, path in shipped_models().items():\n"
     "    try:\n"
-    "        files = {n: f['sha256'] for n, f in Bundle.load(path).manifest['files'].items()}\n"
-    "        answer[name] = {'files': files, 'fp16': set(HALF_FILES) <= set(files)}\n"
+    "        bundle = open_bundle(path)\n"
+    "        files = {n: f['sha256'] for n, f in bundle.manifest['files'].items()}\n"
+    "        answer[name] = {'kind': bundle.kind, 'files': files, 'fp16': set(HALF_FILES) <= set(files)}\n"
     "    except Exception as error:\n"
     "        answer[name] = {'error': str(error)}",
     "onnxruntime": "import onnxruntime; answer['version'] = onnxruntime.__version__",

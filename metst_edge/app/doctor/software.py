@@ -164,7 +164,11 @@ def models(here: Evidence) -> Finding:
         return Finding("models", "wrong", "; ".join(broken.values()), again, details)
     if not good:
         return Finding("models", "missing", "none in this installation", again, details)
-    texts = [f"{name} (fp32{', fp16' if answer[name]['fp16'] else ''})" for name in good]
+    texts = []
+    for name in good:
+        about = answer[name]
+        kind = "recogniser, " if about.get("kind") == "recogniser" else ""
+        texts.append(f"{name} ({kind}fp32{', fp16' if about['fp16'] else ''})")
     return Finding("models", "ok", ", ".join(texts), details=details)
 
 

@@ -20,9 +20,9 @@ def add(verbs: arguments.Verbs) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show a bundle's manifest."""
     from metst_edge.app.info import show
-    from metst_edge.bundle import Bundle
+    from metst_edge.bundle import open_bundle
 
-    bundle = Bundle.find(options.bundle)
+    bundle = open_bundle(options.bundle)
     if options.json:
         print(json.dumps(bundle.manifest, indent=1))
     else:
