@@ -2,7 +2,7 @@
 
 The only file that knows every stage. Frames pass face -> flow -> engine -> decode; two windows of each face, half a
 window apart, are open at any time. Live, intervals come out as soon as they are final; offline, the same scores are
-decoded as a whole.
+decoded as a whole. A recogniser, where one is given, is told of slots and events on the side.
 """
 
 from __future__ import annotations

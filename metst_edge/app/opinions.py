@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from metst_edge.recognise.second import Opinions
 
 REASONS = {
     "skipped": "came while too many were waiting",
@@ -23,11 +19,15 @@ def said(probabilities: Mapping[str, float]) -> str:
     return f"{emotion} {probabilities[emotion]:.2f}"
 
 
-def missing(opinions: Opinions) -> str | None:
-    """Return a line on the intervals without an opinion; None where there are none."""
-    counts = {why: count for field, why in REASONS.items() if (count := getattr(opinions, field))}
+def missing(opinions: Mapping[str, int]) -> str | None:
+    """Return a line on the intervals without an opinion; None where there are none.
+
+    Args:
+        opinions: the fields of `metst_edge.recognise.second.Opinions`.
+    """
+    counts = {why: count for field, why in REASONS.items() if (count := opinions[field])}
     if not counts:
         return None
-    total = opinions.given + sum(counts.values())
+    total = opinions["given"] + sum(counts.values())
     reasons = ", ".join(f"{count} {why}" for why, count in counts.items())
     return f"no second opinion on {sum(counts.values())} of {total} intervals: {reasons}"

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 from metst_edge.app.opinions import missing, said
@@ -33,7 +34,7 @@ def tell(line: str) -> None:
 
 def tell_missing(opinions: Opinions) -> None:
     """Print a line to stderr where intervals have no second opinion."""
-    line = missing(opinions)
+    line = missing(asdict(opinions))
     if line is not None:
         tell(line)
 

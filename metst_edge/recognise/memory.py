@@ -27,10 +27,10 @@ SPARE = 4
 def slots_needed(k_p: int, look_ahead: int) -> int:
     """Return how many of the latest slots an interval may still need when it becomes an event.
 
-    The longest way is that of the adaptive decoder: an onset REACH k_p before the peak, found with the frame after
-    REACH k_p behind it; a fixed interval needs 3 k_p, and a peak that waits for its surroundings 2 k_p more. On top
-    comes the network's look-ahead. (A flat top of the curve may hold a peak back for longer: that interval has no
-    frames then.) For k_p 6 and look-ahead 2 it is 78 slots, 2.6 s.
+    The longest way is that of the adaptive decoder: an onset REACH k_p before the peak, known with the slot after
+    REACH k_p behind it, and then the network's look-ahead; a fixed interval needs 3 k_p. A flat top of the curve holds
+    its peak back: one of 2 k_p is allowed for, and what lasts longer has no frames then. For k_p 6 and look-ahead 2 it
+    is 78 slots, 2.6 s.
 
     Args:
         k_p: half the typical duration, slots.

@@ -125,7 +125,7 @@ class Worker:
         atexit.unregister(self.close)
 
     def _run(self) -> None:
-        with suppress(AttributeError, OSError):  # Linux has priorities of threads
+        with suppress(OSError):  # where a container forbids it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
             recognizer = self._open()

@@ -25,6 +25,7 @@ from metst_edge.errors import SourceError
 from metst_edge.events import Gap
 from metst_edge.face import FaceFinder
 from metst_edge.flow import default_threads
+from metst_edge.recognise.second import Opinions
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +229,21 @@ def test_the_face_stage_is_said_and_another_is_no_run_to_compare_with(monkeypatc
     assert ", face by opencv" in next(tables._header(base))
     monkeypatch.setattr(FakeAnalyzer, "face", "mediapipe")
     assert comparing.compare(run.result(FakeAnalyzer()), base)["differences"] == {"face": ["opencv", "mediapipe"]}
+
+
+def test_a_recogniser_is_said_with_its_opinions_and_is_no_run_to_compare_with(monkeypatch):
+    run, base = play(monkeypatch, [FakeSource(frames(4))], 4)
+    assert "recognizer" not in base and "opinions" not in base
+    monkeypatch.setattr(FakeAnalyzer, "recognizer", "slstt")
+    monkeypatch.setattr(FakeAnalyzer, "opinions", Opinions(given=5, skipped=2), raising=False)
+    result = run.result(FakeAnalyzer())
+    assert result["opinions"] == {"given": 5, "skipped": 2, "unseen": 0, "late": 0, "failed": 0}
+    assert [
+        note
+        for note in tables.notes(result)
+        if note == ("no second opinion on 2 of 7 intervals: 2 came while too many were waiting")
+    ]
+    assert comparing.compare(result, base)["differences"] == {"recognizer": [None, "slstt"]}
 
 
 def test_half_precision_is_another_engine(monkeypatch):

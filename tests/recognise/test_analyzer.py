@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import threading
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -280,8 +281,8 @@ def test_a_failing_recogniser_is_one_line_and_the_results_are_written(capsys, fa
 
 
 def test_intervals_without_an_opinion_are_one_line_at_the_end():
-    assert opinions.missing(Opinions(given=9)) is None
-    assert opinions.missing(Opinions(given=5, skipped=2, failed=1)) == (
+    assert opinions.missing(asdict(Opinions(given=9))) is None
+    assert opinions.missing(asdict(Opinions(given=5, skipped=2, failed=1))) == (
         "no second opinion on 3 of 8 intervals: 2 came while too many were waiting, 1 made the recogniser fail"
     )
 

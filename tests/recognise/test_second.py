@@ -1,6 +1,7 @@
 """The second opinion: events at once and refined ones later, whatever the recogniser does; and for recorded sources."""
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -167,12 +168,20 @@ def test_logits_that_are_no_numbers_are_a_failure(second, fake, caplog, monkeypa
 
 
 def test_it_is_opened_asked_and_closed_in_one_thread_of_its_own(fake):
-    opened = []
-    with SecondOpinion(lambda: opened.append(threading.current_thread().name) or fake, EMOTIONS, 200) as second:
+    opened, priorities = [], []
+
+    def open_it():
+        opened.append(threading.current_thread().name)
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return fake
+
+    with SecondOpinion(open_it, EMOTIONS, 200) as second:
         show(second)
         second.take([event(10)])
         second.finish()
     assert fake.closed and fake.threads == set(opened) == {"metst-edge recognizer"}
+    ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert priorities[0] > ours or ours >= worker_module.NICE, "what measures the next frame goes first"
     second.close()
 
 

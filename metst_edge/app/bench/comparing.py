@@ -13,6 +13,7 @@ CONDITIONS = (
     ("engine",),
     ("flow",),
     ("face",),
+    ("recognizer",),
     ("machine", "processor"),
     ("machine", "power mode"),
     ("machine", "simd"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from metst_edge.app.bench.results import END_TO_END, PERCENTILES, RATIOS
+from metst_edge.app.opinions import missing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,6 +53,8 @@ def _header(result: Mapping[str, Any]) -> Iterator[str]:
     machine, source = result["machine"], result["source"]
     digest = result["bundle"]["manifest_sha256"]
     parts = f"engine {result['engine']}, flow on {result['flow']}, face by {result['face']}"
+    if result.get("recognizer"):
+        parts += f", second opinion of {result['recognizer']}"
     yield f"metst-edge {result['version']}, {parts}"
     yield f"bundle {result['bundle']['name']}, sha256 of its manifest {digest[:16]}"
     threads = ", ".join(f"{count} {name}" for name, count in result["threads"].items())
@@ -119,6 +122,9 @@ def notes(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"the face was lost {lost} times; frames without one cost less: use a source with a face throughout"
     if result["flow"] == "cuda":
         yield "flow was measured on the GPU: its time is in network, which waits for it; flow is only the asking"
+    unasked = missing(result["opinions"]) if result.get("opinions") else None
+    if unasked:
+        yield unasked
     if result["passes"] > 1:
         yield f"the source was played {result['passes']} times; each time windows and decoding begin anew"
 
