@@ -63,7 +63,9 @@ def test_what_was_measured_before_ctrl_c_is_shown(folder, monkeypatch, capsys):
 
 
 def test_what_makes_no_sense_for_a_recogniser_is_refused(folder, capsys):
-    assert cli.main(["bench", "--model", str(folder), "--source", "clip.mp4"]) == 1
-    assert "expected no --source and no --camera with a recogniser" in capsys.readouterr().err
+    for others in (["--source", "clip.mp4"], ["--camera", "0"], ["--rate", "25"], ["--face-model", "x"]):
+        assert cli.main(["bench", "--model", str(folder), *others]) == 1
+        error = capsys.readouterr().err
+        assert "than --engine, --frames and --warm-up" in error and f"got {others[0]}\n" in error
     assert cli.main(["bench", "--model", str(folder), "--engine", "native"]) == 1
     assert "'onnxruntime', 'tensorrt' for a recogniser, got 'native'" in capsys.readouterr().err
