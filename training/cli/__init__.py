@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from metst_edge.errors import MetstError
-from training.cli import calibrate, demo_clip, evaluate, false_alarms, fit, render
+from training.cli import calibrate, demo_clip, evaluate, false_alarms, fit, recognise, render
 
-VERBS = (fit, evaluate, false_alarms, render, calibrate, demo_clip)
+VERBS = (fit, evaluate, false_alarms, recognise, render, calibrate, demo_clip)
 """In the order of the help; each has ``add(verbs)``, which adds its parser, and ``run(options)``, the exit status."""
 
 EPILOG = """\
@@ -26,6 +26,9 @@ examples:
   on a labelled folder, two subjects kept for the evaluation:
       python -m training fit --data DIR --test-subjects s03,s11 --out runs/mine
       python -m training evaluate runs/mine/model.pt --data DIR --subjects s03,s11
+  a recogniser, which names the emotion of intervals that are known:
+      python -m training recognise fit --data DIR --test-subjects s03,s11 --out runs/names
+      python -m training recognise evaluate runs/names/model.pt --data DIR --subjects s03,s11
 
 labelled folder: DIR/labels.csv with the columns video,subject,onset,apex,offset,emotion[,fps], one row per
 micro-expression, beside the video files or folders of images it names. Frames count from 0 (--first-frame 1:

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from metst_edge import Bundle
+from metst_edge.bundle import RecognizerBundle
 
 
 def as_bundle(model: Path, out: Path) -> Bundle:
@@ -28,6 +29,18 @@ def as_bundle(model: Path, out: Path) -> Bundle:
     checkpoint = load_checkpoint(model)
     description = Description.from_meta(checkpoint.meta, name=model.parent.name)
     return write(checkpoint.network, description, out / "bundle", force=True, console=Console(quiet=True))
+
+
+def as_recogniser(model: Path, out: Path) -> RecognizerBundle:
+    """Load a recogniser's bundle, or export its checkpoint to one; see `as_bundle`."""
+    if model.is_dir() or model.suffix == ".zip":
+        return RecognizerBundle.load(model)
+    from export.recogniser import RecogniserDescription, write_recogniser
+    from training.models.recognisers import load_recogniser
+
+    checkpoint = load_recogniser(model)
+    about = RecogniserDescription.from_meta(checkpoint.meta, name=model.parent.name)
+    return write_recogniser(checkpoint.network, about, out / "bundle", force=True, console=Console(quiet=True))
 
 
 def results_folder(model: Path, data: str) -> Path:

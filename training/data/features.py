@@ -176,13 +176,20 @@ def _key(video: Video, preset: Preset) -> str:
     """Hash the video's content and everything its windows depend on."""
     settings = (FORMAT, preset.fps, preset.k, preset.roi_set, video.fps)
     digest = hashlib.sha256(repr(settings).encode())
+    digest.update(content_of(video))
+    return digest.hexdigest()[:16]
+
+
+def content_of(video: Video) -> bytes:
+    """Return the hashes of a video's content: of its file, or of the pictures of its folder and their names."""
+    hashes = []
     for path in pictures_in(video.path) if video.path.is_dir() else [video.path]:
         content = hashlib.sha256(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 content.update(block)
-        digest.update(content.digest())
-    return digest.hexdigest()[:16]
+        hashes.append(content.digest())
+    return b"".join(hashes)
 
 
 def _save(path: Path, arrays: dict[str, Any]) -> None:

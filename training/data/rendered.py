@@ -1,4 +1,7 @@
-"""Rendered clips of the test identity as a labelled folder of H.264 files: synthetic truth, real video."""
+"""Rendered clips as a labelled folder of H.264 files: synthetic truth, real video.
+
+Of the test identity, which is never trained on, or of the training identities, each clip of another variant of them.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,18 @@ from metst_edge.face import FaceFinder
 from training.data.errors import DataError
 from training.data.folder import COLUMNS
 from training.synthesis.render import write_clip
-from training.synthesis.testclips import test_clip
+from training.synthesis.testclips import test_clip, training_clip
 
 SETTINGS = "rendered.json"
 
 
 def render_folder(
-    folder: Path, seed: int, count: int, seconds: float, report: Callable[[int], None] = lambda done: None
+    folder: Path,
+    seed: int,
+    count: int,
+    seconds: float,
+    report: Callable[[int], None] = lambda done: None,
+    portraits: Path | None = None,
 ) -> None:
     """Render ``count`` clips into ``folder`` and label them; clips that are there already are kept.
 
@@ -27,11 +35,12 @@ def render_folder(
         count: how many.
         seconds: length of each.
         report: called with the number of clips that are there.
+        portraits: folder of the training portraits, for clips of those; None for the test identity.
 
     Raises:
         DataError: the folder holds something else.
     """
-    settings = {"seed": seed, "seconds": seconds}
+    settings = {"seed": seed, "seconds": seconds, **({} if portraits is None else {"identities": "training"})}
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / SETTINGS
     if note.exists() and json.loads(note.read_text(encoding="utf-8")) != settings:
@@ -44,7 +53,11 @@ def render_folder(
         path = folder / f"clip-{i:03d}.mp4"
         truth = path.with_suffix(".json")
         if not truth.exists():  # it is written last
-            write_clip(test_clip(seed, i, seconds, finder=finder), path)
+            if portraits is None:
+                clip = test_clip(seed, i, seconds, finder=finder)
+            else:
+                clip = training_clip(portraits, seed, i, seconds, finder=finder)
+            write_clip(clip, path)
         known = json.loads(truth.read_text(encoding="utf-8"))
         events = [(event["onset"], event["apex"], event["offset"], event["emotion"]) for event in known["events"]]
         rows += [(path.name, known["source"], *event) for event in events or [("", "", "", "")]]

@@ -10,15 +10,28 @@ from metst_edge.app.opinions import missing
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def show(console: Console, result: Mapping[str, Any], comparison: Mapping[str, Any] | None = None) -> None:
     """Print a result for people, and a row of it to paste."""
+    for line in _header(result):
+        tell(console, line)
+    console.print(stage_table(result, comparison))
+    for line in [*_summary_lines(result), *(comparison_lines(comparison) if comparison else ())]:
+        tell(console, line)
+    for note in notes(result):
+        tell(console, f"note: {note}")
+    tell(console, "")
+    for line in markdown(result):
+        tell(console, line)
+
+
+def stage_table(result: Mapping[str, Any], comparison: Mapping[str, Any] | None = None) -> Table:
+    """Return the stages' times as a table, beside those of another run where there is a comparison."""
     from rich import box
     from rich.table import Table
 
-    for line in _header(result):
-        _print(console, line)
     columns = ("n", *(f"p{percent}" for percent in PERCENTILES), "max")
     # Narrow enough for 80 characters, the ratios included.
     table = Table("ms a call", box=box.SIMPLE, collapse_padding=True, pad_edge=False)
@@ -34,28 +47,32 @@ def show(console: Console, result: Mapping[str, Any], comparison: Mapping[str, A
         if stage == END_TO_END:
             table.add_section()
         table.add_row(stage, *cells)
-    console.print(table)
-    for line in [*_summary_lines(result), *(_comparison_lines(comparison) if comparison else ())]:
-        _print(console, line)
-    for note in notes(result):
-        _print(console, f"note: {note}")
-    _print(console, "")
-    for line in markdown(result):
-        _print(console, line)
+    return table
 
 
-def _print(console: Console, line: str) -> None:
+def tell(console: Console, line: str) -> None:
+    """Print a line as it is."""
     # Names may hold what rich takes for markup, and a row to paste must stay one line.
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _header(result: Mapping[str, Any]) -> Iterator[str]:
-    machine, source = result["machine"], result["source"]
-    digest = result["bundle"]["manifest_sha256"]
+    source = result["source"]
     parts = f"engine {result['engine']}, flow on {result['flow']}, face by {result['face']}"
     if result.get("recognizer"):
         parts += f", second opinion of {result['recognizer']}"
     yield f"metst-edge {result['version']}, {parts}"
+    yield from conditions(result)
+    played = f", played {result['passes']} times" if result["passes"] > 1 else ""
+    size = f", {source['width']}x{source['height']}" if "width" in source else ""
+    fps = f", {source['fps']:.4g} frames/s" if source.get("fps") else ""
+    kind = "camera " if source.get("live") else ""
+    yield f"{kind}{source['name']}{size}{fps}{played}; {result['frames']} frames after {result['warm_up']} of warm-up"
+
+
+def conditions(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines that tell of the bundle and the machine."""
+    machine, digest = result["machine"], result["bundle"]["manifest_sha256"]
     yield f"bundle {result['bundle']['name']}, sha256 of its manifest {digest[:16]}"
     threads = ", ".join(f"{count} {name}" for name, count in result["threads"].items())
     yield f"{machine['processor']}, {machine['cores']} cores; threads: {threads}; SIMD {machine['simd']}"
@@ -68,11 +85,6 @@ def _header(result: Mapping[str, Any]) -> Iterator[str]:
         line = _sensor_line(result["sensors"][moment])
         if line:
             yield f"at the {moment}: {line}"
-    played = f", played {result['passes']} times" if result["passes"] > 1 else ""
-    size = f", {source['width']}x{source['height']}" if "width" in source else ""
-    fps = f", {source['fps']:.4g} frames/s" if source.get("fps") else ""
-    kind = "camera " if source.get("live") else ""
-    yield f"{kind}{source['name']}{size}{fps}{played}; {result['frames']} frames after {result['warm_up']} of warm-up"
 
 
 def _sensor_line(found: Mapping[str, Any]) -> str:
@@ -105,7 +117,8 @@ def _summary_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"memory           {memory['high_water']:.0f} MiB at most{growth}"
 
 
-def _comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
+def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what keeps two runs from being compared as they stand."""
     changed = [f"{name} {_plain(was)} -> {_plain(now)}" for name, (was, now) in comparison["differences"].items()]
     if changed:
         yield f"not comparable   with the base as they stand: {'; '.join(changed)}"

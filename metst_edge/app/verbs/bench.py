@@ -7,13 +7,31 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from metst_edge.app import arguments, terminal
-from metst_edge.errors import MetstError
+from metst_edge.errors import EngineError, MetstError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from metst_edge.app.bench.interval import IntervalBench
+    from metst_edge.app.bench.measuring import Bench
 
 FRAMES, WARM_UP = 600, 60
 """Together the 660 frames of the packaged clip. Warm-up is over when libraries are loaded and two windows are open."""
+INTERVALS, INTERVAL_WARM_UP = 20, 2
+"""Of a recogniser."""
+OF_A_STREAM = frozenset(
+    [
+        *("bench_source", "bench_camera", "rate", "precision", "flow", "face", "face_model", "threads"),
+        *("recognizer", "decoder", "synergy", "class_priors"),
+    ]
+)
+"""Options that would say nothing of a recogniser on its own."""
 
 EPILOG = """\
 what is timed, in milliseconds a call:
@@ -26,6 +44,10 @@ what is timed, in milliseconds a call:
   end to end  of a file: from asking for a frame until the events that are final with it are there, so capture and all
               stages after it; of a camera: from having the frame, since waiting for it is no work. That events come
               about half a second of video after what they tell of is not in it.
+
+Of a recogniser (--model), one interval of the packaged clip is timed again and again instead:
+  pictures    drawing the flow of its frames
+  network     naming the emotion
 
 A frame whose end to end takes longer than 1 / FPS misses its deadline. A file is read as fast as it can be, and from
 its start again when it ends; only a camera, which does not wait, can lose frames.
@@ -58,15 +80,13 @@ def add(verbs: arguments.Verbs) -> None:
         "--frames",
         metavar="N",
         type=arguments.count(1),
-        default=FRAMES,
-        help="frames to measure (default: %(default)s)",
+        help=f"frames to measure (default: {FRAMES}); of a recogniser, intervals (default: {INTERVALS})",
     )
     parser.add_argument(
         "--warm-up",
         metavar="N",
         type=arguments.count(0),
-        default=WARM_UP,
-        help="frames before those (default: %(default)s)",
+        help=f"frames before those (default: {WARM_UP}); of a recogniser, intervals (default: {INTERVAL_WARM_UP})",
     )
     parser.add_argument(
         "--rate", metavar="FPS", type=arguments.rate, help="frames per second to keep up with (default: the model's)"
@@ -80,29 +100,75 @@ def add(verbs: arguments.Verbs) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure; what was measured before a failure or Ctrl-C is shown and written all the same."""
     from metst_edge.app.bench.comparing import compare
-    from metst_edge.app.bench.measuring import Bench
     from metst_edge.app.bench.results import load
-    from metst_edge.app.bench.tables import show
 
     # What is mistyped should not cost a measurement.
     base = load(options.compare) if options.compare else None
     if options.json not in (None, "-") and not Path(options.json).parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), options.json)
-    source = options.bench_camera if options.bench_source is None else options.bench_source
-    bench = Bench(source, options.frames, options.warm_up)
-    with arguments.open_analyzer(options, bench.on_stage) as analyzer:
-        try:
-            with terminal.progress("bench") as advance:
-                bench.play(analyzer, advance)
-        except (KeyboardInterrupt, MetstError) as error:
-            if not bench.measured:
-                raise
-            what = f"error: {error}" if isinstance(error, MetstError) else "interrupted"
-            terminal.tell(f"{what}; what was measured so far follows")
-        result = bench.result(analyzer, options.rate)
+    measure = _recogniser if _names_recogniser(options) else _stream
+    result, show = measure(options)
     comparison = compare(result, base) if base else None
     show(terminal.console_on(sys.stderr if options.json == "-" else sys.stdout), result, comparison)
     if options.json:
         with terminal.output(options.json) as file:
             print(json.dumps({**result, "comparison": comparison}, indent=1), file=file)
-    return 0 if bench.complete else 1
+    return 0 if result["complete"] else 1
+
+
+Show = Callable[["Console", "dict[str, Any]", "dict[str, Any] | None"], None]
+
+
+def _names_recogniser(options: argparse.Namespace) -> bool:
+    from metst_edge.bundle import RecognizerBundle, open_bundle
+
+    return "model" in options and isinstance(open_bundle(options.model), RecognizerBundle)
+
+
+def _stream(options: argparse.Namespace) -> tuple[dict[str, Any], Show]:
+    """Measure the stages of a frame."""
+    from metst_edge.app.bench.measuring import Bench
+    from metst_edge.app.bench.tables import show
+
+    source = options.bench_camera if options.bench_source is None else options.bench_source
+    frames = FRAMES if options.frames is None else options.frames
+    bench = Bench(source, frames, WARM_UP if options.warm_up is None else options.warm_up)
+    with arguments.open_analyzer(options, bench.on_stage) as analyzer:
+        with _kept(bench), terminal.progress("bench") as advance:
+            bench.play(analyzer, advance)
+        return bench.result(analyzer, options.rate), show
+
+
+def _recogniser(options: argparse.Namespace) -> tuple[dict[str, Any], Show]:
+    """Measure the stages of an interval."""
+    from metst_edge.app.bench.interval import IntervalBench, show
+    from metst_edge.recognise.engine import load_recognizer
+
+    ignored = [name for name, value in vars(options).items() if value is not None and name in OF_A_STREAM]
+    if ignored:
+        names = ", ".join(f"--{name.removeprefix('bench_').replace('_', '-')}" for name in ignored)
+        raise EngineError(
+            "expected no more of a recogniser's benchmark than --engine, --frames and --warm-up, since it is timed "
+            f"alone on the packaged clip, got {names}"
+        )
+    intervals = INTERVALS if options.frames is None else options.frames
+    bench = IntervalBench(intervals, INTERVAL_WARM_UP if options.warm_up is None else options.warm_up)
+    recognizer = load_recognizer(options.model, getattr(options, "engine", "auto"))
+    try:
+        with _kept(bench), terminal.progress("bench") as advance:
+            bench.play(recognizer, advance)
+        return bench.result(recognizer), show
+    finally:
+        recognizer.close()
+
+
+@contextmanager
+def _kept(bench: Bench | IntervalBench) -> Iterator[None]:
+    """Go on after a failure or Ctrl-C with what was measured until then, where something was."""
+    try:
+        yield
+    except (KeyboardInterrupt, MetstError) as error:
+        if not bench.measured:
+            raise
+        what = f"error: {error}" if isinstance(error, MetstError) else "interrupted"
+        terminal.tell(f"{what}; what was measured so far follows")

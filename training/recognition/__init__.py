@@ -1,0 +1,1 @@
+"""Training and scoring of recognisers, on intervals that are given: what an interval is shown as, the loop, scores."""
