@@ -138,7 +138,7 @@ class Analyzer(Closing):
         self.flow, self.face = lanes.flow, face
         self._on_stage = on_stage
         on_slot = None if self._second is None else self._saw
-        self._scorer = Scorer(self.bundle.fps, self._finder, lanes, on_stage, on_slot)
+        self._scorer = Scorer(self.bundle.fps, self._finder, lanes, on_stage, on_slot, self.engine.precision)
         self.reset()
 
     def _open_lanes(self, flow: str, on_stage: OnStage | None) -> HostLanes | DeviceLanes:

@@ -30,6 +30,7 @@ class Scorer:
         lanes: for its windows.
         on_stage: told how long each call of a stage took.
         on_slot: see `Run`.
+        precision: of the network behind the lanes, for an error's text.
 
     Attributes:
         run: of the face.
@@ -42,10 +43,11 @@ class Scorer:
         lanes: HostLanes | DeviceLanes,
         on_stage: OnStage | None = None,
         on_slot: OnSlot | None = None,
+        precision: str = "fp32",
     ) -> None:
         self._finder, self._on_stage = finder, on_stage
         self._timeline = Timeline(fps, on_stage)
-        self.run = Run(lanes, self._find, on_slot)
+        self.run = Run(lanes, self._find, on_slot, precision)
         self.reset()
 
     def reset(self) -> None:

@@ -9,7 +9,8 @@ from torch import nn
 
 from training.models.checkpoint import CheckpointError, save_checkpoint
 from training.models.imagenet import load_imagenet
-from training.models.recognisers import load_published_recogniser, load_recogniser, published_recogniser
+from training.models.published import published_state
+from training.models.recognisers import load_recogniser, published_recogniser
 from training.models.slstt import RECOGNISERS, Slstt, SlsttSizes, build_recogniser, sizes_of
 
 TINY = {"input_size": 32, "dim": 16, "depth": 2, "heads": 2, "mlp": 24, "lstm_hidden": 12, "head": 8}
@@ -97,7 +98,7 @@ def test_what_does_not_fit_is_listed(tmp_path):
     state["lstm.bias_ih_l0"] = torch.full((48,), torch.nan)
     torch.save(state, tmp_path / "weights.pkl")
     with pytest.raises(CheckpointError) as caught:
-        load_published_recogniser(tmp_path / "weights.pkl", "slstt_lstm")
+        published_recogniser(published_state(tmp_path / "weights.pkl"), "slstt_lstm", tmp_path / "weights.pkl")
     for problem in (
         "does not fit slstt_lstm",
         "missing vit.norm.weight (16,)",

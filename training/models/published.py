@@ -62,12 +62,23 @@ def load_published(path: str | os.PathLike[str], model: str | None = None) -> Sp
     Raises:
         CheckpointError: not a state dict, or names or shapes do not fit the model, or any; every one of them is listed.
     """
+    state = published_state(path)
+    found = identify(state, path) if model is None else model
+    return PUBLISHED[found].load(state, path)
+
+
+def published_state(path: str | os.PathLike[str]) -> State:
+    """Read a state dict of the published code, which may lie in a checkpoint's "state_dict".
+
+    Raises:
+        CheckpointError: it is none.
+    """
     content = read(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     check_state(content, path)
-    found = identify(content, path) if model is None else model
-    return PUBLISHED[found].load(content, path)
+    state: State = content
+    return state
 
 
 def identify(state: State, source: object) -> str:

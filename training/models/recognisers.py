@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.models.checkpoint import CheckpointError, check_state, contents, misfits, read
+from training.models.checkpoint import CheckpointError, check_state, contents, misfits
 from training.models.slstt import RECOGNISERS, UNUSED, Slstt, build_recogniser, sizes_of
 
 
@@ -45,14 +45,6 @@ def recogniser_of(content: Mapping[str, Any], source: object) -> RecogniserCheck
         raise CheckpointError(f"{source}: {error}") from error
     _fill(network, content["state_dict"], source)
     return RecogniserCheckpoint(network.eval(), dict(content["meta"]))
-
-
-def load_published_recogniser(path: str | os.PathLike[str], model: str) -> Slstt:
-    """Read a state dict of the published code; see `published_recogniser`."""
-    content = read(path)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    return published_recogniser(content, model, path)
 
 
 def published_recogniser(state: Mapping[str, Tensor], model: str, source: object) -> Slstt:
