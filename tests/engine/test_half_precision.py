@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from export.networks import EXPORTERS
+from metst_edge.analyzer import Analyzer
+from metst_edge.app.demo import demo_clip
 from metst_edge.bundle import Bundle
 from metst_edge.engine import load_engine, networks
 from metst_edge.engine.lanes import Lanes, stitch
@@ -56,6 +58,14 @@ def test_me_tst_has_it_too_and_scores_differ_by_the_rounding_of_its_weights(tiny
     exact_spot, exact_emotion = stitch(full, cut(whole, k, frames), k)
     assert 1e-6 < np.abs(spot - exact_spot).max() < HALF_SPOT
     assert 1e-6 < np.abs(emotion - exact_emotion).max() < HALF_LOGITS
+
+
+def test_events_of_the_packaged_clip_are_the_same():
+    full, half = (Analyzer("demo", engine="native", precision=p).analyze(demo_clip()).events for p in ("fp32", "fp16"))
+    assert len(full) == len(half) > 0
+    for a, b in zip(full, half, strict=True):
+        assert (a.onset_frame, a.apex_frame, a.offset_frame) == (b.onset_frame, b.apex_frame, b.offset_frame)
+        assert a.emotion == b.emotion and a.score == pytest.approx(b.score, abs=1e-3)
 
 
 def test_weights_beyond_half_precision_are_refused(tiny_folder, tmp_path):
