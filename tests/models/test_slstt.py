@@ -27,14 +27,14 @@ def tiny(name: str = "slstt_lstm", **sizes: int) -> Slstt:
 
 
 @pytest.fixture(scope="module")
-def published_state(published: Callable) -> dict[str, torch.Tensor]:
+def golden_state(published: Callable) -> dict[str, torch.Tensor]:
     """The weights of both golden vectors, which are the same: 86 million, drawn once."""
     return {f"module.{key}": tensor for key, tensor in published("slstt_lstm").items()}
 
 
 @pytest.mark.parametrize("name", ["slstt_lstm", "slstt_mean"])
-def test_published_weights_give_the_published_logits(name, published_state, golden):
-    network = published_recogniser(published_state, name, "golden")
+def test_published_weights_give_the_published_logits(name, golden_state, golden):
+    network = published_recogniser(golden_state, name, "golden")
     vectors = np.load(golden / f"{name}.npz")
     shape = (2, 11, 3, 64, 64)
     images = np.random.default_rng(int(vectors["x_seed"])).standard_normal(shape).astype(np.float32)
