@@ -1,6 +1,7 @@
-"""Command line: `python -m export bundle CHECKPOINT --out DIR`, `... upstream CHECKPOINT.pkl --model ...`.
+"""Command line: `python -m export bundle CHECKPOINT --out DIR`, `... upstream CHECKPOINT.pkl --out DIR`.
 
-`... fp16 BUNDLE --out DIR` adds graphs in half precision to a bundle whose checkpoint is not at hand.
+`... fp16 BUNDLE --out DIR` adds graphs in half precision to a bundle whose checkpoint is not at hand, and `... again
+BUNDLE --out DIR` writes its graphs anew.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,34 @@ from export import bundle as writer
 from export.description import Description, ExportError
 from metst_edge.bundle import PRECISIONS, Bundle
 from metst_edge.errors import MetstError
-from training.models import MODELS, load_checkpoint, load_published
+from metst_edge.manifest import CHANNELS_OF_ROI_SET
+from training.models import PUBLISHED, SpottingNetwork, load_checkpoint, load_published
 
-# What the published checkpoints were trained on: frame rate, window, half the mean ME duration (the published code of
-# arXiv 2409.09707).
-PUBLISHED = {"samm-lv": (200 / 7, 30, 5), "casme3": (30.0, 50, 17)}
+
+@dataclass(frozen=True)
+class _TrainedOn:
+    """What published checkpoints were trained on (the published code of arXiv 2409.09707 and 2508.18834).
+
+    Attributes:
+        data: its name.
+        fps: frame rate.
+        k: frames in a window.
+        mean: half the mean duration of an ME, frames.
+        median: half the median one, which metst_plus_shared is decoded with.
+    """
+
+    data: str
+    fps: float
+    k: int
+    mean: int
+    median: int
+
+
+TRAINED_ON = {
+    "samm-lv": _TrainedOn("SAMM Long Videos", 200 / 7, 30, 5, 6),
+    "casme3": _TrainedOn("CAS(ME)3", 30.0, 50, 17, 11),
+}
+ROI_SETS = {channels: name for name, channels in CHANNELS_OF_ROI_SET.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,10 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         console = Console()
-        if options.verb == "fp16":
+        how: dict[str, Any] = {name: getattr(options, name) for name in ("force", "inline", "clips")}
+        how["console"] = console
+        if options.verb in ("fp16", "again"):
             source = Bundle.find(options.bundle)
-            written = writer.add_half(source, options.out, force=options.force, console=console)
-            return _told(written, options.out, console)
+            write = writer.add_half if options.verb == "fp16" else writer.write_again
+            return _told(write(source, options.out, **how), options.out, console)
         if options.verb == "bundle":
             checkpoint = load_checkpoint(options.checkpoint)
             network = checkpoint.network
@@ -42,10 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             description = Description.from_meta(meta, name=options.out.name)
         else:
             network = load_published(options.checkpoint, options.model)
-            description = _published(options)
-        written = writer.write(
-            network, description, options.out, force=options.force, console=console, precision=options.precision
-        )
+            description = _published(options, network)
+        written = writer.write(network, description, options.out, precision=options.precision, **how)
     except MetstError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -65,10 +90,26 @@ def _parser() -> argparse.ArgumentParser:
     own = verbs.add_parser("bundle", help="a checkpoint of `python -m training fit`; all else is read from it")
     upstream = verbs.add_parser("upstream", help="a state dict of the published code")
     half = verbs.add_parser("fp16", help="a bundle once more, with fp16 graphs beside those it has")
-    half.add_argument("bundle", metavar="BUNDLE", help="shipped model or path of a bundle")
-    for verb in (own, upstream, half):
+    again = verbs.add_parser("again", help="a bundle once more, its graphs as this version writes them")
+    for verb in (half, again):
+        verb.add_argument("bundle", metavar="BUNDLE", help="shipped model or path of a bundle")
+    for verb in (own, upstream, half, again):
         verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to make")
         verb.add_argument("--force", action="store_true", help="replace the bundle at DIR")
+        verb.add_argument(
+            "--inline",
+            action="store_true",
+            help="write the scan out in standard operators where it is called, for runtimes that know no local "
+            "functions, such as OpenVINO; TensorRT's plugin cannot take its place then",
+        )
+        verb.add_argument(
+            "--clips",
+            type=Path,
+            nargs="+",
+            default=[],
+            metavar="CLIP",
+            help="video of faces, on which the range of what fp16 must hold is measured besides the packaged clip",
+        )
     for verb in (own, upstream):
         verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
         verb.add_argument("--name", help="name of the bundle (default: the checkpoint's own, or that of DIR)")
@@ -85,8 +126,10 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="put a JSON file, such as `training evaluate` writes, into manifest and model card; may be repeated",
     )
-    upstream.add_argument("--model", choices=sorted(MODELS), required=True, help="which published network it is")
-    upstream.add_argument("--trained-on", choices=sorted(PUBLISHED), help="sets fps, k and k_p as published")
+    upstream.add_argument(
+        "--model", choices=sorted(PUBLISHED), help="which published network it is, to be sure (default: what it fits)"
+    )
+    upstream.add_argument("--trained-on", choices=sorted(TRAINED_ON), help="sets fps, k and k_p as published")
     upstream.add_argument("--fps", type=float, help="frame rate of the training data")
     upstream.add_argument("--k", type=int, help="frames in a window, even")
     upstream.add_argument("--k-p", type=int, help="half a typical ME, frames")
@@ -114,23 +157,29 @@ def _metrics(named: Sequence[str]) -> dict[str, Any]:
     return read
 
 
-def _published(options: argparse.Namespace) -> Description:
-    published = PUBLISHED.get(options.trained_on, (None, None, None))
-    fps = published[0] if options.fps is None else options.fps
-    k = published[1] if options.k is None else options.k
-    k_p = published[2] if options.k_p is None else options.k_p
+def _published(options: argparse.Namespace, network: SpottingNetwork) -> Description:
+    known = TRAINED_ON.get(options.trained_on)
+    fps, k, k_p = options.fps, options.k, options.k_p
+    if known is not None:
+        typical = known.median if network.name == "metst_plus_shared" else known.mean
+        fps = known.fps if fps is None else fps
+        k = known.k if k is None else k
+        k_p = typical if k_p is None else k_p
     if fps is None or k is None or k_p is None:
         raise ExportError(
             "expected --trained-on, or all of --fps, --k and --k-p: a published state dict does not hold them"
         )
-    data = {"samm-lv": "SAMM Long Videos", "casme3": "CAS(ME)3"}.get(options.trained_on, "not stated")
     return Description(
         name=options.name or options.out.name,
         fps=fps,
         k=k,
         k_p=k_p,
+        roi_set=ROI_SETS[network.sizes.channels],
         compat=options.compat,
-        training={"data": data, "weights": f"published checkpoint {options.checkpoint.name}"},
+        training={
+            "data": known.data if known else "not stated",
+            "weights": f"published checkpoint {options.checkpoint.name}",
+        },
         licence=options.licence,
     )
 

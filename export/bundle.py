@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ import numpy as np
 import onnx
 from rich.console import Console
 
-from export import parity
+from export import half, parity
 from export.card import model_card
 from export.description import FLOW, Description, ExportError
 from export.networks import EXPORTERS
 from export.networks.from_torch import Arrays
 from export.networks.mamba import HALF
 from export.onnx_builder import WEIGHTS_FILE
+from export.scan_function import without_functions
+from metst_edge.app.demo import demo_clip
 from metst_edge.bundle import FORMAT_VERSION, HALF_FILES, HALF_WEIGHTS, MANIFEST, REQUIRED_FILES, Bundle, sha256
 from metst_edge.engine import networks
 from metst_edge.engine.networks.shape import Network
@@ -43,6 +45,8 @@ def write(
     force: bool,
     console: Console,
     precision: str = "fp32",
+    inline: bool = False,
+    clips: Sequence[Path] = (),
 ) -> Bundle:
     """Export a network as a bundle.
 
@@ -56,12 +60,14 @@ def write(
         force: replace a bundle that is there.
         console: where the parity table goes.
         precision: "fp16" for graphs in fp16 beside those in fp32.
+        inline: write the scan's function out wherever it is called, for runtimes that know no local functions.
+        clips: video of faces, on which what half precision must hold is measured besides the packaged clip.
 
     Raises:
         ExportError: `out` exists, no engine is present to check with, or one differs by more than the tolerances.
     """
     with _staged(out, force) as staging:
-        manifest = _write_network(network, description, staging)
+        manifest = _write_network(network, description, staging, inline)
         bundle = _seal(staging, manifest)
         results, absent = parity.measure(bundle, network)
         console.print(parity.table(results, absent))
@@ -76,14 +82,15 @@ def write(
             reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
             raise ExportError(f"expected an engine to check the bundle with, found none ({reasons})")
         manifest["parity"]["results"] = [r.to_dict() for r in results]
+        sealed = _seal(staging, manifest)
         if precision == "fp16":
-            _add_half(_seal(staging, manifest), console)
-        else:
-            _seal(staging, manifest)
+            _add_half(sealed, console, inline, clips)
     return Bundle.load(out)
 
 
-def add_half(bundle: Bundle, out: Path, *, force: bool, console: Console) -> Bundle:
+def add_half(
+    bundle: Bundle, out: Path, *, force: bool, console: Console, inline: bool = False, clips: Sequence[Path] = ()
+) -> Bundle:
     """Write a bundle again with its graphs in fp16 beside those in fp32, which stay as they are.
 
     Args:
@@ -91,37 +98,86 @@ def add_half(bundle: Bundle, out: Path, *, force: bool, console: Console) -> Bun
         out: directory to make.
         force: replace a bundle that is there.
         console: where the parity table goes.
+        inline: as for `write`, of the fp16 graphs.
+        clips: as for `write`.
 
     Raises:
         ExportError: `out` exists, the bundle does not fit its network, ONNX Runtime is missing, or fp16 differs by more
-            than its tolerances.
+            than its tolerances or does not hold what it must.
     """
     with _staged(out, force) as staging:
-        for name in (MANIFEST, *REQUIRED_FILES):
-            shutil.copyfile(bundle.file(name), staging / name)
-        _add_half(_seal(staging, bundle.manifest), console)
+        _add_half(_copied(bundle, staging), console, inline, clips)
     return Bundle.load(out)
 
 
-def _add_half(bundle: Bundle, console: Console) -> None:
-    """Add fp16 graphs to the bundle's folder, and what they differ by to its manifest and card."""
+def write_again(
+    bundle: Bundle, out: Path, *, force: bool, console: Console, inline: bool = False, clips: Sequence[Path] = ()
+) -> Bundle:
+    """Write a bundle's graphs anew, as this version writes them, from the bundle's own weights.
+
+    Args:
+        bundle: in both precisions where it has both.
+        out: directory to make.
+        force: replace a bundle that is there.
+        console: where the parity table goes.
+        inline: as for `write`.
+        clips: as for `write`.
+
+    Raises:
+        ExportError: `out` exists, the bundle does not fit its network, ONNX Runtime is missing, or the new graphs
+            differ from the old ones by more than the tolerances.
+    """
+    with _staged(out, force) as staging:
+        again = _copied(bundle, staging)
+        offsets = {tensor.name: tensor.offset for tensor in bundle.tensors}
+        _write_graphs(bundle.model, networks.of_bundle(bundle), staging, offsets, inline=inline)
+        again = _seal(staging, again.manifest)
+        results = parity.compare(again, bundle)
+        console.print(parity.table(results, {}, "the graphs before"))
+        failed = [r for r in results if not r.passed]
+        if failed:
+            worst = ", ".join(f"{r.graph} (spot {r.spot:.1e}, logits {r.emotion:.1e})" for r in failed)
+            raise ExportError(
+                f"expected differences to the graphs before of at most {parity.SPOT_TOLERANCE:g} (spot) and "
+                f"{parity.EMOTION_TOLERANCE:g} (logits), got {worst}; no bundle was written"
+            )
+        if "fp16" in bundle.precisions:
+            _add_half(again, console, inline, clips)
+    return Bundle.load(out)
+
+
+def _copied(bundle: Bundle, folder: Path) -> Bundle:
+    """Copy what every bundle has, without fp16 and what the manifest says of it."""
+    for name in (MANIFEST, *REQUIRED_FILES):
+        shutil.copyfile(bundle.file(name), folder / name)
+    figures = {name: value for name, value in bundle.manifest["parity"].items() if name != "fp16"}
+    return _seal(folder, {**bundle.manifest, "parity": figures})
+
+
+def _add_half(bundle: Bundle, console: Console, inline: bool, clips: Sequence[Path]) -> None:
+    """Add fp16 graphs to the bundle's folder, and what they differ by and must hold to its manifest and card."""
     offsets = {tensor.name: tensor.offset for tensor in bundle.tensors}
-    half = _write_half_weights(bundle.weights(), bundle.file(HALF_WEIGHTS))
-    _write_graphs(bundle.model, networks.of_bundle(bundle), bundle.folder, offsets, half)
+    weights = _write_half_weights(bundle.weights(), bundle.file(HALF_WEIGHTS))
+    _write_graphs(bundle.model, networks.of_bundle(bundle), bundle.folder, offsets, weights, inline)
     manifest = {**bundle.manifest}
-    results = parity.measure_half(_seal(bundle.folder, manifest))
-    console.print(parity.half_table(results))
-    failed = [r for r in results if not r.passed]
+    results = half.measure(_seal(bundle.folder, manifest), clips)
+    console.print(half.table(results))
+    failed = [r for r in results if not (r.close and r.fits)]
     if failed:
-        worst = ", ".join(f"{r.graph} (spot {r.spot:.1e}, logits {r.emotion:.1e})" for r in failed)
+        worst = ", ".join(
+            f"{r.graph} (spot {r.spot:.1e}, logits {r.emotion:.1e}, value {r.largest:.0f} of {r.value})" for r in failed
+        )
         raise ExportError(
-            f"expected fp16 to differ from fp32 by at most {parity.HALF_SPOT_TOLERANCE:g} (spot) and "
-            f"{parity.HALF_EMOTION_TOLERANCE:g} (logits), got {worst}; no bundle was written: leave fp16 away"
+            f"expected fp16 to differ from fp32 by at most {half.SPOT_TOLERANCE:g} (spot) and "
+            f"{half.EMOTION_TOLERANCE:g} (logits) and to hold values of at most {half.LIMIT:g} in half precision, "
+            f"which ends at 65504, got {worst}; no bundle was written: leave fp16 away"
         )
     manifest["parity"] = {
         **manifest["parity"],
         "fp16": {
-            "tolerance": {"spot": parity.HALF_SPOT_TOLERANCE, "emotion": parity.HALF_EMOTION_TOLERANCE},
+            "tolerance": {"spot": half.SPOT_TOLERANCE, "emotion": half.EMOTION_TOLERANCE},
+            "limit": half.LIMIT,
+            "clips": [clip.name for clip in (demo_clip(), *clips)],
             "results": [r.to_dict() for r in results],
         },
     }
@@ -141,14 +197,20 @@ def _write_half_weights(weights: Arrays, path: Path) -> dict[str, int]:
 
 
 def _write_graphs(
-    model: str, network: Network, folder: Path, offsets: Mapping[str, int], half: Mapping[str, int] | None = None
+    model: str,
+    network: Network,
+    folder: Path,
+    offsets: Mapping[str, int],
+    half: Mapping[str, int] | None = None,
+    inline: bool = False,
 ) -> None:
     """Write both graphs, those in fp16 where `half` is given."""
     suffix = "onnx" if half is None else "fp16.onnx"
     exporter = EXPORTERS[model]
     for name, build in (("window", exporter.window), ("step", exporter.step)):
         path = folder / f"{name}.{suffix}"
-        onnx.save(build(network, offsets, half), path)
+        graph = build(network, offsets, half)
+        onnx.save(without_functions(graph) if inline else graph, path)
         onnx.checker.check_model(path, full_check=True)
 
 
@@ -182,13 +244,14 @@ def _check_out(out: Path, force: bool) -> None:
         raise ExportError(f"{out}: expected a bundle to replace, but it is something else; choose another --out")
 
 
-def _write_network(network: SpottingNetwork, description: Description, folder: Path) -> dict[str, Any]:
+def _write_network(network: SpottingNetwork, description: Description, folder: Path, inline: bool) -> dict[str, Any]:
     """Write the graphs and weights; return the manifest but for parity results and file hashes."""
     exporter = EXPORTERS[network.name]
     sizes = exporter.sizes(network)
     shape = networks.describe(network.name, sizes, description.name)
     entries = _write_weights(exporter.weights(network), folder / WEIGHTS_FILE)
-    _write_graphs(network.name, shape, folder, {entry["name"]: entry["offset"] for entry in entries})
+    offsets = {entry["name"]: entry["offset"] for entry in entries}
+    _write_graphs(network.name, shape, folder, offsets, inline=inline)
     return {
         "format_version": FORMAT_VERSION,
         "name": description.name,
@@ -230,7 +293,9 @@ def _write_weights(weights: Arrays, path: Path) -> list[dict[str, Any]]:
 def _seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     """Write the model card and the manifest with the hashes of all files, and read the bundle back."""
     parameters = sum(int(np.prod(entry["shape"])) for entry in manifest["tensors"])
-    (folder / "MODEL_CARD.md").write_text(model_card(manifest, parameters), encoding="utf-8")
+    (folder / "MODEL_CARD.md").write_text(
+        model_card(manifest, parameters, EXPORTERS[manifest["model"]].paper), encoding="utf-8"
+    )
     names = REQUIRED_FILES + (HALF_FILES if (folder / HALF_WEIGHTS).exists() else ())
     files = {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     text = json.dumps({**manifest, "files": files}, indent=1, ensure_ascii=False, allow_nan=False)

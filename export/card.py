@@ -8,8 +8,8 @@ from typing import Any
 CARD = """\
 # {name}
 
-Spots micro-expressions in face video and names their emotion, frame by frame. Network: {model} (ME-TST, arXiv
-2409.09707), {parameters:,} weights. Licence of the weights: {licence}.
+Spots micro-expressions in face video and names their emotion, frame by frame. Network: {model} ({paper}),
+{parameters:,} weights. Licence of the weights: {licence}.
 
 ## What it was trained on
 
@@ -47,27 +47,32 @@ Largest difference to torch in float64, on random windows:
 {half}"""
 
 HALF = """
-The graphs in fp16 against those in fp32, in ONNX Runtime, on the same windows and a tenth of them:
+The graphs in fp16 against those in fp32, where halves are halves (`onnx.reference`), on the same windows, a tenth of
+them and some of a clip; and the largest value that they hold in half precision, which ends at 65504, on {clips}:
 
-| graph | spot, largest | mean | logits, largest | mean |
-|---|---|---|---|---|
+| graph | spot, largest | mean | logits, largest | mean | largest value |
+|---|---|---|---|---|---|
 {rows}
 """
 
+MANY_CLIPS = 6
 
-def model_card(manifest: Mapping[str, Any], parameters: int) -> str:
+
+def model_card(manifest: Mapping[str, Any], parameters: int, paper: str) -> str:
     """Return the text of MODEL_CARD.md.
 
     Args:
         manifest: complete but for the file hashes.
         parameters: number of weights the network reads.
+        paper: what to call the network, and where it is described.
     """
     rows = manifest["parity"].get("results", [])
-    half = manifest["parity"].get("fp16", {}).get("results", [])
+    half = manifest["parity"].get("fp16")
     return CARD.format(
         name=manifest["name"],
         model=manifest["model"],
         parameters=parameters,
+        paper=paper,
         licence=manifest["licence"],
         training=_text(manifest["training"], "Not recorded. Treat the scores as meaningless until you know."),
         metrics=_text(manifest["metrics"], "Not measured."),
@@ -80,13 +85,19 @@ def model_card(manifest: Mapping[str, Any], parameters: int) -> str:
         classes=len(manifest["labels"]),
         labels=", ".join(manifest["labels"]),
         parity="\n".join(f"| {r['engine']} | {r['graph']} | {r['spot']:.1e} | {r['emotion']:.1e} |" for r in rows),
-        half=HALF.format(rows="\n".join(map(_half_row, half))) if half else "",
+        half=_half(half) if half else "",
     )
+
+
+def _half(half: Mapping[str, Any]) -> str:
+    clips = half["clips"]
+    shown = ", ".join(clips) if len(clips) < MANY_CLIPS else f"{clips[0]} and {len(clips) - 1} others"
+    return HALF.format(clips=shown, rows="\n".join(map(_half_row, half["results"])))
 
 
 def _half_row(r: Mapping[str, Any]) -> str:
     figures = (r["spot"], r["spot_mean"], r["emotion"], r["emotion_mean"])
-    return f"| {r['graph']} | " + " | ".join(f"{figure:.1e}" for figure in figures) + " |"
+    return f"| {r['graph']} | " + " | ".join(f"{figure:.1e}" for figure in figures) + f" | {r['largest']:.0f} |"
 
 
 def _text(value: Any, absent: str) -> str:

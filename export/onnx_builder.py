@@ -105,14 +105,24 @@ class OnnxBuilder:
         """Return the name of a constant float32 scalar."""
         return self._constant(f"f_{value:g}", np.array(value, np.float32))
 
+    def low_number(self, value: float) -> str:
+        """Return the name of a constant fp16 scalar, for a graph in half precision."""
+        return self._constant(f"h_{value:g}", np.array(value, np.float16))
+
     def _constant(self, name: str, value: npt.NDArray[Any]) -> str:
         self._initializers[name] = numpy_helper.from_array(value, name)
         return name
 
-    def layer_norm(self, x: str, name: str) -> str:
-        """Normalise over the last axis, by the weights name.weight and name.bias."""
+    def layer_norm(self, x: str, name: str, scale: float = 1.0) -> str:
+        """Normalise over the last axis, by the weights name.weight and name.bias.
+
+        Args:
+            x: float32.
+            name: of the norm.
+            scale: that x was multiplied by, which changes nothing: the variance's least part is multiplied too.
+        """
         weight, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
-        return self.add("LayerNormalization", x, weight, bias, axis=-1, epsilon=LAYER_NORM_EPS)
+        return self.add("LayerNormalization", x, weight, bias, axis=-1, epsilon=LAYER_NORM_EPS * scale**2)
 
     def linear(self, x: str, name: str, to: str | None = None) -> str:
         """Map the last axis, by the weights name.weight (in, out) and name.bias."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.inliner import inline_local_functions
 
 from export.onnx_builder import OPSET, float_value
 
@@ -39,15 +40,16 @@ def selective_scan(half: bool = False) -> onnx.FunctionProto:
         node("Add", ["delta", "delta_bias"], ["delta_biased"]),
         node("Softplus", ["delta_biased"], ["dt_all"]),
         node("Mul", ["dt_all", u], ["x_all"]),
+        # Frames first: onnx.reference scans along no other axis.
+        *(node("Transpose", [x], [f"{x}_frames"], perm=[1, 0, 2]) for x in ("dt_all", "x_all", b, c)),
         node(
             "Scan",
-            ["h0", "dt_all", "x_all", b, c],
-            ["h", "y_scan"],
+            ["h0", *(f"{x}_frames" for x in ("dt_all", "x_all", b, c))],
+            ["h", "y_frames"],
             body=_one_step(),
             num_scan_inputs=4,
-            scan_input_axes=[1, 1, 1, 1],
-            scan_output_axes=[1],
         ),
+        node("Transpose", ["y_frames"], ["y_scan"], perm=[1, 0, 2]),
         node("Mul", [u, "D"], ["skip"]),
         node("Add", ["y_scan", "skip"], ["y_all"]),
         node("Sigmoid", [z], ["z_sigmoid"]),
@@ -64,6 +66,18 @@ def selective_scan(half: bool = False) -> onnx.FunctionProto:
         [helper.make_opsetid("", OPSET)],
         attributes=list(SCAN_ATTRIBUTES),
     )
+
+
+def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model with local functions written out where they are called, in standard operators alone.
+
+    OpenVINO and others know no local functions. TensorRT has no node left then that its plugin could stand for.
+    """
+    inlined = inline_local_functions(model)
+    standard = [opset for opset in inlined.opset_import if opset.domain == ""]
+    del inlined.opset_import[:]
+    inlined.opset_import.extend(standard)
+    return inlined
 
 
 def _one_step() -> onnx.GraphProto:

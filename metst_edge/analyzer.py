@@ -106,7 +106,7 @@ class Analyzer(Closing):
             raise
         self.flow, self.face = lanes.flow, face
         self._on_stage = on_stage
-        self._scorer = Scorer(self.bundle.fps, self._finder, lanes, on_stage)
+        self._scorer = Scorer(self.bundle.fps, self._finder, lanes, on_stage, self.engine.precision)
         self.reset()
 
     def _open_lanes(self, flow: str, on_stage: OnStage | None) -> HostLanes | DeviceLanes:

@@ -285,6 +285,21 @@ def test_scores_that_are_no_numbers_are_an_error_not_an_event(analyzer, video):
         analyzer.reset()
 
 
+@pytest.mark.parametrize(
+    ("precision", "cure"),
+    [
+        ("fp32", "; the model's weights are damaged: export it again$"),
+        ("fp16", " in fp16, .*: use precision 'fp32', or "),
+    ],
+)
+def test_scores_that_are_no_numbers_are_told_with_the_precision_they_were_computed_in(precision, cure, video):
+    with metst_edge.Analyzer(engine="onnxruntime", precision=precision) as analyzer:
+        bad = FrameScore(0, float("nan"), np.zeros(5, np.float32))
+        analyzer._scorer.run.lanes.network.push = lambda features: [bad]
+        with pytest.raises(EngineError, match=f"expected finite scores, got spot nan and logits .*{cure}"):
+            analyzer.push(video[0], 0.0)
+
+
 def test_gray_and_colour_frames_are_both_taken(analyzer, video):
     gray = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in video[:20]]
     items = scores_of(analyzer, gray, [i / 30 for i in range(20)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -25,21 +25,26 @@ class Exporter:
         weights: of a trained network in evaluation mode, in the order of weights.bin.
         window: builds window.onnx.
         step: builds step.onnx.
+        paper: what to call the network in a model card, and where it is described.
     """
 
     sizes: Callable[[Any], dict[str, int]]
     weights: Callable[[Any], Arrays]
     window: Graph
     step: Graph
+    paper: str
 
 
-_METST = Exporter(metst.sizes, metst.weights, metst.window, metst.step)
-_METST_PLUS = Exporter(metst_plus.sizes, metst_plus.weights, metst_plus.window, metst_plus.step)
+_METST = Exporter(metst.sizes, metst.weights, metst.window, metst.step, "ME-TST, arXiv 2409.09707")
+_METST_PLUS = Exporter(
+    metst_plus.sizes, metst_plus.weights, metst_plus.window, metst_plus.step, "ME-TST+, arXiv 2508.08082"
+)
+_SHARED = replace(_METST_PLUS, paper="ME-TST+ with one pathway, arXiv 2508.18834")
 EXPORTERS = {
     "metst64": _METST,
     "metst128": _METST,
     "metst_plus": _METST_PLUS,
-    "metst_plus_shared": _METST_PLUS,
-    "metst_plus_small": _METST_PLUS,
+    "metst_plus_shared": _SHARED,
+    "metst_plus_small": replace(_SHARED, paper="ME-TST+ with one pathway, arXiv 2508.18834, narrower"),
 }
 """By the network's name, as manifests and checkpoints hold it."""

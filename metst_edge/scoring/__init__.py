@@ -9,6 +9,7 @@ from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.items import Item, RunEnd, Scored
 from metst_edge.scoring.live import LiveEvents
+from metst_edge.scoring.recording import WholeWindows
 from metst_edge.scoring.run import Run
 from metst_edge.scoring.scorer import Scorer
 from metst_edge.scoring.slots import Moment, Picture, Timeline
@@ -28,5 +29,6 @@ __all__ = [
     "Scored",
     "Scorer",
     "Timeline",
+    "WholeWindows",
     "timed",
 ]

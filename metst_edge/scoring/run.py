@@ -25,14 +25,17 @@ class Run:
     Args:
         lanes: for its windows; nobody else uses them.
         find: returns this face on a picture; None where it is not seen.
+        precision: of the network behind the lanes, for an error's text.
 
     Attributes:
         going: whether a face is followed.
         lanes: those of its windows.
     """
 
-    def __init__(self, lanes: HostLanes | DeviceLanes, find: Callable[[Picture], Face | None]) -> None:
-        self.lanes, self._find = lanes, find
+    def __init__(
+        self, lanes: HostLanes | DeviceLanes, find: Callable[[Picture], Face | None], precision: str = "fp32"
+    ) -> None:
+        self.lanes, self._find, self._precision = lanes, find, precision
         self.reset()
 
     def reset(self) -> None:
@@ -78,10 +81,13 @@ class Run:
     def _scored(self, scores: list[FrameScore]) -> list[Scored]:
         for score in scores:
             if not (np.isfinite(score.spot) and np.isfinite(score.emotion).all()):
-                raise EngineError(
-                    f"expected finite scores, got spot {score.spot} and logits {score.emotion}; "
-                    "the model's weights are damaged: export it again"
-                )
+                found = f"expected finite scores, got spot {score.spot} and logits {score.emotion}"
+                if self._precision != "fp32":
+                    raise EngineError(
+                        f"{found} in {self._precision}, which may not hold what this model computes: use precision "
+                        f"'fp32', or write its graphs again (python -m export again) for {self._precision}"
+                    )
+                raise EngineError(f"{found}; the model's weights are damaged: export it again")
         pictures = (self._waiting.popleft() for _ in scores)
         return [
             Scored(picture.index, picture.time, score.spot, score.emotion)

@@ -29,17 +29,23 @@ class Scorer:
         finder: finds the face.
         lanes: for its windows.
         on_stage: told how long each call of a stage took.
+        precision: of the network behind the lanes, for an error's text.
 
     Attributes:
         run: of the face.
     """
 
     def __init__(
-        self, fps: float, finder: Finder, lanes: HostLanes | DeviceLanes, on_stage: OnStage | None = None
+        self,
+        fps: float,
+        finder: Finder,
+        lanes: HostLanes | DeviceLanes,
+        on_stage: OnStage | None = None,
+        precision: str = "fp32",
     ) -> None:
         self._finder, self._on_stage = finder, on_stage
         self._timeline = Timeline(fps, on_stage)
-        self.run = Run(lanes, self._find)
+        self.run = Run(lanes, self._find, precision)
         self.reset()
 
     def reset(self) -> None:

@@ -113,7 +113,11 @@ def published_bundle(
             drawn = published_weights(name)
             torch.save({f"module.{key}": torch.from_numpy(a) for key, a in drawn.items()}, folder / "weights.pkl")
             arguments = ["--model", name, "--trained-on", "casme3", "--out", str(folder / name)]
-            assert main(["upstream", str(folder / "weights.pkl"), *arguments]) == 0
+            with pytest.MonkeyPatch.context() as patch:
+                if name == "metst_plus":  # its scores are compared with published ones here; once is enough
+                    patch.setattr("export.parity.CHECKED", ("onnxruntime",))
+                    patch.setattr("export.windows.WINDOWS", 1)
+                assert main(["upstream", str(folder / "weights.pkl"), *arguments]) == 0
             made[name] = Bundle.load(folder / name)
         return made[name]
 

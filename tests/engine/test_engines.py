@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -25,8 +26,10 @@ def streamed(engine: Engine, windows: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 @pytest.mark.parametrize("frames", [30, 50])
-@pytest.mark.parametrize("engine", ["native", "onnxruntime"])
-@pytest.mark.parametrize("model", ["metst64", "metst128"])
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [*product(("metst64", "metst128"), ("native", "onnxruntime")), ("metst_plus", "onnxruntime")],
+)
 def test_published_weights_give_the_published_scores(model, engine, frames, golden, published_bundle):
     loaded = load_engine(published_bundle(model), engine)
     vectors = np.load(golden / f"{model}.npz")

@@ -12,7 +12,7 @@ import torch
 from export.__main__ import main
 from export.networks import EXPORTERS
 from metst_edge.bundle import Bundle
-from training.models import build, save_checkpoint
+from training.models import MODELS, build, save_checkpoint
 
 
 @pytest.fixture
@@ -204,6 +204,31 @@ def test_a_wrong_model_lists_the_names_that_do_not_fit_and_leaves_nothing(out, t
     assert left_behind(out) == []
 
 
+@pytest.mark.parametrize("model", ["metst64", "metst_plus_shared"])
+def test_which_published_network_it_is_is_found_out(model, out, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.parity.CHECKED", ("onnxruntime",))
+    narrow = {"dim": 16, "depth": 1} | ({"slow_dim": 32} if model == "metst_plus_shared" else {})
+    kind = MODELS[model]  # as published, but for the time that takes
+    monkeypatch.setitem(MODELS, model, dataclasses.replace(kind, sizes=dataclasses.replace(kind.sizes, **narrow)))
+    torch.manual_seed(0)
+    torch.save(build(model).state_dict(), tmp_path / "subject_7.pkl")
+    assert main(["upstream", str(tmp_path / "subject_7.pkl"), "--trained-on", "samm-lv", "--out", str(out)]) == 0
+    bundle = Bundle.load(out)
+    assert (bundle.model, bundle.roi_set, bundle.k) == (model, {10: "metst", 36: "metst_plus"}[bundle.channels], 30)
+    # arXiv 2508.18834 takes half the median duration, the others half the mean one.
+    assert bundle.k_p == (6 if model == "metst_plus_shared" else 5)
+    assert ("arXiv 2508.18834" if model == "metst_plus_shared" else "arXiv 2409.09707") in (
+        out / "MODEL_CARD.md"
+    ).read_text()
+
+
+def test_a_file_of_no_published_network_leaves_nothing(out, tmp_path, capsys):
+    torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "resnet.pkl")
+    assert main(["upstream", str(tmp_path / "resnet.pkl"), "--trained-on", "casme3", "--out", str(out)]) == 1
+    assert "expected the names and shapes of a published network (metst64, " in capsys.readouterr().err
+    assert left_behind(out) == []
+
+
 def test_a_checkpoint_with_code_is_refused_and_not_run(out, tmp_path, capsys):
     class Trap:
         def __reduce__(self):
@@ -258,7 +283,7 @@ def test_a_place_that_cannot_be_written_is_refused(checkpoint, tmp_path, capsys)
     assert "cannot write there" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["bundle"], ["upstream", "x.pkl", "--out", "y"], ["bundle", "x", "--what"]])
+@pytest.mark.parametrize("arguments", [[], ["bundle"], ["upstream", "x.pkl", "--out", "y", "--model", "z"], ["again"]])
 def test_bad_usage_has_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)

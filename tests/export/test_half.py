@@ -11,15 +11,18 @@ import pytest
 import torch
 from onnx import TensorProto
 from onnx.inliner import inline_local_functions
+from onnx.reference import ReferenceEvaluator
 
-from export import scan_function
+from export import half, scan_function
 from export.__main__ import main
+from export.windows import clip_windows
 from metst_edge.analyzer import Analyzer
 from metst_edge.app.demo import demo_clip
 from metst_edge.bundle import HALF_FILES, Bundle
 from metst_edge.engine import load_engine
 from metst_edge.engine.onnxruntime import OnnxRuntimeEngine
 from metst_edge.errors import BundleFileError, EngineError
+from tests.export.conftest import META
 from training.models import save_checkpoint
 
 
@@ -71,10 +74,10 @@ def test_a_bundle_gets_from_itself_the_fp16_it_would_get_from_its_checkpoint(che
             assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_shipped_model_has_the_fp16_that_this_code_writes(tmp_path):
+def test_the_shipped_model_has_the_graphs_that_this_code_writes(tmp_path):
     shipped = Bundle.find("demo")
-    assert main(["fp16", "demo", "--out", str(tmp_path / "again")]) == 0
-    for name in HALF_FILES:
+    assert main(["again", "demo", "--out", str(tmp_path / "again")]) == 0
+    for name in ("window.onnx", "step.onnx", *HALF_FILES):
         assert (tmp_path / "again" / name).read_bytes() == shipped.file(name).read_bytes(), name
 
 
@@ -106,10 +109,14 @@ def test_the_scan_node_has_half_inputs_and_an_fp32_time_step_and_state(both):
     weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     (scan, *_) = [node for node in model.graph.node if node.op_type == scan_function.SCAN]
     inputs = dict(zip(scan_function.SCAN_INPUTS, scan.input, strict=True))
-    assert all(weights[inputs[name]] == TensorProto.FLOAT for name in ("A", "D", "delta_bias"))
+    assert all(weights[inputs[name]] == TensorProto.FLOAT for name in ("A", "delta_bias"))
+    assert {weights[name] for name in made_by[inputs["D"]].input} == {TensorProto.FLOAT}  # D and what scales it
     delta = made_by[inputs["delta"]]
     assert delta.op_type == "MatMul" and weights[delta.input[1]] == TensorProto.FLOAT
     assert made_by[made_by[inputs["B"]].input[0]].op_type == "MatMul"  # B, C: as the half product gives them
+    scaled = made_by[inputs["C"]]
+    assert scaled.op_type == "Mul" and weights[scaled.input[1]] == TensorProto.FLOAT16
+    assert made_by[made_by[scaled.input[0]].input[0]].op_type == "MatMul"
 
 
 def test_weights_of_both_precisions_are_those_of_the_network(both):
@@ -126,6 +133,86 @@ def test_manifest_and_card_state_by_how_much_fp16_differs(both):
         assert 0 < result["spot_mean"] < result["spot"] <= parity["tolerance"]["spot"] == 5e-3
         assert 0 < result["emotion_mean"] < result["emotion"] <= parity["tolerance"]["emotion"] == 5e-2
     assert "graphs in fp16 against those in fp32" in both.file("MODEL_CARD.md").read_text()
+
+
+def test_manifest_and_card_state_the_largest_value_and_where_it_was_measured(both, test_data, tmp_path):
+    figures = json.loads(both.file("manifest.json").read_text())["parity"]["fp16"]
+    assert figures["clips"] == ["clip.mp4"] and figures["limit"] == 30_000
+    assert all(0 < result["largest"] < 100 and result["value"] for result in figures["results"])
+    clip = test_data / "single_face.mp4"
+    assert main(["fp16", str(both.path), "--out", str(tmp_path / "more"), "--clips", str(clip)]) == 0
+    more = json.loads((tmp_path / "more" / "manifest.json").read_text())["parity"]["fp16"]
+    assert more["clips"] == ["clip.mp4", "single_face.mp4"]
+    for result, before in zip(more["results"], figures["results"], strict=True):
+        assert result["largest"] >= before["largest"] and result["spot"] == before["spot"]
+    assert "on clip.mp4, single_face.mp4:" in (tmp_path / "more" / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("graph", ["window", "step"])
+def test_ranges_are_those_of_the_values_themselves(graph, both):
+    """The window graph's in `onnx.reference`, with everything it holds in half precision as an output."""
+    windows = np.random.default_rng(3).standard_normal((2, 10, 30)).astype(np.float32)
+    ranges = half.value_ranges(both, graph, [windows])
+    nodes, kinds = typed(both.graph(graph, "fp16"))
+    made = {name for node in nodes for name in node.output if kinds[name] == TensorProto.FLOAT16}
+    assert ranges.keys() == made and len(made) > 20
+    if graph == "step":
+        return
+    model = inline_local_functions(onnx.load(both.graph(graph, "fp16")))
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT16, None) for name in ranges)
+    values = ReferenceEvaluator(model).run(list(ranges), {"features": windows})
+    for name, value in zip(ranges, values, strict=True):
+        assert ranges[name] == pytest.approx(float(np.abs(value).max()), rel=5e-3), name
+
+
+def gated_by(network, factor):
+    """The network with the gated output of its last block multiplied; the norm behind takes the factor out again."""
+    mamba = network.blocks[-1].attn.mamba
+    with torch.no_grad():
+        mamba.D.mul_(factor)
+        mamba.x_proj.weight[-mamba.d_state :].mul_(factor**0.5)
+    return network
+
+
+def test_gated_output_far_above_half_precision_is_held_and_gives_the_same_scores(network, out, tmp_path):
+    """In a trained network it reached 536,302 on real faces."""
+    save_checkpoint(tmp_path / "gated.pt", gated_by(network, 2e5), META)
+    assert main(["bundle", str(tmp_path / "gated.pt"), "--out", str(out), "--precision", "fp16"]) == 0
+    results = json.loads((out / "manifest.json").read_text())["parity"]["fp16"]["results"]
+    assert all(65504 / 256 < result["largest"] < 30_000 for result in results)
+
+
+def test_gated_output_that_half_precision_cannot_hold_is_refused_with_its_size_and_name(network, out, tmp_path, capsys):
+    save_checkpoint(tmp_path / "gated.pt", gated_by(network, 5e6), META)
+    assert main(["bundle", str(tmp_path / "gated.pt"), "--out", str(out), "--precision", "fp16"]) == 1
+    error = capsys.readouterr().err
+    assert "and to hold values of at most 30000 in half precision, which ends at 65504, got window (" in error
+    assert "of blocks.1/SelectiveScan" in error and "step (" in error and error.count("\n") == 1
+    assert not list(out.parent.iterdir())
+
+
+@pytest.mark.parametrize("graph", ["window", "step"])
+def test_the_shipped_model_gives_finite_scores_where_halves_are_halves(graph):
+    shipped = Bundle.find("demo")
+    windows = clip_windows(demo_clip(), shipped)[::8]
+    spot, emotion = half.scored(shipped, graph, half.reference(shipped.graph(graph, "fp16")), windows)
+    expected = OnnxRuntimeEngine(shipped).infer(windows)
+    np.testing.assert_allclose(spot, expected.spot, rtol=0, atol=5e-3)
+    np.testing.assert_allclose(emotion, expected.emotion, rtol=0, atol=5e-2)
+
+
+@pytest.mark.slow
+def test_half_precision_holds_what_the_shipped_model_computes_on_every_real_clip(test_data):
+    shipped = Bundle.find("demo")
+    clips = sorted(path for path in test_data.rglob("*") if path.suffix in (".mp4", ".mov", ".mpg"))
+    windows = np.concatenate([clip_windows(clip, shipped) for clip in clips])
+    assert len(windows) > 400
+    for graph in ("window", "step"):
+        assert max(half.value_ranges(shipped, graph, [windows]).values()) < 30_000
+    spot, emotion = half.scored(shipped, "step", half.reference(shipped.graph("step", "fp16")), windows)
+    assert np.isfinite(spot).all() and np.isfinite(emotion).all()
+    # Of 15,000 frames the worst; the mean is a hundredth of it.
+    assert np.abs(spot - OnnxRuntimeEngine(shipped).infer(windows).spot).max() < 2e-2
 
 
 def test_native_scores_are_fp32_whatever_else_the_bundle_holds(checkpoint, both, tmp_path):
