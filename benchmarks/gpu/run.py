@@ -14,6 +14,8 @@ scan    its time, for (B, L, D) from (2, 1, 128) to (64, 8192, 2048), N = 64 and
         the definition step by step in torch, eager and with the step compiled (a loop over time does not compile in
         reasonable time; both in float32 only, in which they compute any type); and the floor: the bytes that must move
         at the measured copy rate, the exponentials at the measured rate, or one launch, whichever takes longest
+paired  the scan's two layouts for N = 64 beside each other: a thread holds 16 states of a channel, or 8 of two, which
+        reads B and C half as often; checked against float64, timed for the longer sequences
 step    a whole step of ME-TST, two lanes, captured in one CUDA graph: our scan, torch's matrix products, small kernels
 flow    the regions' optical flow for 1, 2, 16 and 64 lanes, captured
 tests   the C++ tests on the GPU, and under compute-sanitizer where that is there
@@ -40,7 +42,7 @@ include/tensorrt in the PyPI wheel kernel-lens, unpacked.
 after every shape, ours and mamba_ssm for all shapes before torch. --quick: four shapes, N = 64, float32, no compiled
 peer, no compute-sanitizer. On a machine that is lent for minutes, one process per part, so that none costs the others:
 
-    for part in errors flow step tests scan; do
+    for part in errors flow step tests paired scan; do
         timeout -k 10 580 python benchmarks/gpu/run.py --only $part --build /tmp/built --out /tmp/results
     done
 """
@@ -61,7 +63,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from csrc.cuda import shared_library
 
-PARTS = ("errors", "scan", "step", "flow", "tests")
+PARTS = ("errors", "scan", "paired", "step", "flow", "tests")
 INSTALL = "pip install --no-deps --no-build-isolation -e ."
 """In place: what finds such an installation is asked before sys.path, whose first folder is this checkout."""
 
@@ -125,7 +127,7 @@ class Run:
     def __init__(self, *, folder: Path, out: str | None, mamba: Path | None, quick: bool) -> None:
         import torch
 
-        from benchmarks.gpu import library, timing
+        from benchmarks.gpu import timing
 
         nvcc = shared_library.find_nvcc()
         assert nvcc is not None
@@ -133,16 +135,23 @@ class Run:
         self.folder, self.out, self.mamba, self.quick = folder, out, mamba, quick
         self.nvcc, self.architecture = nvcc, f"{major}{minor}"
         self.about = gpu(nvcc)
-        path = folder / "libmetst_gpu_bench.so"
-        more = [library.SOURCE]
-        shared_library.build_once(shared_library.nvcc_command(nvcc, self.architecture, path, more), path, more)
-        self.library = library.Library(path)
+        self.library = self._built("libmetst_gpu_bench.so")
         self.rates = timing.measure_rates(self.library)
         self.about["measured rates"] = (
             f"copy {self.rates.copy / 1e9:.0f} GB/s (read and written), {self.rates.exponentials / 1e12:.3g}e12 "
             f"exponentials/s, {1e6 * self.rates.node:.3g} us from kernel to kernel in a graph"
         )
         print(self.about["measured rates"], flush=True)
+
+    def _built(self, name: str, define: str | None = None) -> Any:
+        """Compile the library, with a macro of its sources defined or none, and load it."""
+        from benchmarks.gpu import library
+
+        path, more = self.folder / name, [library.SOURCE]
+        command = shared_library.nvcc_command(self.nvcc, self.architecture, path, more)
+        command += [f"-D{define}"] if define else []
+        shared_library.build_once(command, path, more)
+        return library.Library(path)
 
     def show(self, title: str, rows: list[dict[str, Any]], part: str, notes: list[str]) -> None:
         """Print a part's table and write it down where asked."""
@@ -183,6 +192,15 @@ class Run:
 
         rows, others = scan.run(self.library, self.rates, mamba, self.quick, save)
         self.show(title, rows, "scan", [*scan.judge(rows, self.rates), *notes, *others])
+
+    def paired(self) -> None:
+        """Check the scan with two channels a thread, and time it beside the one with one."""
+        from benchmarks.gpu import scan
+
+        paired = self._built("libmetst_gpu_paired.so", "METST_SCAN_PAIRED")
+        notes = scan.judge_errors(scan.errors(paired))
+        rows, others = scan.run_paired(self.library, paired, self.rates, self.quick)
+        self.show("The scan with one channel a thread and with two", rows, "paired", [*notes, *others])
 
     def step(self) -> None:
         """Check and time a step."""

@@ -331,6 +331,34 @@ def run(
     return rows, notes
 
 
+def run_paired(library: Library, paired: Library, rates: Rates, quick: bool) -> tuple[list[Row], list[str]]:
+    """Time both layouts for 64 states (METST_SCAN_PAIRED of selective_scan.cu) one after the other, long scans only.
+
+    Args:
+        library: with one channel a thread.
+        paired: with two.
+        rates: of this GPU, for the floor.
+        quick: few shapes, one type.
+
+    Returns:
+        Two rows for each shape and type, and what had to be left out.
+    """
+    rows: list[Row] = []
+    notes: list[str] = []
+    for shape in shapes(quick):
+        if shape.short or shape.states != STATES[0]:
+            continue
+        for dtype in list(NAMES)[: 1 if quick else None]:
+            if 2 * shape.bytes_moved(dtype.itemsize) > torch.cuda.mem_get_info()[0]:
+                notes.append(f"{shape}, {NAMES[dtype]}: left out, the GPU's memory is short")
+                continue
+            for layout, of in (("16 states", library), ("2 x 8 states", paired)):
+                with torch.no_grad():
+                    rows.append({"a thread": layout} | time_kernels(shape, dtype, of, rates, None, notes))
+                torch.cuda.empty_cache()
+    return rows, notes
+
+
 def judge(rows: Sequence[Row], rates: Rates) -> list[str]:
     """Compare the times with what was asked for: the worst shape of each kind counts."""
     lines = []

@@ -1,9 +1,9 @@
 // The selective scan on the GPU. selective_scan_cuda.h says what it computes; this is how, and what bounds it.
 //
-// One thread holds kStates states of one channel in registers, `kLanes` threads of a warp hold the whole channel, and a
-// warp holds 32 / kLanes neighbouring channels (the channel is the fastest index within the warp, so that loads along
-// D coalesce and the threads that read the same B and C lie side by side). A block takes kWarps such warps of one
-// sequence through time together, in rounds of kRound steps:
+// One thread holds kStates states of one channel (or of kPerThread) in registers, `kLanes` threads of a warp hold the
+// whole channel, and a warp holds 32 / kLanes neighbouring channels, or kPerThread times as many (the channel is the
+// fastest index within the warp, so that loads along D coalesce and the threads that read the same B and C lie side by
+// side). A block takes kWarps such warps of one sequence through time together, in rounds of kRound steps:
 //   - each thread loads u, delta and z of kRound / kLanes steps, one round ahead, and works out dt and dt u for them;
 //     the other lanes of its channel read those two from shared memory;
 //   - rows of B and C are staged in shared memory for the whole block, one tile ahead, as float32;
@@ -18,6 +18,10 @@
 //   whole    more channels, or N > 64: one launch, sequential in time, every byte moved once. 16 or 32 states per
 //            thread where that makes 6 warps per multiprocessor (wide), else 4 (medium): compiled for sm_90 an update
 //            of a state takes 10.4 instructions instead of 7.7, but there are four times as many warps.
+//            With METST_SCAN_PAIRED a thread of the wide layout for 16 < N <= 64 holds 8 states of two channels instead
+//            of 16 of one, so that what is read of B and C serves two: compiled for sm_90, 32 loads of 16 bytes from
+//            shared memory in 8 steps instead of 64, at 14 shuffles instead of 6. Whether such loads hold it back at
+//            all is to be measured (benchmarks/gpu, part paired).
 //   chunked  L >= 512, fewer than 8192 threads if it were wide, and less than a warp per scheduler if medium: time is
 //            cut into chunks. Pass 1 leaves each chunk's end state from a zero start and its sum of dt (the product of
 //            its decays is exp(A sum dt)), pass 2 carries the state over the chunks, pass 3 runs each chunk from its
@@ -73,12 +77,14 @@ struct Job {
 };
 
 // How a channel is laid over threads. kTile is the number of rows of B and C staged at once.
-template <int Lanes, int States, int Warps, int StepsPerLane, int Tile>
+template <int Lanes, int States, int Warps, int StepsPerLane, int Tile, int PerThread = 1>
 struct Layout {
     static constexpr int kLanes = Lanes, kStates = States, kWarps = Warps, kStepsPerLane = StepsPerLane, kTile = Tile;
-    static constexpr int kPadded = Lanes * States;  // N, rounded up
+    static constexpr int kPerThread = PerThread;      // channels, each with as many states
+    static constexpr int kApart = kWarpSize / Lanes;  // how far apart they are
+    static constexpr int kPadded = Lanes * States;    // N, rounded up
     static constexpr int kThreads = Warps * kWarpSize;
-    static constexpr int kWarpChannels = kWarpSize / Lanes;
+    static constexpr int kWarpChannels = kApart * PerThread;
     static constexpr int kChannels = Warps * kWarpChannels;
     static constexpr int kRound = Lanes * StepsPerLane;
     static constexpr int kBurst = kRound < 8 ? kRound : 8;  // steps without a branch; a short round skips whole bursts
@@ -142,7 +148,7 @@ __device__ inline float sum_transposed(float* p, int lane) {
         for (int k = 0; k < kWidth; ++k) {
             const float sent = upper ? p[k] : p[k + kWidth];
             const float kept = upper ? p[k + kWidth] : p[k];
-            p[k] = kept + __shfl_xor_sync(kAllLanes, sent, kWidth * L::kWarpChannels);
+            p[k] = kept + __shfl_xor_sync(kAllLanes, sent, kWidth * L::kApart);
         }
         return sum_transposed<L, kWidth / 2>(p, lane);
     }
@@ -151,9 +157,9 @@ __device__ inline float sum_transposed(float* p, int lane) {
 // Blocks per multiprocessor to leave registers for; 0 leaves it to ptxas. Tried with CUDA 13.0: these spill nothing on
 // sm_87, sm_90 and sm_110.
 template <class L, bool kEndsOnly>
-constexpr int kBlocksAtOnce = L::kStates > 16                  ? 1
-                              : L::kStates == 16 && !kEndsOnly ? 0
-                                                               : 2;
+constexpr int kBlocksAtOnce = L::kStates * L::kPerThread > 16                  ? 1
+                              : L::kStates * L::kPerThread == 16 && !kEndsOnly ? 0
+                                                                               : 2;
 
 // Pass 1 of the chunked way (kEndsOnly: the end state and the sum of dt, no y), its pass 3, or the whole scan.
 template <Type kType, class L, bool kEndsOnly>
@@ -164,14 +170,14 @@ __global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan
 
     const int thread = static_cast<int>(threadIdx.x);
     const int warp = thread / kWarpSize;
-    const int lane = thread % kWarpSize / L::kWarpChannels;  // of the channel
-    const int channel_of_warp = thread % L::kWarpChannels;
+    const int lane = thread % kWarpSize / L::kApart;  // of the channel
+    const int channel_of_warp = thread % L::kApart;   // this thread's first; the next ones kApart after each other
 
     const int block = static_cast<int>(blockIdx.x);
     const int chunk = block / job.groups % job.chunks;
     const int b = block / job.groups / job.chunks;
     const int d = block % job.groups * L::kChannels + warp * L::kWarpChannels + channel_of_warp;
-    const bool live = d < job.channels;
+    const auto live = [&](int c) { return d + c * L::kApart < job.channels; };
     const bool warp_live = d - channel_of_warp < job.channels;  // otherwise it only helps with B and C
     const int first = chunk * job.chunk_length;
     const int end = min(job.length, first + job.chunk_length);
@@ -181,19 +187,26 @@ __global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan
     const std::size_t row = static_cast<std::size_t>(job.channels);
 
     // u, delta and z of the round that starts at `t`: this thread's steps are t + lane, t + lane + kLanes, ...
-    const int live_end = live ? end : 0;
+    int live_end[L::kPerThread];
+#pragma unroll
+    for (int c = 0; c < L::kPerThread; ++c) live_end[c] = live(c) ? end : 0;
     const std::size_t lanes_apart = L::kLanes * row;
-    std::uint32_t u_bits[L::kStepsPerLane], delta_bits[L::kStepsPerLane], z_bits[L::kStepsPerLane];
+    std::uint32_t u_bits[L::kPerThread][L::kStepsPerLane], delta_bits[L::kPerThread][L::kStepsPerLane];
+    std::uint32_t z_bits[L::kPerThread][L::kStepsPerLane];
     std::size_t load_at = (sequence + static_cast<std::size_t>(first + lane)) * row + static_cast<std::size_t>(d);
     std::size_t y_at = load_at;
     const auto load_round = [&](int t) {
 #pragma unroll
         for (int i = 0; i < L::kStepsPerLane; ++i, load_at += lanes_apart) {
-            u_bits[i] = delta_bits[i] = z_bits[i] = 0;
-            if (t + i * L::kLanes + lane >= live_end) continue;
-            u_bits[i] = load_bits(job.u, load_at, kType);
-            delta_bits[i] = load_bits(job.delta, load_at, job.delta_type);
-            if (!kEndsOnly && job.z) z_bits[i] = load_bits(job.z, load_at, kType);
+#pragma unroll
+            for (int c = 0; c < L::kPerThread; ++c) {
+                u_bits[c][i] = delta_bits[c][i] = z_bits[c][i] = 0;
+                if (t + i * L::kLanes + lane >= live_end[c]) continue;
+                const std::size_t at = load_at + static_cast<std::size_t>(c * L::kApart);
+                u_bits[c][i] = load_bits(job.u, at, kType);
+                delta_bits[c][i] = load_bits(job.delta, at, job.delta_type);
+                if (!kEndsOnly && job.z) z_bits[c][i] = load_bits(job.z, at, kType);
+            }
         }
     };
 
@@ -228,34 +241,41 @@ __global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan
     load_round(first);
     load_tile(first);
 
-    // Where this thread's states begin in an array that ends in (D, N), and in one that ends in (N, D).
+    // Where the states of a channel of this thread's begin in an array that ends in (D, N), and in one that ends in
+    // (N, D).
     const int n0 = lane * L::kStates;
-    const std::size_t channel = static_cast<std::size_t>(b) * row + static_cast<std::size_t>(d);
-    const std::size_t state_at = channel * static_cast<std::size_t>(job.states) + static_cast<std::size_t>(n0);
-    const auto carry_at = [&](int of_chunk, int s) {
+    const auto channel = [&](int c) { return static_cast<std::size_t>(d + c * L::kApart); };
+    const std::size_t state_at =
+        (static_cast<std::size_t>(b) * row + static_cast<std::size_t>(d)) * static_cast<std::size_t>(job.states) +
+        static_cast<std::size_t>(n0);
+    const std::size_t channels_apart = L::kApart * static_cast<std::size_t>(job.states);
+    const auto carry_at = [&](int of_chunk, int c, int s) {
         const std::size_t sequences =
             static_cast<std::size_t>(of_chunk) * static_cast<std::size_t>(job.batch) + static_cast<std::size_t>(b);
-        return (sequences * static_cast<std::size_t>(job.states) + static_cast<std::size_t>(n0 + s)) * row +
-               static_cast<std::size_t>(d);
+        return (sequences * static_cast<std::size_t>(job.states) + static_cast<std::size_t>(n0 + s)) * row + channel(c);
     };
 
-    float rate[L::kStates], h[L::kStates];
+    float rate[L::kPerThread][L::kStates], h[L::kPerThread][L::kStates];
+    float bias[L::kPerThread], skip[L::kPerThread], sum_dt[L::kPerThread];
 #pragma unroll
-    for (int s = 0; s < L::kStates; ++s) {
-        rate[s] = h[s] = 0.0f;  // a state that does not exist stays 0
-        if (!live || n0 + s >= job.states) continue;
-        rate[s] = decay_rate(job.A[static_cast<std::size_t>(d) * static_cast<std::size_t>(job.states) +
-                                   static_cast<std::size_t>(n0 + s)]);
-        if (kEndsOnly) continue;
-        if (job.carry) {
-            h[s] = job.carry[carry_at(chunk, s)];
-        } else if (job.h0) {
-            h[s] = job.h0[state_at + static_cast<std::size_t>(s)];
+    for (int c = 0; c < L::kPerThread; ++c) {
+#pragma unroll
+        for (int s = 0; s < L::kStates; ++s) {
+            rate[c][s] = h[c][s] = 0.0f;  // a state that does not exist stays 0
+            if (!live(c) || n0 + s >= job.states) continue;
+            rate[c][s] =
+                decay_rate(job.A[channel(c) * static_cast<std::size_t>(job.states) + static_cast<std::size_t>(n0 + s)]);
+            if (kEndsOnly) continue;
+            if (job.carry) {
+                h[c][s] = job.carry[carry_at(chunk, c, s)];
+            } else if (job.h0) {
+                h[c][s] = job.h0[state_at + static_cast<std::size_t>(c) * channels_apart + static_cast<std::size_t>(s)];
+            }
         }
+        bias[c] = live(c) && job.delta_bias ? job.delta_bias[channel(c)] : 0.0f;
+        skip[c] = live(c) && job.D ? job.D[channel(c)] : 0.0f;
+        sum_dt[c] = 0.0f;
     }
-    const float bias = live && job.delta_bias ? job.delta_bias[d] : 0.0f;
-    const float skip = live && job.D ? job.D[d] : 0.0f;
-    float sum_dt = 0.0f;
 
     int buffer = 0;
     for (int tile = first; tile < end; tile += L::kTile, buffer ^= 1) {
@@ -264,46 +284,64 @@ __global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan
         if (tile + L::kTile < end) load_tile(tile + L::kTile);
 
         for (int t = tile; warp_live && t < tile + L::kTile && t < end; t += L::kRound) {
-            float u[L::kStepsPerLane], z[L::kStepsPerLane];
-            float2 own[L::kStepsPerLane];  // dt and dt u
+            float u[L::kPerThread][L::kStepsPerLane], z[L::kPerThread][L::kStepsPerLane];
+            float2 own[L::kPerThread][L::kStepsPerLane];  // dt and dt u
 #pragma unroll
             for (int i = 0; i < L::kStepsPerLane; ++i) {
-                u[i] = to_float(u_bits[i], kType);
-                z[i] = to_float(z_bits[i], kType);
-                float dt = to_float(delta_bits[i], job.delta_type) + bias;
-                if (job.delta_softplus) dt = softplus(dt);
-                if (t + i * L::kLanes + lane >= end) dt = 0.0f;  // a step that does not exist leaves the state alone
-                own[i] = make_float2(dt, dt * u[i]);
-                if (kEndsOnly) sum_dt += dt;
-                if constexpr (L::kLanes > 1) shared_steps[warp][i * L::kLanes + lane][channel_of_warp] = own[i];
+#pragma unroll
+                for (int c = 0; c < L::kPerThread; ++c) {
+                    u[c][i] = to_float(u_bits[c][i], kType);
+                    z[c][i] = to_float(z_bits[c][i], kType);
+                    float dt = to_float(delta_bits[c][i], job.delta_type) + bias[c];
+                    if (job.delta_softplus) dt = softplus(dt);
+                    // A step that does not exist leaves the state alone.
+                    if (t + i * L::kLanes + lane >= end) dt = 0.0f;
+                    own[c][i] = make_float2(dt, dt * u[c][i]);
+                    if (kEndsOnly) sum_dt[c] += dt;
+                    if constexpr (L::kLanes > 1) {
+                        shared_steps[warp][i * L::kLanes + lane][channel_of_warp + c * L::kApart] = own[c][i];
+                    }
+                }
             }
             if constexpr (L::kLanes > 1) __syncwarp();
             if (t + L::kRound < end) load_round(t + L::kRound);
 
-            float partial[L::kRound];
+            float partial[L::kPerThread][L::kRound];
 #pragma unroll
             for (int burst = 0; burst < L::kRound; burst += L::kBurst) {
                 if (t + burst >= end) {
 #pragma unroll
-                    for (int j = burst; j < burst + L::kBurst; ++j) partial[j] = 0.0f;
+                    for (int j = burst; j < burst + L::kBurst; ++j) {
+#pragma unroll
+                        for (int c = 0; c < L::kPerThread; ++c) partial[c][j] = 0.0f;
+                    }
                     continue;
                 }
 #pragma unroll
                 for (int j = burst; j < burst + L::kBurst; ++j) {
-                    float2 step;
-                    if constexpr (L::kLanes > 1) {
-                        step = shared_steps[warp][j][channel_of_warp];
-                    } else {
-                        step = own[j];
+                    float2 step[L::kPerThread];
+                    float dot[L::kPerThread];
+#pragma unroll
+                    for (int c = 0; c < L::kPerThread; ++c) {
+                        if constexpr (L::kLanes > 1) {
+                            step[c] = shared_steps[warp][j][channel_of_warp + c * L::kApart];
+                        } else {
+                            step[c] = own[c][j];
+                        }
+                        dot[c] = 0.0f;
                     }
                     const int r = t - tile + j;
-                    float dot = 0.0f;
 #pragma unroll
                     for (int s = 0; s < L::kStates; ++s) {
-                        h[s] = fmaf(exp2f(step.x * rate[s]), h[s], step.y * tile_B[buffer][r][n0 + s]);
-                        if constexpr (!kEndsOnly) dot = fmaf(h[s], tile_C[buffer][r][n0 + s], dot);
+                        const float of_B = tile_B[buffer][r][n0 + s];
+#pragma unroll
+                        for (int c = 0; c < L::kPerThread; ++c) {
+                            h[c][s] = fmaf(exp2f(step[c].x * rate[c][s]), h[c][s], step[c].y * of_B);
+                            if constexpr (!kEndsOnly) dot[c] = fmaf(h[c][s], tile_C[buffer][r][n0 + s], dot[c]);
+                        }
                     }
-                    partial[j] = dot;
+#pragma unroll
+                    for (int c = 0; c < L::kPerThread; ++c) partial[c][j] = dot[c];
                 }
             }
             if constexpr (L::kLanes > 1) __syncwarp();  // shared_steps has been read
@@ -311,34 +349,41 @@ __global__ void __launch_bounds__(L::kThreads, kBlocksAtOnce<L, kEndsOnly>) scan
             if constexpr (!kEndsOnly) {
 #pragma unroll
                 for (int i = 0; i < L::kStepsPerLane; ++i, y_at += lanes_apart) {
-                    float y = fmaf(skip, u[i], sum_transposed<L>(partial + i * L::kLanes, lane));
-                    if (job.z) y *= silu(z[i]);
-                    if (t + i * L::kLanes + lane < live_end) store(job.y, y_at, y, kType);
+#pragma unroll
+                    for (int c = 0; c < L::kPerThread; ++c) {
+                        float y = fmaf(skip[c], u[c][i], sum_transposed<L>(partial[c] + i * L::kLanes, lane));
+                        if (job.z) y *= silu(z[c][i]);
+                        if (t + i * L::kLanes + lane >= live_end[c]) continue;
+                        store(job.y, y_at + static_cast<std::size_t>(c * L::kApart), y, kType);
+                    }
                 }
             }
         }
     }
 
-    if constexpr (kEndsOnly) {
 #pragma unroll
-        for (int width = kWarpSize / 2; width >= L::kWarpChannels; width /= 2) {
-            sum_dt += __shfl_xor_sync(kAllLanes, sum_dt, width);
-        }
-        if (live && lane == 0) {
-            job.sum_dt[(static_cast<std::size_t>(chunk) * static_cast<std::size_t>(job.batch) +
-                        static_cast<std::size_t>(b)) *
-                           row +
-                       static_cast<std::size_t>(d)] = sum_dt;
-        }
-    }
-    if (!live || (!kEndsOnly && end < job.length)) return;
-#pragma unroll
-    for (int s = 0; s < L::kStates; ++s) {
-        if (n0 + s >= job.states) continue;
+    for (int c = 0; c < L::kPerThread; ++c) {
         if constexpr (kEndsOnly) {
-            job.carry[carry_at(chunk + 1, s)] = h[s];
-        } else {
-            job.h[state_at + static_cast<std::size_t>(s)] = h[s];
+#pragma unroll
+            for (int width = kWarpSize / 2; width >= L::kApart; width /= 2) {
+                sum_dt[c] += __shfl_xor_sync(kAllLanes, sum_dt[c], width);
+            }
+            if (live(c) && lane == 0) {
+                job.sum_dt[(static_cast<std::size_t>(chunk) * static_cast<std::size_t>(job.batch) +
+                            static_cast<std::size_t>(b)) *
+                               row +
+                           channel(c)] = sum_dt[c];
+            }
+        }
+        if (!live(c) || (!kEndsOnly && end < job.length)) continue;
+#pragma unroll
+        for (int s = 0; s < L::kStates; ++s) {
+            if (n0 + s >= job.states) continue;
+            if constexpr (kEndsOnly) {
+                job.carry[carry_at(chunk + 1, c, s)] = h[c][s];
+            } else {
+                job.h[state_at + static_cast<std::size_t>(c) * channels_apart + static_cast<std::size_t>(s)] = h[c][s];
+            }
         }
     }
 }
@@ -380,7 +425,11 @@ using Short64 = Layout<32, 2, 4, 1, 32>;
 using Medium16 = Layout<4, 4, 4, 4, 32>;
 using Medium64 = Layout<16, 4, 8, 1, 32>;
 using Wide16 = Layout<1, 16, 8, 4, 16>;
+#ifdef METST_SCAN_PAIRED
+using Wide64 = Layout<8, 8, 8, 1, 16, 2>;
+#else
 using Wide64 = Layout<4, 16, 8, 2, 16>;
+#endif
 using Wide256 = Layout<8, 32, 8, 1, 8>;
 
 std::int64_t short_lanes(std::int64_t states) { return states <= 16 ? Short16::kLanes : Short64::kLanes; }
@@ -390,7 +439,7 @@ std::int64_t medium_lanes(std::int64_t states) {
 }
 
 std::int64_t wide_lanes(std::int64_t states) {
-    return states <= 16 ? Wide16::kLanes : states <= 64 ? Wide64::kLanes : Wide256::kLanes;
+    return states <= 16 ? Wide16::kLanes : states <= 64 ? Wide64::kLanes / Wide64::kPerThread : Wide256::kLanes;
 }
 
 // The rule that tells chunked from the other two. Sizes only: a workspace may be asked for on another device.

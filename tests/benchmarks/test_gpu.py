@@ -604,6 +604,8 @@ def test_a_whole_run_writes_every_part(machine):
     for row in kept["scan"]["rows"]:
         assert row["ours us"] > 0 and row["of floor %"] > 0
         assert (row["torch eager us"] == "-") is (row["type"] != "float32")
+    assert [row["a thread"] for row in kept["paired"]["rows"]] == ["16 states", "2 x 8 states"] * 6
+    assert kept["paired"]["notes"][: len(kept["errors"]["notes"])] == kept["errors"]["notes"]
     assert kept["step"]["rows"][0]["largest diff"] < step.AGREEMENT
     assert kept["flow"]["rows"][0]["largest diff px"] < 1e-2
     assert kept["tests"]["rows"][0]["outcome"] == "passed" and "not run: the plugin" in kept["tests"]["notes"]
