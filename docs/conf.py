@@ -30,7 +30,7 @@ default_role = "code"  # docstrings name things between single backticks
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(numpy|np|npt|collections|pathlib|types|os|argparse)\..*"),
-    ("py:.*", r"metst_edge\.(bundle|manifest)\.(StateEntry|TensorEntry)"),  # of a bundle's inside
+    ("py:.*", r"metst_edge\.(bundle|manifest)\.(StateEntry|TensorEntry|Stored\w*)"),  # of a bundle's inside
     ("py:.*", r"typing\.Literal\[.*"),  # taken apart in a signature that holds a <factory>
     ("py:.*", r".*\s.*"),  # no name, but words of a sentence that stand before a colon
 ]

@@ -199,9 +199,16 @@ class StoredModel:
 class Bundle(StoredModel):
     """A verified bundle of a model that spots. Make one with `Bundle.find` or `Bundle.load`.
 
-    Attributes, beside those of `StoredModel`:
+    Attributes:
+        path: what was loaded, a directory or a zip.
+        folder: see `StoredModel`.
+        manifest: all of manifest.json.
+        name: of this bundle.
+        model: of its network ("metst64").
+        labels: emotions in the order of the logits, neutral last.
+        sizes: shapes of the network.
+        tensors: of weights.bin.
         channels: feature channels C.
-        labels: as there, neutral last.
         fps: the frame rate the model was trained at.
         k: frames in a window, even.
         k_p: half a typical ME, frames.
@@ -244,7 +251,15 @@ class Bundle(StoredModel):
 class RecognizerBundle(StoredModel):
     """A verified bundle of a recogniser, which names the emotion of a known interval (SLSTT, arXiv 2112.05851).
 
-    Attributes, beside those of `StoredModel`:
+    Attributes:
+        path: what was loaded, a directory or a zip.
+        folder: see `StoredModel`.
+        manifest: all of manifest.json.
+        name: of this bundle.
+        model: of its network ("slstt_small").
+        labels: emotions in the order of the logits.
+        sizes: shapes of the network, and how its frames are joined.
+        tensors: of weights.bin.
         frames: pictures of an interval that it was trained on.
         input_size: side of a picture, pixels.
         images: how pictures are made: Farneback's pyr_scale, levels, winsize, iterations, poly_n and poly_sigma, the

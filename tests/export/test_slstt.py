@@ -79,6 +79,19 @@ def test_the_graph_takes_any_number_of_intervals_and_of_frames(aggregation, shap
     np.testing.assert_allclose(engine.infer(images), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("aggregation", ["lstm", "mean"])
+def test_openvino_computes_the_same(aggregation, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    bundle = recogniser_bundle(tmp_path / "bundle", draw_recogniser(aggregation))
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(str(bundle.graph("clip")), "CPU", settings)
+    engine = load_recognizer(bundle, "onnxruntime")
+    for shape in ((1, 11), (3, 2)):
+        images = np.random.default_rng(1).standard_normal((*shape, 3, 32, 32)).astype(np.float32)
+        (logits,) = compiled(images).values()
+        np.testing.assert_allclose(logits, engine.infer(images), atol=1e-4)
+
+
 def test_the_graph_is_standard_operators_and_weights_lie_beside_it(tmp_path):
     bundle = recogniser_bundle(tmp_path / "bundle")
     graph = onnx.load(bundle.graph("clip"), load_external_data=False)
