@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metst_edge.decode.settings import DEFAULTS
 
@@ -53,10 +53,20 @@ class Preset:
     ratio: float
 
 
-# Folder schedules and ratios: ME-TST (arXiv 2409.09707), CAS(ME)3's ratio. The published rate is meant for 30 passes;
-# generated windows are seen once and want a higher one. Their decode defaults are those that did best on generated
-# clips of a trained network, where the curve comes close to 1 and so bears a floor; on recorded faces it does not, and
-# the published rule has none.
+# Folder schedules and ratios: ME-TST (arXiv 2409.09707) and ME-TST+ (arXiv 2508.08082), batches of SAMM-LV, CAS(ME)3's
+# ratio. The published rates are meant for 30 and 50 passes; generated windows are seen once and want a higher one.
+# Their decode defaults are those that did best on generated clips of a trained network, where the curve comes close to
+# 1 and so bears a floor; on recorded faces it does not, and the published rule has none.
+_PLUS = Preset(
+    model="metst_plus",
+    channels=36,
+    roi_set="metst_plus",
+    fps=30.0,
+    k=30,
+    synthetic=Schedule(learning_rate=1e-3, batch=32, steps=2000, ratio=0.45, floor=0.5),
+    folder=Schedule(learning_rate=3e-4, batch=32, epochs=50),
+    ratio=4.0,
+)
 PRESETS = {
     "metst64": Preset(
         model="metst64",
@@ -77,5 +87,12 @@ PRESETS = {
         synthetic=Schedule(learning_rate=1e-3, batch=32, steps=2000, ratio=0.45, floor=0.5),
         folder=Schedule(learning_rate=1e-4, batch=32, epochs=30),
         ratio=4.0,
+    ),
+    "metst_plus": _PLUS,
+    "metst_plus_shared": replace(_PLUS, model="metst_plus_shared"),
+    "metst_plus_small": replace(
+        _PLUS,
+        model="metst_plus_small",
+        synthetic=Schedule(learning_rate=2e-3, batch=32, steps=4500, ratio=0.45, floor=0.5),
     ),
 }
