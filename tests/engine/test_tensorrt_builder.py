@@ -25,7 +25,7 @@ from export.bundle import write
 from export.description import Description
 from metst_edge.app import cli
 from metst_edge.app.verbs import build
-from metst_edge.bundle import PRECISIONS, Bundle
+from metst_edge.bundle import Bundle
 from metst_edge.engine.tensorrt import builder as building
 from metst_edge.engine.tensorrt import module
 from metst_edge.engine.tensorrt.builder import EngineBuilder
