@@ -151,6 +151,31 @@ RoiFlowLayout face_layout(bool compat) {
     return layout;
 }
 
+// ME-TST+'s eighteen regions in six patches, as landmarks of a face (skimage's astronaut) place them.
+RoiFlowLayout eighteen_regions(bool compat) {
+    RoiFlowLayout layout;
+    for (const Rect& patch : {Rect{59, 93, 38, 134}, Rect{69, 106, 197, 287}, Rect{224, 301, 66, 249},
+                              Rect{180, 228, 96, 220}, Rect{132, 163, 62, 125}, Rect{138, 169, 202, 265}}) {
+        layout.patches[layout.patch_count++] = patch;
+    }
+    for (const FlowRegion& region : {FlowRegion{0, {10, 24, 10, 86}, 0.3}, FlowRegion{0, {8, 28, 53, 73}, 0.2},
+                                     FlowRegion{0, {5, 25, 27, 47}, 0.2}, FlowRegion{0, {9, 29, 8, 28}, 0.2},
+                                     FlowRegion{1, {10, 27, 10, 80}, 0.3}, FlowRegion{1, {5, 25, 23, 43}, 0.3},
+                                     FlowRegion{1, {5, 25, 49, 69}, 0.3}, FlowRegion{1, {11, 31, 68, 88}, 0.3},
+                                     FlowRegion{2, {10, 67, 10, 173}, 0.3}, FlowRegion{2, {7, 27, 10, 40}, 0.2},
+                                     FlowRegion{2, {16, 36, 143, 173}, 0.2}, FlowRegion{2, {10, 30, 81, 101}, 0.2},
+                                     FlowRegion{2, {57, 77, 78, 98}, 0.2}, FlowRegion{2, {18, 38, 80, 100}, 0.2},
+                                     FlowRegion{3, {10, 35, 10, 40}, 0.2}, FlowRegion{3, {13, 38, 84, 114}, 0.2},
+                                     FlowRegion{4, {5, 26, 5, 58}, 0.3}, FlowRegion{5, {5, 26, 5, 58}, 0.3}}) {
+        layout.regions[layout.region_count++] = region;
+    }
+    layout.nose = {168, 213, 146, 173};
+    layout.nose_inside = {15, 35, 5, 22};
+    layout.nose_share = 0.7;
+    layout.compat = compat;
+    return layout;
+}
+
 // Lane by lane what the CPU library says.
 struct Reference {
     std::vector<std::unique_ptr<RoiFlow>> lanes;
@@ -185,8 +210,7 @@ struct Reference {
 };
 
 // Two lanes in slots 0 and 2 of three, on frames that push their boxes about and against the picture's edges.
-void lanes_are_the_cpu_s(bool compat, int frames) {
-    const RoiFlowLayout layout = face_layout(compat);
+void lanes_are_the_cpu_s(const RoiFlowLayout& layout, int frames) {
     const Picture first(240, 320, 0.0, 0.0, 1), second(240, 320, -2.0, 1.5, 2);
     const Rect near{20, 220, 40, 240}, far{40, 240, 100, 320};
     Bench bench(first, 3, layout.region_count);
@@ -428,8 +452,10 @@ int main() {
     an_anchor_has_not_moved();
     lanes_do_as_they_are_asked();
     stripes_give_finite_flow();
-    lanes_are_the_cpu_s(false, kQuick ? 4 : 8);
-    lanes_are_the_cpu_s(true, kQuick ? 4 : 8);
+    for (bool compat : {false, true}) {
+        lanes_are_the_cpu_s(face_layout(compat), kQuick ? 4 : 8);
+        if (!kQuick || !compat) lanes_are_the_cpu_s(eighteen_regions(compat), 4);
+    }
     dense_flow_is_the_cpu_s({{0, 130, 0, 160}});
     if (!kQuick) {
         dense_flow_is_the_cpu_s({{200, 290, 180, 311}});
