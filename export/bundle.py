@@ -66,7 +66,7 @@ def write(
     Raises:
         ExportError: `out` exists, no engine is present to check with, or one differs by more than the tolerances.
     """
-    with _staged(out, force) as staging:
+    with staged(out, force) as staging:
         manifest = _write_network(network, description, staging, inline)
         bundle = _seal(staging, manifest)
         results, absent = parity.measure(bundle, network)
@@ -105,7 +105,7 @@ def add_half(
         ExportError: `out` exists, the bundle does not fit its network, ONNX Runtime is missing, or fp16 differs by more
             than its tolerances or does not hold what it must.
     """
-    with _staged(out, force) as staging:
+    with staged(out, force) as staging:
         _add_half(_copied(bundle, staging), console, inline, clips)
     return Bundle.load(out)
 
@@ -127,7 +127,7 @@ def write_again(
         ExportError: `out` exists, the bundle does not fit its network, ONNX Runtime is missing, or the new graphs
             differ from the old ones by more than the tolerances.
     """
-    with _staged(out, force) as staging:
+    with staged(out, force) as staging:
         again = _copied(bundle, staging)
         offsets = {tensor.name: tensor.offset for tensor in bundle.tensors}
         _write_graphs(bundle.model, networks.of_bundle(bundle), staging, offsets, inline=inline)
@@ -215,7 +215,7 @@ def _write_graphs(
 
 
 @contextmanager
-def _staged(out: Path, force: bool) -> Iterator[Path]:
+def staged(out: Path, force: bool) -> Iterator[Path]:
     """Give a folder to write in that becomes `out` at the end, or vanishes when something fails."""
     _check_out(out, force)
     try:
@@ -249,7 +249,7 @@ def _write_network(network: SpottingNetwork, description: Description, folder: P
     exporter = EXPORTERS[network.name]
     sizes = exporter.sizes(network)
     shape = networks.describe(network.name, sizes, description.name)
-    entries = _write_weights(exporter.weights(network), folder / WEIGHTS_FILE)
+    entries = write_weights(exporter.weights(network), folder / WEIGHTS_FILE)
     offsets = {entry["name"]: entry["offset"] for entry in entries}
     _write_graphs(network.name, shape, folder, offsets, inline=inline)
     return {
@@ -279,7 +279,7 @@ def _write_network(network: SpottingNetwork, description: Description, folder: P
     }
 
 
-def _write_weights(weights: Arrays, path: Path) -> list[dict[str, Any]]:
+def write_weights(weights: Arrays, path: Path) -> list[dict[str, Any]]:
     """Write weights.bin, little-endian; return the manifest's table of it."""
     entries = []
     with path.open("wb") as stream:
@@ -296,11 +296,15 @@ def _seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     (folder / "MODEL_CARD.md").write_text(
         model_card(manifest, parameters, EXPORTERS[manifest["model"]].paper), encoding="utf-8"
     )
-    names = REQUIRED_FILES + (HALF_FILES if (folder / HALF_WEIGHTS).exists() else ())
+    write_manifest(folder, manifest, REQUIRED_FILES + (HALF_FILES if (folder / HALF_WEIGHTS).exists() else ()))
+    return Bundle.load(folder)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """Write the manifest with size and hash of the files of these names, which are there."""
     files = {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     text = json.dumps({**manifest, "files": files}, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return Bundle.load(folder)
 
 
 def _move_into_place(staging: Path, out: Path) -> None:

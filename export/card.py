@@ -74,8 +74,8 @@ def model_card(manifest: Mapping[str, Any], parameters: int, paper: str) -> str:
         parameters=parameters,
         paper=paper,
         licence=manifest["licence"],
-        training=_text(manifest["training"], "Not recorded. Treat the scores as meaningless until you know."),
-        metrics=_text(manifest["metrics"], "Not measured."),
+        training=text_of(manifest["training"], "Not recorded. Treat the scores as meaningless until you know."),
+        metrics=text_of(manifest["metrics"], "Not measured."),
         channels=manifest["channels"],
         roi_set=manifest["roi_set"],
         compat=", measured as the published code does" if manifest["compat"] else "",
@@ -100,8 +100,8 @@ def _half_row(r: Mapping[str, Any]) -> str:
     return f"| {r['graph']} | " + " | ".join(f"{figure:.1e}" for figure in figures) + f" | {r['largest']:.0f} |"
 
 
-def _text(value: Any, absent: str) -> str:
-    """Return a JSON value as a paragraph or a nested list."""
+def text_of(value: Any, absent: str) -> str:
+    """Return a JSON value as a paragraph or a nested list; `absent` where it is empty."""
     if not value:
         return absent
     return "\n".join(_bullets(value, "")) if isinstance(value, (Mapping, list)) else str(value)

@@ -22,7 +22,12 @@ def folded(name: str, convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> Arrays:
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     weight = convolution.weight.double() * scale[:, None, None]
     bias = (convolution.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
-    return _pair(name, weight, bias)
+    return pair(name, weight, bias)
+
+
+def linear(name: str, layer: nn.Linear) -> Arrays:
+    """Return a linear map."""
+    return pair(name, layer.weight.T, layer.bias)
 
 
 def stem(layers: nn.Sequential) -> Arrays:
@@ -36,38 +41,40 @@ def stem(layers: nn.Sequential) -> Arrays:
 
 
 def head(name: str, layer: nn.Module) -> Arrays:
-    """Return the linear map that a head is, in the published names alone or in a sequence of one."""
-    (linear,) = (m for m in layer.modules() if isinstance(m, nn.Linear))
-    return _pair(name, linear.weight.T, linear.bias)
+    """Return the linear map that a head is, by its published name alone or in a sequence of one."""
+    (only,) = (m for m in layer.modules() if isinstance(m, nn.Linear))
+    return linear(name, only)
 
 
 def mamba_block(name: str, block: Block) -> Arrays:
     """Return a block: both norms and the Mamba between them."""
     norm, mamba = block.attn.norm, block.attn.mamba
     return (
-        _pair(f"{name}.norm", norm.weight, norm.bias)
+        pair(f"{name}.norm", norm.weight, norm.bias)
         | _mamba(name, mamba)
-        | _pair(f"{name}.post_norm", block.norm1.weight, block.norm1.bias)
+        | pair(f"{name}.post_norm", block.norm1.weight, block.norm1.bias)
     )
 
 
 def _mamba(name: str, mamba: Mamba) -> Arrays:
     return {
-        f"{name}.in_proj": _array(mamba.in_proj.weight.T),
-        **_pair(f"{name}.conv", mamba.conv1d.weight, mamba.conv1d.bias),
-        f"{name}.x_proj": _array(mamba.x_proj.weight.T),
-        f"{name}.dt_proj": _array(mamba.dt_proj.weight.T),
-        f"{name}.dt_bias": _array(mamba.dt_proj.bias),
-        f"{name}.A": _array(-mamba.A_log.double().exp()),
-        f"{name}.D": _array(mamba.D),
-        f"{name}.out_proj": _array(mamba.out_proj.weight.T),
+        f"{name}.in_proj": array_of(mamba.in_proj.weight.T),
+        **pair(f"{name}.conv", mamba.conv1d.weight, mamba.conv1d.bias),
+        f"{name}.x_proj": array_of(mamba.x_proj.weight.T),
+        f"{name}.dt_proj": array_of(mamba.dt_proj.weight.T),
+        f"{name}.dt_bias": array_of(mamba.dt_proj.bias),
+        f"{name}.A": array_of(-mamba.A_log.double().exp()),
+        f"{name}.D": array_of(mamba.D),
+        f"{name}.out_proj": array_of(mamba.out_proj.weight.T),
     }
 
 
-def _pair(name: str, weight: Tensor, bias: Tensor | None) -> Arrays:
+def pair(name: str, weight: Tensor, bias: Tensor | None) -> Arrays:
+    """Return a layer's weight and bias as they are."""
     assert bias is not None
-    return {f"{name}.weight": _array(weight), f"{name}.bias": _array(bias)}
+    return {f"{name}.weight": array_of(weight), f"{name}.bias": array_of(bias)}
 
 
-def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
+def array_of(tensor: Tensor) -> npt.NDArray[np.float32]:
+    """Return a tensor as a float32 array in C order."""
     return np.ascontiguousarray(tensor.detach().cpu().double().numpy(), dtype=np.float32)

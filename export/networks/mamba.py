@@ -10,7 +10,7 @@ import re
 
 from export.onnx_builder import OnnxBuilder
 from export.scan_function import DOMAIN, SCAN, SCAN_ATTRIBUTES
-from metst_edge.engine.networks.shape import MambaBlock
+from metst_edge.engine.networks.shape import LAYER_NORM_EPS, MambaBlock
 
 HALF = re.compile(r"blocks\.\d+\.(in_proj|conv\.weight|conv\.bias|x_proj|out_proj)")
 """Names of what fp16 graphs hold in half precision: the matrices and the convolution of every block.
@@ -130,4 +130,5 @@ def _scan_inputs(graph: OnnxBuilder, u: str, block: MambaBlock) -> tuple[str, st
 def _projected_back(graph: OnnxBuilder, y: str, block: MambaBlock) -> str:
     """Map (..., D), scaled in fp16 graphs, to what is added to the residual stream, float32 (..., dim)."""
     product = graph.add("MatMul", y, graph.weight(f"{block.name}.out_proj"))
-    return graph.layer_norm(graph.full(product), f"{block.name}.post_norm", GATED_SCALE if graph.half else 1.0)
+    epsilon = LAYER_NORM_EPS * (GATED_SCALE**2 if graph.half else 1.0)
+    return graph.layer_norm(graph.full(product), f"{block.name}.post_norm", epsilon)

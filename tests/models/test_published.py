@@ -34,6 +34,12 @@ def test_a_file_of_no_published_network_is_told_what_the_nearest_wants():
     assert text.endswith("nearest is metst_plus_shared, but for: missing fc_spot.0.bias (1,); unknown extra (3,)")
 
 
+def test_a_file_that_fits_two_networks_alike_is_not_guessed(monkeypatch):
+    monkeypatch.setitem(PUBLISHED, "another", PUBLISHED["metst64"])
+    with pytest.raises(CheckpointError, match="file.pkl fits metst64 and another alike; say which it is with --model"):
+        identify(state_of("metst64"), "file.pkl")
+
+
 def test_a_network_with_one_pathway_is_not_made_of_two():
     """Nothing that one of them reads is dropped as unused by the other."""
     problems = PUBLISHED["metst_plus_shared"].misfits(state_of("metst_plus"))

@@ -65,10 +65,25 @@ def save_checkpoint(path: str | os.PathLike[str], network: SpottingNetwork, meta
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read what `save_checkpoint` wrote.
+    """Read what `save_checkpoint` wrote of a network that spots.
 
     Raises:
         CheckpointError: not such a file, or names or shapes do not fit; every one of them is listed.
+    """
+    content = contents(path)
+    try:
+        network = build(content["model"], **content.get("sizes", {}))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    fill(network, content["state_dict"], path)
+    return Checkpoint(network.eval(), dict(content["meta"]))
+
+
+def contents(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Read what `save_checkpoint` wrote, of any network: its model's name, sizes, state dict and meta data.
+
+    Raises:
+        CheckpointError: not such a file.
     """
     content = read(path)
     parts = {"format", "model", "state_dict", "meta"}
@@ -79,12 +94,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     if content["format"] != FORMAT:
         raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {content['format']!r}; train again")
-    try:
-        network = build(content["model"], **content.get("sizes", {}))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    fill(network, content["state_dict"], path)
-    return Checkpoint(network.eval(), dict(content["meta"]))
+    return content
 
 
 def fill(network: SpottingNetwork, state: Mapping[str, Tensor], source: object) -> None:
