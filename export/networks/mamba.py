@@ -25,8 +25,8 @@ GATED_SCALE = 2.0**-8
 
 It is the one value without a bound of its own: nothing normalises it, and in a trained network it reached 536,302 on
 real faces where half precision ends at 65,504. The norm behind out_proj takes the scale out again, with its least
-variance scaled too; a power of two rounds nothing, and what falls below half precision's smallest number, 6e-8 / scale
-= 4e-6, is nothing beside the least deviation of that norm, 3e-3.
+variance scaled too. A power of two rounds nothing, and what falls below half precision's smallest number, 6e-8 / scale
+= 1.5e-5, is nothing beside the least deviation of that norm, 3e-3.
 """
 
 
