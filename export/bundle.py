@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -161,21 +162,22 @@ def _add_half(bundle: Bundle, console: Console, inline: bool, clips: Sequence[Pa
     _write_graphs(bundle.model, networks.of_bundle(bundle), bundle.folder, offsets, weights, inline)
     manifest = {**bundle.manifest}
     results = half.measure(_seal(bundle.folder, manifest), clips)
-    console.print(half.table(results))
-    failed = [r for r in results if not (r.close and r.fits)]
+    tolerance = EXPORTERS[bundle.model].half
+    console.print(half.table(results, tolerance))
+    failed = [r for r in results if not (r.close(tolerance) and r.fits)]
     if failed:
         worst = ", ".join(
             f"{r.graph} (spot {r.spot:.1e}, logits {r.emotion:.1e}, value {r.largest:.0f} of {r.value})" for r in failed
         )
         raise ExportError(
-            f"expected fp16 to differ from fp32 by at most {half.SPOT_TOLERANCE:g} (spot) and "
-            f"{half.EMOTION_TOLERANCE:g} (logits) and to hold values of at most {half.LIMIT:g} in half precision, "
+            f"expected fp16 to differ from fp32 by at most {tolerance.spot:g} (spot) and "
+            f"{tolerance.emotion:g} (logits) and to hold values of at most {half.LIMIT:g} in half precision, "
             f"which ends at 65504, got {worst}; no bundle was written: leave fp16 away"
         )
     manifest["parity"] = {
         **manifest["parity"],
         "fp16": {
-            "tolerance": {"spot": half.SPOT_TOLERANCE, "emotion": half.EMOTION_TOLERANCE},
+            "tolerance": asdict(tolerance),
             "limit": half.LIMIT,
             "clips": [clip.name for clip in (demo_clip(), *clips)],
             "results": [r.to_dict() for r in results],

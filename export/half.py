@@ -26,10 +26,6 @@ from metst_edge.app.demo import demo_clip
 from metst_edge.bundle import Bundle
 from metst_edge.engine.onnxruntime import OnnxRuntimeEngine
 
-# Four times what the demo's fp16 scores differ by on the packaged clip, where all events stay the same. Against the
-# decoder's threshold, tenths below a peak, that is nothing; a logit moves a probability by a quarter of it at most.
-SPOT_TOLERANCE = 5e-3
-EMOTION_TOLERANCE = 5e-2
 LIMIT = 30_000.0
 """Largest value that half precision may be asked to hold: less than half of what it can, since no set of windows holds
 every face."""
@@ -38,6 +34,26 @@ COMPARED_WINDOWS = 8
 BATCH = 32
 
 Run = Callable[[Mapping[str, Array]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """By how much fp16 may differ from fp32 at most.
+
+    Attributes:
+        spot: scores after the sigmoid; the decoder's threshold lies tenths below a peak.
+        emotion: logits; one moves a probability by a quarter of it at most.
+    """
+
+    spot: float
+    emotion: float
+
+
+# Four times what the demo's fp16 scores differ by on the packaged clip, where all events stay the same.
+ONE_RATE = Tolerance(5e-3, 5e-2)
+# A third more than what the published metst_plus with random weights differs by (1.6e-2 and 0.22), whose twice as many
+# blocks in a row swing both heads from end to end.
+TWO_RATES = Tolerance(2e-2, 0.3)
 
 
 @dataclass(frozen=True)
@@ -62,10 +78,9 @@ class Result:
     largest: float
     value: str
 
-    @property
-    def close(self) -> bool:
-        """Whether the largest differences lie within the tolerances."""
-        return self.spot <= SPOT_TOLERANCE and self.emotion <= EMOTION_TOLERANCE
+    def close(self, tolerance: Tolerance) -> bool:
+        """Tell whether the largest differences lie within the tolerance."""
+        return self.spot <= tolerance.spot and self.emotion <= tolerance.emotion
 
     @property
     def fits(self) -> bool:
@@ -115,15 +130,15 @@ def measure(bundle: Bundle, clips: Sequence[Path] = ()) -> list[Result]:
     return results
 
 
-def table(results: list[Result]) -> Table:
+def table(results: list[Result], tolerance: Tolerance) -> Table:
     """Return the results as a table to print."""
     title = "Largest and mean difference of fp16 to fp32; largest value in half precision"
     view = Table("graph", "spot", "mean", "logits", "mean", "value", "", title=title)
     for r in results:
-        verdict = "ok" if r.close else f"above {SPOT_TOLERANCE:g} / {EMOTION_TOLERANCE:g}"
+        verdict = "ok" if r.close(tolerance) else f"above {tolerance.spot:g} / {tolerance.emotion:g}"
         verdict = verdict if r.fits else f"{verdict}, {r.value} above {LIMIT:g}"
         figures = (f"{value:.1e}" for value in (r.spot, r.spot_mean, r.emotion, r.emotion_mean))
-        style = "green" if r.close and r.fits else "bold red"
+        style = "green" if r.close(tolerance) and r.fits else "bold red"
         view.add_row(r.graph, *figures, f"{r.largest:.0f}", verdict, style=style)
     return view
 

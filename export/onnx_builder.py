@@ -113,17 +113,10 @@ class OnnxBuilder:
         self._initializers[name] = numpy_helper.from_array(value, name)
         return name
 
-    def layer_norm(self, x: str, name: str, epsilon: float = LAYER_NORM_EPS, scale: float = 1.0) -> str:
-        """Normalise over the last axis, by the weights name.weight and name.bias.
-
-        Args:
-            x: float32.
-            name: of the norm.
-            epsilon: added to the variance.
-            scale: that x was multiplied by, which changes nothing: epsilon is multiplied too.
-        """
+    def layer_norm(self, x: str, name: str, epsilon: float = LAYER_NORM_EPS) -> str:
+        """Normalise over the last axis, by the weights name.weight and name.bias."""
         weight, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
-        return self.add("LayerNormalization", x, weight, bias, axis=-1, epsilon=epsilon * scale**2)
+        return self.add("LayerNormalization", x, weight, bias, axis=-1, epsilon=epsilon)
 
     def linear(self, x: str, name: str, to: str | None = None) -> str:
         """Map the last axis, by the weights name.weight (in, out) and name.bias."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx
 
+from export.half import ONE_RATE, TWO_RATES, Tolerance
 from export.networks import metst, metst_plus
 from export.networks.from_torch import Arrays
 from metst_edge.engine.networks.shape import Network
@@ -25,6 +26,7 @@ class Exporter:
         weights: of a trained network in evaluation mode, in the order of weights.bin.
         window: builds window.onnx.
         step: builds step.onnx.
+        half: by how much its fp16 graphs may differ from those in fp32.
         paper: what to call the network in a model card, and where it is described.
     """
 
@@ -32,12 +34,13 @@ class Exporter:
     weights: Callable[[Any], Arrays]
     window: Graph
     step: Graph
+    half: Tolerance
     paper: str
 
 
-_METST = Exporter(metst.sizes, metst.weights, metst.window, metst.step, "ME-TST, arXiv 2409.09707")
+_METST = Exporter(metst.sizes, metst.weights, metst.window, metst.step, ONE_RATE, "ME-TST, arXiv 2409.09707")
 _METST_PLUS = Exporter(
-    metst_plus.sizes, metst_plus.weights, metst_plus.window, metst_plus.step, "ME-TST+, arXiv 2508.08082"
+    metst_plus.sizes, metst_plus.weights, metst_plus.window, metst_plus.step, TWO_RATES, "ME-TST+, arXiv 2508.08082"
 )
 _SHARED = replace(_METST_PLUS, paper="ME-TST+ with one pathway, arXiv 2508.18834")
 EXPORTERS = {

@@ -25,6 +25,11 @@ def folded(name: str, convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> Arrays:
     return pair(name, weight, bias)
 
 
+def linear(name: str, layer: nn.Linear) -> Arrays:
+    """Return a linear map."""
+    return pair(name, layer.weight.T, layer.bias)
+
+
 def stem(layers: nn.Sequential) -> Arrays:
     """Return the convolutions of a stem, each with the batch norm behind it folded in."""
     convolutions = [m for m in layers if isinstance(m, nn.Conv1d)]
@@ -36,14 +41,9 @@ def stem(layers: nn.Sequential) -> Arrays:
 
 
 def head(name: str, layer: nn.Module) -> Arrays:
-    """Return the linear map that a head is, in the published names alone or in a sequence of one."""
+    """Return the linear map that a head is, by its published name alone or in a sequence of one."""
     (only,) = (m for m in layer.modules() if isinstance(m, nn.Linear))
     return linear(name, only)
-
-
-def linear(name: str, layer: nn.Linear) -> Arrays:
-    """Return a linear map."""
-    return pair(name, layer.weight.T, layer.bias)
 
 
 def mamba_block(name: str, block: Block) -> Arrays:

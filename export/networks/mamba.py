@@ -10,7 +10,7 @@ import re
 
 from export.onnx_builder import OnnxBuilder
 from export.scan_function import DOMAIN, SCAN, SCAN_ATTRIBUTES
-from metst_edge.engine.networks.shape import MambaBlock
+from metst_edge.engine.networks.shape import LAYER_NORM_EPS, MambaBlock
 
 HALF = re.compile(r"blocks\.\d+\.(in_proj|conv\.weight|conv\.bias|x_proj|out_proj)")
 """Names of what fp16 graphs hold in half precision: the matrices and the convolution of every block.
@@ -25,8 +25,8 @@ GATED_SCALE = 2.0**-8
 
 It is the one value without a bound of its own: nothing normalises it, and in a trained network it reached 536,302 on
 real faces where half precision ends at 65,504. The norm behind out_proj takes the scale out again, with its least
-variance scaled too; a power of two rounds nothing, and what falls below half precision's smallest number, 6e-8 / scale
-= 4e-6, is nothing beside the least deviation of that norm, 3e-3.
+variance scaled too. A power of two rounds nothing, and what falls below half precision's smallest number, 6e-8 / scale
+= 1.5e-5, is nothing beside the least deviation of that norm, 3e-3.
 """
 
 
@@ -130,4 +130,5 @@ def _scan_inputs(graph: OnnxBuilder, u: str, block: MambaBlock) -> tuple[str, st
 def _projected_back(graph: OnnxBuilder, y: str, block: MambaBlock) -> str:
     """Map (..., D), scaled in fp16 graphs, to what is added to the residual stream, float32 (..., dim)."""
     product = graph.add("MatMul", y, graph.weight(f"{block.name}.out_proj"))
-    return graph.layer_norm(graph.full(product), f"{block.name}.post_norm", scale=GATED_SCALE if graph.half else 1.0)
+    epsilon = LAYER_NORM_EPS * (GATED_SCALE**2 if graph.half else 1.0)
+    return graph.layer_norm(graph.full(product), f"{block.name}.post_norm", epsilon)

@@ -33,8 +33,9 @@ class OnnxRuntimeEngine:
     Args:
         bundle: what to run.
         threads: threads inside one operator; the networks are small, one is fastest.
-        precision: of the graphs. ONNX Runtime computes most fp16 operators in fp32 and rounds what they give, so on a
-            CPU "fp16" is no faster: it is there to see what half precision does to the scores.
+        precision: of the graphs. ONNX Runtime computes most fp16 operators in fp32 and leaves casts there and back out,
+            so on a CPU "fp16" is no faster and less is rounded than on a GPU: it is there to see the scores of fp16
+            where there is none.
 
     Raises:
         EngineError: onnxruntime is not installed or refuses the graphs, or the bundle has none of that precision.

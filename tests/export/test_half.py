@@ -12,9 +12,12 @@ import torch
 from onnx import TensorProto
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
+from rich.console import Console
 
 from export import half, scan_function
 from export.__main__ import main
+from export.bundle import write
+from export.description import Description
 from export.windows import clip_windows
 from metst_edge.analyzer import Analyzer
 from metst_edge.app.demo import demo_clip
@@ -22,8 +25,9 @@ from metst_edge.bundle import HALF_FILES, Bundle
 from metst_edge.engine import load_engine
 from metst_edge.engine.onnxruntime import OnnxRuntimeEngine
 from metst_edge.errors import BundleFileError, EngineError
+from tests.engine.conftest import randomise
 from tests.export.conftest import META
-from training.models import save_checkpoint
+from training.models import build, save_checkpoint
 
 
 @pytest.fixture
@@ -92,6 +96,35 @@ def test_matrix_products_are_half_precision_and_what_needs_range_is_not(graph, b
     assert {node.op_type for node in exact} >= {"Softplus", "LayerNormalization", "Exp" if graph == "step" else "Scan"}
     for node in exact:
         assert {kinds[name] for name in node.input} == {TensorProto.FLOAT}, node.name
+
+
+@pytest.fixture(scope="module")
+def two_rates(tmp_path_factory) -> Bundle:
+    """A small network of two rates with graphs in both precisions; not to be changed."""
+    network = randomise(build("metst_plus", dim=16, slow_dim=32, depth=1, d_state=4), seed=3)
+    description = Description("two rates", fps=30, k=30, k_p=5, roi_set="metst_plus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.parity.CHECKED", ("onnxruntime",))
+        out, console = tmp_path_factory.mktemp("rates") / "bundle", Console(quiet=True)
+        return write(network, description, out, force=False, console=console, precision="fp16")
+
+
+@pytest.mark.parametrize("graph", ["window", "step"])
+def test_of_two_rates_the_blocks_are_half_precision_and_nothing_else(graph, two_rates):
+    nodes, kinds = typed(two_rates.graph(graph, "fp16"))
+    halved = {name for name in two_rates.weights() if kinds.get(name) == TensorProto.FLOAT16}
+    leaves = ("in_proj", "conv.weight", "conv.bias", "x_proj", "out_proj")
+    assert halved == {f"blocks.{i}.{leaf}" for i in range(12) for leaf in leaves}
+    exact = [node for node in nodes if node.op_type in ("LayerNormalization", "Gemm", "Where", "Exp", "Softplus")]
+    for node in exact:
+        assert TensorProto.FLOAT16 not in {kinds[name] for name in node.input}, node.name
+
+
+def test_two_rates_differ_by_no_more_in_half_precision_than_is_said(two_rates):
+    parity = two_rates.manifest["parity"]["fp16"]
+    assert parity["tolerance"] == {"spot": 2e-2, "emotion": 0.3}
+    assert all(0 < r["spot"] <= 2e-2 and 0 < r["emotion"] <= 0.3 for r in parity["results"])
+    assert [r["graph"] for r in parity["results"]] == ["window", "step"]
 
 
 @pytest.mark.parametrize("graph", ["window", "step"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.models import PUBLISHED, CheckpointError, build, identify, load_published
+from training.models import MODELS, PUBLISHED, CheckpointError, build, identify, load_published
 
 
 def state_of(name):
@@ -11,7 +11,7 @@ def state_of(name):
         return build(name).state_dict()
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
+@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() & MODELS.keys()))
 def test_every_published_network_is_told_from_the_others(name):
     state = state_of(name)
     assert identify(state, "file") == name
@@ -32,6 +32,12 @@ def test_a_file_of_no_published_network_is_told_what_the_nearest_wants():
     text = str(caught.value)
     assert text.startswith("file.pkl: expected the names and shapes of a published network (metst64, ")
     assert text.endswith("nearest is metst_plus_shared, but for: missing fc_spot.0.bias (1,); unknown extra (3,)")
+
+
+def test_a_file_that_fits_two_networks_alike_is_not_guessed(monkeypatch):
+    monkeypatch.setitem(PUBLISHED, "another", PUBLISHED["metst64"])
+    with pytest.raises(CheckpointError, match="file.pkl fits metst64 and another alike; say which it is with --model"):
+        identify(state_of("metst64"), "file.pkl")
 
 
 def test_a_network_with_one_pathway_is_not_made_of_two():

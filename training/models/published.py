@@ -89,9 +89,13 @@ def identify(state: State, source: object) -> str:
         source: what to call it in an error.
 
     Raises:
-        CheckpointError: names or shapes fit none of them; what does not fit the nearest is listed.
+        CheckpointError: names or shapes fit none of them, and what does not fit the nearest is listed; or they fit
+            several.
     """
     problems = {name: published.misfits(state) for name, published in PUBLISHED.items()}
+    fitting = [name for name, found in problems.items() if not found]
+    if len(fitting) > 1:
+        raise CheckpointError(f"{source} fits {' and '.join(fitting)} alike; say which it is with --model")
     nearest = min(problems, key=lambda name: len(problems[name]))
     if problems[nearest]:
         raise CheckpointError(
