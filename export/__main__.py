@@ -24,11 +24,8 @@ from metst_edge.errors import MetstError
 from metst_edge.manifest import CHANNELS_OF_ROI_SET
 from training.models import PUBLISHED, SpottingNetwork, load_checkpoint, load_published
 from training.models.checkpoint import contents
-from training.models.published import published_state
-from training.models.recognisers import published_recogniser, recogniser_of
-from training.models.slstt import RECOGNISERS, Slstt, sizes_of
-
-PUBLISHED_RECOGNISERS = ("slstt_lstm", "slstt_mean")
+from training.models.recognisers import recogniser_of
+from training.models.slstt import RECOGNISERS, Slstt
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             source = Bundle.find(options.bundle)
             write = writer.add_half if options.verb == "fp16" else writer.write_again
             return _told(write(source, options.out, **how), options.out, console)
-        if options.verb == "upstream" and (recogniser := _recogniser(options)) is not None:
-            return _write_recogniser(recogniser, _published_recogniser(options, recogniser), options, console)
         if options.verb == "bundle":
             content = contents(options.checkpoint)
             if content["model"] in RECOGNISERS:
@@ -80,8 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             network = checkpoint.network
             description = Description.from_meta(_meta(checkpoint.meta, options), name=options.out.name)
         else:
-            network = load_published(options.checkpoint, options.model)
-            description = _published(options, network)
+            found = load_published(options.checkpoint, options.model)
+            if isinstance(found, Slstt):
+                return _write_recogniser(found, _published_recogniser(options, found), options, console)
+            network, description = found, _published(options, found)
         written = writer.write(network, description, options.out, precision=options.precision, **how)
     except MetstError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -98,8 +95,13 @@ def _meta(meta: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
 def _write_recogniser(
     network: Slstt, description: RecogniserDescription, options: argparse.Namespace, console: Console
 ) -> int:
-    if options.precision != PRECISIONS[0]:
-        raise ExportError(f"expected --precision {PRECISIONS[0]} for a recogniser, got {options.precision}")
+    for option, given in (
+        (f"--precision {options.precision}", options.precision != PRECISIONS[0]),
+        ("--inline", options.inline),
+        ("--clips", bool(options.clips)),
+    ):
+        if given:
+            raise ExportError(f"{option} is for networks that spot, and {network.name} is a recogniser: leave it out")
     written = write_recogniser(network, description, options.out, force=options.force, console=console)
     return _told(written, options.out, console)
 
@@ -157,9 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         help="put a JSON file, such as `training evaluate` writes, into manifest and model card; may be repeated",
     )
     upstream.add_argument(
-        "--model",
-        choices=sorted([*PUBLISHED, *PUBLISHED_RECOGNISERS]),
-        help="which published network it is, to be sure (default: what it fits; the two SLSTT have the same weights)",
+        "--model", choices=sorted(PUBLISHED), help="which published network it is, to be sure (default: what it fits)"
     )
     upstream.add_argument(
         "--trained-on",
@@ -191,19 +191,6 @@ def _metrics(named: Sequence[str]) -> dict[str, Any]:
         except (OSError, ValueError) as error:
             raise ExportError(f"--metrics: expected a JSON file, {file} cannot be read ({error})") from error
     return read
-
-
-def _recogniser(options: argparse.Namespace) -> Slstt | None:
-    """Return the recogniser that the published state dict is of; None where it is of another network."""
-    state = published_state(options.checkpoint)
-    if options.model in PUBLISHED_RECOGNISERS:
-        return published_recogniser(state, options.model, options.checkpoint)
-    if options.model is None and sizes_of(state) is not None:
-        raise ExportError(
-            f"{options.checkpoint}: expected --model {' or '.join(PUBLISHED_RECOGNISERS)}, since both have the names "
-            "and shapes of this state dict: was it trained to join frames by its LSTM or by the mean of their logits?"
-        )
-    return None
 
 
 def _published(options: argparse.Namespace, network: SpottingNetwork) -> Description:
@@ -241,7 +228,7 @@ def _published_recogniser(options: argparse.Namespace, network: Slstt) -> Recogn
     labels = PUBLISHED_LABELS.get(options.trained_on)
     if labels is None:
         raise ExportError(
-            f"expected --trained-on {', '.join(PUBLISHED_LABELS)} for {options.model}, which names its "
+            f"expected --trained-on {', '.join(PUBLISHED_LABELS)} for {network.name}, which names its "
             f"{network.sizes.classes} classes, got {options.trained_on or 'none'}"
         )
     data = {"smic-hs": "SMIC-HS", "casme2": "CASME II", "samm": "SAMM", "composite": "SMIC-HS, CASME II and SAMM"}

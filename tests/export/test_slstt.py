@@ -190,6 +190,8 @@ def test_meta_data_that_make_no_bundle_are_refused(meta, message, out, tmp_path,
     assert left_behind(out) == []
 
 
-def test_half_precision_is_refused(checkpoint, out, capsys):
-    assert main(["bundle", str(checkpoint), "--precision", "fp16", "--out", str(out)]) == 1
-    assert "expected --precision fp32 for a recogniser" in capsys.readouterr().err
+@pytest.mark.parametrize("option", [["--precision", "fp16"], ["--inline"], ["--clips", "clip.mp4"]])
+def test_what_is_for_networks_that_spot_is_refused(option, checkpoint, out, capsys):
+    assert main(["bundle", str(checkpoint), *option, "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {option[0]}") and "is for networks that spot" in error

@@ -9,7 +9,7 @@ from torch import nn
 
 from training.models.checkpoint import CheckpointError, save_checkpoint
 from training.models.imagenet import load_imagenet
-from training.models.published import published_state
+from training.models.published import load_published
 from training.models.recognisers import load_recogniser, published_recogniser
 from training.models.slstt import RECOGNISERS, Slstt, SlsttSizes, build_recogniser, sizes_of
 
@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_listed(tmp_path):
     state["lstm.bias_ih_l0"] = torch.full((48,), torch.nan)
     torch.save(state, tmp_path / "weights.pkl")
     with pytest.raises(CheckpointError) as caught:
-        published_recogniser(published_state(tmp_path / "weights.pkl"), "slstt_lstm", tmp_path / "weights.pkl")
+        load_published(tmp_path / "weights.pkl", "slstt_lstm")
     for problem in (
         "does not fit slstt_lstm",
         "missing vit.norm.weight (16,)",

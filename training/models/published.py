@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from training.models.checkpoint import CheckpointError, check_state, fill, misfits, read, used
+from training.models.recognisers import published_recogniser
 from training.models.registry import MODELS, SpottingNetwork, build
+from training.models.slstt import RECOGNISERS, UNUSED, Slstt, sizes_of
 
 State = Mapping[str, Tensor]
 
@@ -29,7 +31,7 @@ class Published:
     """
 
     misfits: Callable[[State], list[str]]
-    load: Callable[[State, object], SpottingNetwork]
+    load: Callable[[State, object], SpottingNetwork | Slstt]
 
 
 def _misfits(name: str, state: State) -> list[str]:
@@ -45,14 +47,31 @@ def _load(name: str, state: State, source: object) -> SpottingNetwork:
     return network
 
 
+def _recogniser_misfits(name: str, state: State) -> list[str]:
+    published = RECOGNISERS[name]
+    sizes = sizes_of(state, published.aggregation) or published
+    with torch.device("meta"):
+        expected = Slstt(name, sizes).state_dict()
+    found = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    unused = UNUSED[sizes.aggregation]
+    return misfits({key: tensor for key, tensor in found.items() if not key.startswith(unused)}, expected)
+
+
+def _load_recogniser(name: str, state: State, source: object) -> Slstt:
+    return published_recogniser(state, name, source)
+
+
 PUBLISHED = {
     name: Published(partial(_misfits, name), partial(_load, name))
     for name in ("metst64", "metst128", "metst_plus", "metst_plus_shared")
+} | {
+    name: Published(partial(_recogniser_misfits, name), partial(_load_recogniser, name))
+    for name in ("slstt_lstm", "slstt_mean")
 }
 """By the network's name."""
 
 
-def load_published(path: str | os.PathLike[str], model: str | None = None) -> SpottingNetwork:
+def load_published(path: str | os.PathLike[str], model: str | None = None) -> SpottingNetwork | Slstt:
     """Read a state dict of the published code into the network that it is of.
 
     Args:
@@ -62,23 +81,12 @@ def load_published(path: str | os.PathLike[str], model: str | None = None) -> Sp
     Raises:
         CheckpointError: not a state dict, or names or shapes do not fit the model, or any; every one of them is listed.
     """
-    state = published_state(path)
-    found = identify(state, path) if model is None else model
-    return PUBLISHED[found].load(state, path)
-
-
-def published_state(path: str | os.PathLike[str]) -> State:
-    """Read a state dict of the published code, which may lie in a checkpoint's "state_dict".
-
-    Raises:
-        CheckpointError: it is none.
-    """
     content = read(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     check_state(content, path)
-    state: State = content
-    return state
+    found = identify(content, path) if model is None else model
+    return PUBLISHED[found].load(content, path)
 
 
 def identify(state: State, source: object) -> str:
