@@ -89,7 +89,7 @@ def test_bad_usage_is_status_2(capsys, arguments):
         ("flow", "cuda"),
         ("face", "mediapipe"),
         ("face-model", "a.task"),
-        ("model", "mine"),
+        ("model", "demo"),  # one that is there: `bench` looks at its kind first
         ("decoder", "adaptive"),
         ("synergy", "none"),
         ("class-priors", "positive=0.5, surprise=-1"),
