@@ -65,7 +65,7 @@ class Clock:
             self._shift += self.time + (self._period or later[0] - now) - now
             now, *later = (time + self._shift for time in times)
         if self._taken < self._alone or self._wrong(now, later, ended):
-            guessed = self._guess(later)
+            guessed = self._first(now, later) if self._taken == 0 else self._guess(later)
             if guessed is None:
                 return None
             now = guessed
@@ -92,14 +92,23 @@ class Clock:
             return True
         if any(self.time < time < now for time in later):
             on, back = ([time for time in later if time > least] for least in (now, self.time))
+            if self._taken == 0:
+                return 1 + _rising(on) < _rising(back)
             return len(later) < LATER or 1 + _rising(on) <= _rising(back)
         if not ended or len(later) >= ALONE or self._period is None or self._taken == 0:
             return False
         return now - self.time > max(FAR, LONG * self._period)
 
+    def _first(self, now: float, later: Sequence[float]) -> float:
+        """Return the first frame's time, one period before the others but not before 0: then they are moved."""
+        if self._alone:
+            return 0.0
+        known = [time - (self._period or 0.0) for time in later if time >= 0.0]
+        first = min([*known, now] if now >= 0.0 else known, default=0.0)
+        self._shift -= min(first, 0.0)
+        return max(first, 0.0)
+
     def _guess(self, later: Sequence[float]) -> float | None:
-        if self._taken == 0:
-            return 0.0 if self._alone or not later else max(0.0, min(later) - (self._period or 0.0))
         for number, time in enumerate(later, 2):
             if time > self.time and not any(self.time < after < time for after in later[number - 1 :]):
                 even = (time - self.time) / number

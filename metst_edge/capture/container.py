@@ -23,10 +23,13 @@ HIGHEST_FPS = 1000.0
 """What lies above is a container's tick rate, not a frame rate."""
 SLOWED = 1.5
 """Times as many frames a second taken as shown: then it is slow motion."""
+RAW = ("h264", "hevc", "vvc", "obu", "av1", "m4v", "mpegvideo", "mjpeg", "vc1", "h261", "h263", "cavsvideo", "dirac")
+"""FFmpeg's demuxers of what comes out of an encoder, without times: FFmpeg numbers such pictures as if 25 were taken a
+second."""
 FORMATS = (
-    *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "ogg", "mxf", "rm"),
-    *("dv", "nut", "ivf", "obu", "av1", "h264", "hevc", "vvc", "m4v", "mjpeg", "yuv4mpegpipe", "gif", "apng", "wtv"),
-    *("gxf", "swf", "vc1", "vc1test", "h261", "h263", "nsv", "nuv", "r3d", "cavsvideo", "dirac", "mvi", "smjpeg"),
+    *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "live_flv", "asf", "ogg", "mxf", "rm", "dv", "nut"),
+    *("ivf", "yuv4mpegpipe", "gif", "apng", "wtv", "gxf", "swf", "vc1test", "nsv", "nuv", "r3d", "mvi", "smjpeg"),
+    *RAW,
 )
 """FFmpeg's demuxers of files that hold a video. Playlists, and what describes a connection, are not among them."""
 
@@ -96,9 +99,15 @@ def open_container(path: Path, file: BinaryIO) -> tuple[Any, Any]:
     return container, stream
 
 
-def rate_of(stream: Any) -> float | None:
+def timeless(container: Any) -> bool:
+    """Tell whether frames have no times of their own but what FFmpeg makes up."""
+    return container.format.name in RAW
+
+
+def rate_of(container: Any, stream: Any) -> float | None:
     """Return the frame rate of a stream where it keeps it: pauses, and frames that are late, do not lower it."""
-    for rate in (stream.guessed_rate, stream.average_rate):
+    rates = (stream.guessed_rate, stream.average_rate)
+    for rate in (stream.codec_context.framerate,) if timeless(container) else rates:
         if rate and 0.0 < rate <= HIGHEST_FPS:
             return float(rate)
     return None
@@ -116,21 +125,23 @@ def taken_at(container: Any, stream: Any, fps: float | None) -> float | None:
 
 def expected_of(container: Any, stream: Any, fps: float | None, file: BinaryIO) -> Expected:
     """Return what a whole file should show."""
-    count = stream.frames or None
-    if fps is None:
+    count, cut = stream.frames or None, _cut(file)
+    if fps is None or timeless(container):
         return Expected(count, None, 0.0)
     few_frames = (COUNT_SLACK + 0.5) / fps
     start = float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
     # The picture's own, less what an edit list hides. FFmpeg makes an AVI's of what there is, of its header the count.
     ticks = count if container.format.name == "avi" else stream.duration
     own = _seconds(_text_of(stream.metadata, "DURATION"))
+    if cut is None and not own:  # FFmpeg guesses how long by the size of the file
+        return Expected(count, None, 0.0)
     if ticks and stream.time_base:
         seconds, slack = float(ticks * stream.time_base), few_frames
     elif own:
         seconds, slack = own - start, few_frames
     elif container.duration:
         seconds = container.duration / 1e6 - start
-        slack = few_frames if _cut(file) else min(SOUND_SLACK, seconds / 5)
+        slack = few_frames if cut else min(SOUND_SLACK, seconds / 5)
     else:
         return Expected(count, None, 0.0)
     # At a variable rate there are fewer frames than the rate makes of the time.
@@ -152,8 +163,8 @@ def _seconds(text: str | None) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _cut(file: BinaryIO) -> bool:
-    """Tell whether a Matroska or WebM file is shorter than it says itself.
+def _cut(file: BinaryIO) -> bool | None:
+    """Tell whether a Matroska or WebM file is shorter than it says itself; None where it does not say.
 
     EBML (RFC 8794): a file is a header and a segment, each an identifier, a size of 1 to 8 bytes whose leading zeros
     tell how many, and so many bytes. A size of ones only is unknown, as of a live recording.
@@ -176,5 +187,5 @@ def _cut(file: BinaryIO) -> bool:
         size = int.from_bytes(head[at + 4 : at + 4 + length], "big") & ones
         at += 4 + length + size
         if size == ones:
-            return False
+            return None
     return at > end

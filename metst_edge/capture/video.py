@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from metst_edge.capture.clock import LATER, Clock
-from metst_edge.capture.container import COUNT_SLACK, expected_of, open_container, open_file, rate_of, taken_at
+from metst_edge.capture.container import (
+    COUNT_SLACK,
+    expected_of,
+    open_container,
+    open_file,
+    rate_of,
+    taken_at,
+    timeless,
+)
 from metst_edge.capture.frames import Frame
 from metst_edge.capture.planes import Shown, depth_used
 from metst_edge.capture.processes import OfOneProcess
@@ -56,7 +64,10 @@ class VideoFile(OfOneProcess):
         except BaseException:
             self._file.close()
             raise
-        shown = rate_of(self._stream)
+        shown = rate_of(self._container, self._stream)
+        self._timeless = timeless(self._container)
+        if self._timeless:
+            shown = shown if fps is None else fps
         self.fps = shown if fps is None else fps
         self._pace = 1.0 if shown is None or fps is None else shown / fps
         self._period = None if self.fps is None else 1.0 / (self.fps * self._pace)
@@ -76,6 +87,12 @@ class VideoFile(OfOneProcess):
             raise SourceError(
                 f"{path}: expected a video; no frame of it can be decoded; check that it plays, "
                 "or convert it to MP4 (H.264)"
+            )
+        if self._timeless and self.fps is None:
+            self.close()
+            raise SourceError(
+                f"{path}: expected to be told at how many frames a second this was taken, since a video without a "
+                "container does not say; give it behind the name as ?fps=30 (or as --fps 30)"
             )
         taken = taken_at(self._container, self._stream, shown) if fps is None else None
         if taken is not None:
@@ -176,7 +193,7 @@ class VideoFile(OfOneProcess):
 
     def _time_of(self, picture: Any) -> float:
         """Return seconds from the start of the picture; NaN where the container does not tell."""
-        if picture.pts is None or not picture.time_base:
+        if picture.pts is None or not picture.time_base or self._timeless:
             return math.nan
         if self._origin is None:
             self._origin = picture.pts
