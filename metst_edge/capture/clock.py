@@ -15,6 +15,8 @@ ALONE = 2
 """Frames; so many at most at either end may lie far from all others, and have wrong times then."""
 FAR = 1.0
 """Seconds."""
+NEVER = 1e8
+"""Seconds, three years; a time beyond them is none."""
 LONG = 2.5
 """Periods; a step of more is no step from frame to frame."""
 
@@ -58,6 +60,7 @@ class Clock:
         Returns:
             Seconds; None where neither the container nor the rate tells.
         """
+        times = [time if -NEVER < time < NEVER else math.nan for time in times]
         if self._taken == 0:
             self._begin(times)
         now, *later = (time + self._shift for time in times)

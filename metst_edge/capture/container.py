@@ -93,6 +93,13 @@ def open_container(path: Path, file: BinaryIO) -> tuple[Any, Any]:
         container.close()
         raise SourceError(f"{path}: expected a video file; this one holds no picture, perhaps sound only")
     stream = max(pictures, key=lambda stream: bool(stream.disposition & kinds.default))  # of equals the first
+    if stream.codec_context is None:
+        name = container.format.name
+        container.close()
+        raise SourceError(
+            f"{path}: expected a video file; this one ({name}) is of a codec that FFmpeg does not know; check that it "
+            "plays, or convert it to MP4 (H.264)"
+        )
     stream.thread_type = "AUTO"
     # A picture that says it is larger is refused by the decoder, before its memory is taken.
     stream.codec_context.options = {"max_pixels": str(MOST)}

@@ -45,6 +45,8 @@ def read_picture(path: Path) -> Raw | None:
             f"{path}: expected a picture of at most {LARGEST} pixels a side and {MOST // 1000000} million in all; got "
             f"{width}x{height}; make it smaller"
         )
+    if _cut(data):
+        return None
     try:
         image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
@@ -74,6 +76,15 @@ def _size(data: bytes) -> tuple[int, int] | None:
             except struct.error:  # cut off
                 return None
     return None
+
+
+def _cut(data: bytes) -> bool:
+    """Tell whether a PNG or JPEG has no end: decoders make pictures of it that are gray below."""
+    if data.startswith(b"BM"):
+        return False  # its decoder tells
+    if data.startswith(b"\xff\xd8"):  # after its last scan; a thumbnail has an end too
+        return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
+    return b"IEND" not in data
 
 
 def _png(data: bytes) -> tuple[int, int]:

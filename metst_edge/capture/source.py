@@ -140,7 +140,7 @@ def _open_name(text: str, fps: float | None) -> Source:
 def _expanded(text: str) -> Path:
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # ~name, and there is no such user
+    except (RuntimeError, ValueError):  # ~name, and there is no such user, or no such character in names
         return Path(text)
 
 

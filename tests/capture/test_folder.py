@@ -277,6 +277,8 @@ def test_a_picture_that_wants_to_fill_the_memory_is_refused_by_its_header(tmp_pa
     [
         png(64, 64)[:20],
         png(64, 64)[:-30],
+        cv2.imencode(".png", picture(1))[1].tobytes()[:-20],
+        cv2.imencode(".jpg", picture(1))[1].tobytes()[:-20],
         png(0, 64),
         b"\xff\xd8",
         b"\xff\xd8" + b"\xff" * 100,
