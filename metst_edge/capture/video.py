@@ -78,6 +78,7 @@ class VideoFile(OfOneProcess):
         self._index = 0
         self._lasting = 0.0  # how long the last frame is shown
         self._lock, self._closed, self._freed = threading.Lock(), False, False
+        self._failure: str | None = None  # of the disk
         self._shown: Shown | None = None
         self._decoded = self._decode()
         self._waiting: deque[tuple[float, Any]] = deque()
@@ -143,6 +144,11 @@ class VideoFile(OfOneProcess):
         ended = self._fetch()
         if not self._waiting:
             self._closed = True
+            if self._failure is not None:
+                raise SourceError(
+                    f"{self._path}: broke off after {self._index} frames: it cannot be read any further: "
+                    f"{self._failure}; copy it from where it lies, if that can be done"
+                )
             if self._broke_off():
                 raise SourceError(
                     f"{self._path}: broke off: {self._index} of {self.frame_count} frames could be read; "
@@ -185,6 +191,8 @@ class VideoFile(OfOneProcess):
             except (av.error.FFmpegError, IndexError):
                 # The container breaks off; or damage looks like one more stream, on which PyAV 18 stumbles at the end.
                 packet = None
+            except OSError as error:  # of the disk: PyAV hands on what reading the file raised
+                packet, self._failure = None, error.strerror or str(error)
             try:
                 pictures = self._stream.decode(None) if packet is None else packet.decode()
             except av.error.FFmpegError:  # damage, or the decoder has nothing left

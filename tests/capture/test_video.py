@@ -1,5 +1,7 @@
 """A video file under bad conditions: cut off, slowed, of odd depth, with wrong times; in threads, and across a fork."""
 
+import errno
+import io
 import itertools
 import os
 import socket
@@ -321,3 +323,18 @@ def test_a_file_opened_before_a_fork_is_the_parents():
     told, own, parents = done.stdout.splitlines()
     assert "expected to be read by the process that opened it; this one was forked from it later" in told
     assert own == "0" and parents == "659"
+
+
+@pytest.mark.parametrize("kind", [".mp4", ".mkv"])
+def test_a_disk_that_fails_is_told_after_the_frames_before(tmp_path, monkeypatch, kind):
+    class Failing(io.FileIO):
+        def read(self, size=-1):
+            if self.tell() > 200_000:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().read(size)
+
+    path = remux(tmp_path / f"clip{kind}", options={"movflags": "faststart"} if kind == ".mp4" else None)
+    monkeypatch.setattr(video, "open_file", lambda path: Failing(path))
+    frames, error = read_until_error(open_source(path))
+    assert 50 < len(frames) < 600 and isinstance(error, SourceError)
+    assert f"broke off after {len(frames)} frames" in str(error) and "Input/output error" in str(error)
