@@ -22,7 +22,7 @@ SOUND_SLACK = 1.0
 HIGHEST_FPS = 1000.0
 """What lies above is a container's tick rate, not a frame rate."""
 SLOWED = 1.5
-"""Times as many frames a second taken as shown: then it is slow motion."""
+"""Times as many frames a second taken as shown, then it is slow motion; or shown as taken, then it is time lapse."""
 RAW = ("h264", "hevc", "vvc", "obu", "av1", "m4v", "mpegvideo", "mjpeg", "vc1", "h261", "h263", "cavsvideo", "dirac")
 """FFmpeg's demuxers of what comes out of an encoder, without times: FFmpeg numbers such pictures as if 25 were taken a
 second."""
@@ -121,13 +121,15 @@ def rate_of(container: Any, stream: Any) -> float | None:
 
 
 def taken_at(container: Any, stream: Any, fps: float | None) -> float | None:
-    """Return how many frames a second were taken, where a phone says so and shows them slowed; else None."""
+    """Return how many frames a second were taken, where a phone says so and shows them at another pace; else None."""
     said = _text_of({**container.metadata, **stream.metadata}, "com.android.capture.fps")
     try:
         taken = float(said or 0)
     except ValueError:
         return None
-    return taken if fps is not None and SLOWED * fps <= taken <= HIGHEST_FPS else None
+    if fps is None or not 0 < taken <= HIGHEST_FPS:
+        return None
+    return taken if taken >= SLOWED * fps or SLOWED * taken <= fps else None
 
 
 def expected_of(container: Any, stream: Any, fps: float | None, file: BinaryIO) -> Expected:

@@ -98,8 +98,9 @@ class VideoFile(OfOneProcess):
         taken = taken_at(self._container, self._stream, shown) if fps is None else None
         if taken is not None:
             remark(
-                f"{self.uri}: {taken:g} frames a second were taken and are shown at {shown:g}, in slow motion, which "
-                f"hides micro-expressions; --fps {taken:g} (or ?fps={taken:g} behind the name) undoes it"
+                f"{self.uri}: {taken:g} frames a second were taken and are shown at {shown:g}, in "
+                f"{'slow motion' if taken > (shown or 0) else 'time lapse'}, which hides micro-expressions; "
+                f"--fps {taken:g} (or ?fps={taken:g} behind the name) undoes it"
             )
 
     def __iter__(self) -> VideoFile:
