@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -90,6 +91,23 @@ def remux(path, change=lambda number: 0, count=None, metadata=None, options=None
 def times_of(path, **options):
     with open_source(path, **options) as source:
         return np.array([frame.timestamp for frame in source])
+
+
+@pytest.mark.parametrize(("turn", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))])
+def test_a_picture_is_turned_as_its_track_says(tmp_path, turn, matrix):
+    """The matrix of an MP4's track header (ISO/IEC 14496-12, 8.3.2), as phones write it."""
+    path = remux(tmp_path / "clip.mp4", count=30)
+    with open_source(path) as source:
+        upright = [(frame.gray, frame.image) for frame in itertools.islice(source, 5)]
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value << 16 for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    with open_source(path) as source:
+        for frame, (gray, image) in zip(source, upright, strict=False):
+            np.testing.assert_array_equal(frame.gray, np.rot90(gray, -turn // 90))
+            np.testing.assert_array_equal(frame.image, np.rot90(image, -turn // 90))
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 30, 57, 58, 59])
