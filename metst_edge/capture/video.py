@@ -53,7 +53,6 @@ class VideoFile(OfOneProcess):
     dropped = None
 
     def __init__(self, path: Path, uri: str | None = None, fps: float | None = None) -> None:
-        super().__init__()
         self.uri = str(path) if uri is None else uri
         self._path = path
         if fps is not None:
@@ -65,15 +64,16 @@ class VideoFile(OfOneProcess):
             self._file.close()
             raise
         shown = rate_of(self._container, self._stream)
-        self._timeless = timeless(self._container)
-        if self._timeless:
-            shown = shown if fps is None else fps
+        # Where times cannot be scaled, or are made up, frames are counted.
+        self._counted = timeless(self._container) or (shown is None and fps is not None)
+        if self._counted and fps is not None:
+            shown = fps
         self.fps = shown if fps is None else fps
         self._pace = 1.0 if shown is None or fps is None else shown / fps
-        self._period = None if self.fps is None else 1.0 / (self.fps * self._pace)
+        self._period = None if shown is None else 1.0 / shown
         self._expected = expected_of(self._container, self._stream, shown, self._file)
         self.frame_count = self._expected.frames
-        self._clock = Clock(None if self._period is None else 1.0 / self._period)
+        self._clock = Clock(shown)
         self._origin: int | None = self._stream.start_time
         self._index = 0
         self._lasting = 0.0  # how long the last frame is shown
@@ -82,19 +82,8 @@ class VideoFile(OfOneProcess):
         self._shown: Shown | None = None
         self._decoded = self._decode()
         self._waiting: deque[tuple[float, Any]] = deque()
-        self._fetch()
-        if not self._waiting:
-            self.close()
-            raise SourceError(
-                f"{path}: expected a video; no frame of it can be decoded; check that it plays, "
-                "or convert it to MP4 (H.264)"
-            )
-        if self._timeless and self.fps is None:
-            self.close()
-            raise SourceError(
-                f"{path}: expected to be told at how many frames a second this was taken, since a video without a "
-                "container does not say; give it behind the name as ?fps=30 (or as --fps 30)"
-            )
+        super().__init__()
+        self._check_start()
         taken = taken_at(self._container, self._stream, shown) if fps is None else None
         if taken is not None:
             remark(
@@ -102,6 +91,21 @@ class VideoFile(OfOneProcess):
                 f"{'slow motion' if taken > (shown or 0) else 'time lapse'}, which hides micro-expressions; "
                 f"--fps {taken:g} (or ?fps={taken:g} behind the name) undoes it"
             )
+
+    def _check_start(self) -> None:
+        """Decode the first frames, and close the file where there are none, or where they have no times."""
+        self._fetch()
+        wrong = None
+        if not self._waiting:
+            wrong = "expected a video; no frame of it can be decoded; check that it plays, or convert it to MP4 (H.264)"
+        elif self._counted and self.fps is None:
+            wrong = (
+                "expected to be told at how many frames a second this was taken, since a video without a container "
+                "does not say; give it behind the name as ?fps=30 (or as --fps 30)"
+            )
+        if wrong is not None:
+            self.close()
+            raise SourceError(f"{self._path}: {wrong}")
 
     def __iter__(self) -> VideoFile:
         return self
@@ -202,7 +206,7 @@ class VideoFile(OfOneProcess):
 
     def _time_of(self, picture: Any) -> float:
         """Return seconds from the start of the picture; NaN where the container does not tell."""
-        if picture.pts is None or not picture.time_base or self._timeless:
+        if picture.pts is None or not picture.time_base or self._counted:
             return math.nan
         if self._origin is None:
             self._origin = picture.pts
