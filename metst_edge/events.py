@@ -49,6 +49,8 @@ class MicroExpression:
         face: which face of the picture; always 0 while one face is followed.
         recognizer: its opinion; None in revision 0, and where none is asked.
         revision: 0 or 1; None where no recogniser is asked. Its JSON has neither of the two then.
+        names: of the files of the onset's, the apex's and the offset's picture; None where pictures have no files of
+            their own. Its JSON has no names then.
     """
 
     onset: float
@@ -63,6 +65,7 @@ class MicroExpression:
     face: int = 0
     recognizer: Opinion | None = None
     revision: int | None = None
+    names: tuple[str, str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object as a dict, seconds rounded to a tenth of a millisecond."""
@@ -79,6 +82,8 @@ class MicroExpression:
             "score": round(self.score, 4),
             "face": self.face,
         }
+        if self.names is not None:
+            out["onset_name"], out["apex_name"], out["offset_name"] = self.names
         if self.revision is not None:
             out["recognizer"] = None if self.recognizer is None else self.recognizer.to_dict()
             out["revision"] = self.revision

@@ -83,6 +83,18 @@ def class_priors(text: str) -> dict[str, float]:
     return priors
 
 
+def add_rate(parser: argparse.ArgumentParser) -> None:
+    """Add --fps, which is left out of the options where it is not given."""
+    parser.add_argument(
+        "--fps",
+        metavar="N",
+        type=rate,
+        default=argparse.SUPPRESS,
+        help="how many frames a second were taken: of a folder of pictures, and of slow motion (default: what the "
+        "file says, or fps.txt in the folder)",
+    )
+
+
 def add_analyzer(parser: argparse.ArgumentParser) -> None:
     """Add what `open_analyzer` takes: the model, and what runs it where."""
     # Verbs share these with the top level; a default set twice would undo what stands before the verb.

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from metst_edge.capture.frames import Frame, Image, Interruption
+from metst_edge.capture.processes import OfOneProcess
 from metst_edge.capture.quiet import quiet
-from metst_edge.closing import Closing
 from metst_edge.errors import SourceError
 
 WAITING = 2
@@ -68,7 +68,7 @@ class Patience:
     longest_delay: float = 30.0
 
 
-class Camera(Closing):
+class Camera(OfOneProcess):
     """Yields a camera's frames as they come, and an `Interruption` where it was away.
 
     Timestamps are seconds on the monotonic clock since the camera was opened, taken when the driver hands a frame over.
@@ -95,6 +95,7 @@ class Camera(Closing):
         connect: Connect | None = None,
         uri: str | None = None,
     ) -> None:
+        super().__init__()
         self.uri = str(index) if uri is None else uri
         self.frame_count: int | None = None
         self._patience = Patience() if patience is None else patience
@@ -132,6 +133,7 @@ class Camera(Closing):
         return self
 
     def __next__(self) -> Frame | Interruption:
+        self._check_process()
         if self._held is not None:
             frame, self._held = self._held, None
             return self._give(frame)
@@ -151,6 +153,8 @@ class Camera(Closing):
 
     def close(self) -> None:
         """Let the camera go, a driver that hangs notwithstanding; iterating ends, in other threads too."""
+        if self.forked:
+            return  # it is the parent's
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -33,9 +33,10 @@ class Frame:
         image: uint8 (H, W, 3) BGR or (H, W) gray; left out where `gray` and `colour` are given.
         gray: uint8 (H, W).
         colour: makes the image.
+        name: of the file that holds this picture alone; None where there is none.
     """
 
-    __slots__ = ("_colour", "_gray", "_image", "index", "timestamp")
+    __slots__ = ("_colour", "_gray", "_image", "index", "name", "timestamp")
 
     def __init__(
         self,
@@ -45,8 +46,9 @@ class Frame:
         *,
         gray: Image | None = None,
         colour: Callable[[], Image] | None = None,
+        name: str | None = None,
     ) -> None:
-        self.index, self.timestamp = index, timestamp
+        self.index, self.timestamp, self.name = index, timestamp, name
         self._image, self._gray, self._colour = image, gray, colour
 
     @property

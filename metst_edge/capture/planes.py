@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,6 +15,9 @@ from typing import Any, cast
 import numpy as np
 
 from metst_edge.capture.frames import Image
+from metst_edge.capture.picture import depth_of, to_8_bits
+from metst_edge.capture.remarks import remark
+from metst_edge.errors import FrameError
 
 LUMA_FIRST = frozenset(
     {
@@ -46,11 +49,11 @@ class Converter:
 
         self._reformatter, self._lock = VideoReformatter(), threading.Lock()
 
-    def take(self, picture: Any, form: str) -> Image:
-        """Return a picture in one of FFmpeg's pixel formats: uint8 (H, W) or (H, W, 3)."""
+    def take(self, picture: Any, form: str) -> Any:
+        """Return a picture in one of FFmpeg's pixel formats: uint8 or uint16, (H, W) or (H, W, 3)."""
         with self._lock:
             # A thread of its own for so little would cost more than it saves.
-            return cast(Image, self._reformatter.reformat(picture, format=form, threads=1).to_ndarray())
+            return self._reformatter.reformat(picture, format=form, threads=1).to_ndarray()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +64,48 @@ class Shown:
         aspect: width of a pixel over its height.
         transposed: whether rows become columns.
         flipped: whether left and right, and whether top and bottom are then exchanged.
+        depth: bits that the values of 16-bit pictures really have; None where FFmpeg knows.
     """
 
     aspect: float
     transposed: bool
     flipped: tuple[bool, bool]
+    depth: int | None = None
     _converter: Converter = field(default_factory=Converter, compare=False, repr=False)
 
     @classmethod
-    def of(cls, stream: Any, picture: Any) -> Shown:
+    def of(cls, stream: Any, picture: Any, depth: int | None = None) -> Shown:
         """Read it from a stream's pixel aspect and its first picture's display matrix, to the nearest quarter turn."""
         aspect = float(stream.sample_aspect_ratio or 1)
         if not 1 / FARTHEST <= aspect <= FARTHEST or abs(aspect - 1) <= SQUARE:
             aspect = 1.0
         (xx, xy), (yx, yy) = _display_matrix(picture)
         transposed = abs(xy) > abs(xx)
-        return cls(aspect, transposed, (yx < 0, xy < 0) if transposed else (xx < 0, yy < 0))
+        return cls(aspect, transposed, (yx < 0, xy < 0) if transposed else (xx < 0, yy < 0), depth)
 
     def take(self, picture: Any) -> tuple[Image, Callable[[], Image]]:
         """Return the gray picture, uint8 (H, W), and what makes the coloured one, uint8 (H, W, 3) BGR."""
-        return self._upright(self._gray(picture)), lambda: self._upright(self._converter.take(picture, "bgr24"))
+        return self._upright(self._gray(picture)), lambda: self._upright(self._colour(picture))
+
+    def _colour(self, picture: Any) -> Image:
+        if self.depth is None:
+            return cast(Image, self._converter.take(picture, "bgr24"))
+        return to_8_bits(self._converter.take(picture, "bgr48le"), self.depth)
 
     def _gray(self, picture: Any) -> Image:
         """Return a picture's luma as gray levels 0 to 255: uint8 (H, W), memory of its own."""
         import cv2
 
+        if self.depth is not None:
+            gray = self._converter.take(picture, "gray16le")
+            if gray.max() >= 1 << self.depth:
+                raise FrameError(
+                    f"expected 16-bit pictures whose values take {self.depth} bits, as the first ones do; got "
+                    f"{gray.max()}: convert the video to 8 bits"
+                )
+            return to_8_bits(gray, self.depth)
         if picture.format.name not in LUMA_FIRST:  # ten bits, RGB, gray: FFmpeg converts it, to full range
-            return self._converter.take(picture, "gray")
+            return cast(Image, self._converter.take(picture, "gray"))
         plane = picture.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
         luma = rows[: picture.height, : picture.width]
@@ -111,6 +129,23 @@ class Shown:
             across, over = self.flipped
             image = cv2.flip(image, -1 if across and over else int(across))
         return image
+
+
+def depth_used(pictures: Sequence[Any], name: str) -> int | None:
+    """Return how many bits the values of pictures take that say they have 16; None where it is all, or they have less.
+
+    Args:
+        pictures: the first of a stream.
+        name: of the file, for a remark.
+    """
+    if any(component.bits != 16 for component in pictures[0].format.components):
+        return None
+    converter = Converter()
+    depth = depth_of(max(int(converter.take(picture, "gray16le").max()) for picture in pictures))
+    if depth == 16:
+        return None
+    remark(f"{name}: 16-bit pictures whose values take {depth} bits; {(1 << depth) - 1} is taken for white")
+    return depth
 
 
 def _display_matrix(picture: Any) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -49,6 +49,10 @@ class Face:
         Returns:
             The face, or None where it is too small or too far outside the picture to be measured.
         """
-        landmarks = mesh[MESH_TO_68].mean(axis=1, dtype=np.float32)
+        return cls.of_landmarks(mesh[MESH_TO_68].mean(axis=1, dtype=np.float32), height, width)
+
+    @classmethod
+    def of_landmarks(cls, landmarks: npt.NDArray[np.float32], height: int, width: int) -> Face | None:
+        """Take a face from float32 (68, 2) in pixels of a height x width picture, likewise."""
         box = crop_box(landmarks, height, width)
         return None if box is None else cls(landmarks, box, to_crop(landmarks, box))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from metst_edge.capture import Frame
 from metst_edge.decode import DecodeSettings, decode_clip
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.report import Report, Scores
-from metst_edge.scoring.items import Item, RunEnd, Scored, micro_expression
+from metst_edge.scoring.items import Item, RunEnd, Scored, micro_expression, named
 
 
 class Collected:
@@ -33,11 +34,13 @@ class Collected:
         self._runs: list[list[Scored]] = [[]]
         self._gaps: list[Gap] = []
         self._times: list[float] = []
+        self._names: list[str | None] = []
         self.nominal_fps: float | None = None
 
     def saw(self, frame: Frame) -> None:
         """Count a frame that was read."""
         self._times.append(frame.timestamp)
+        self._names.append(frame.name)
 
     @property
     def frames(self) -> int:
@@ -58,7 +61,7 @@ class Collected:
         """Decode what was gathered; ``complete`` says whether that is all of the source."""
         bundle = self._bundle
         scores = _stacked(self._runs, len(bundle.labels))
-        events: list[Event] = [*self._gaps, *found_in(scores, bundle, self._settings)]
+        events: list[Event] = [*self._gaps, *map(self._named, found_in(scores, bundle, self._settings))]
         period = self._period()
         start, end = (self._times[0], self._times[-1]) if self._times else (0.0, 0.0)
         return Report(
@@ -74,6 +77,10 @@ class Collected:
             labels=bundle.labels,
             complete=complete,
         )
+
+    def _named(self, event: MicroExpression) -> MicroExpression:
+        files = (self._names[frame] for frame in (event.onset_frame, event.apex_frame, event.offset_frame))
+        return replace(event, names=named(*files))
 
     def _period(self) -> float:
         """Return the seconds from frame to frame."""

@@ -22,12 +22,14 @@ class Scored:
         time: seconds of source time, of that frame.
         spot: 0 to 1.
         emotion: float32 (E,), logits.
+        name: of that frame's file, where it has one of its own.
     """
 
     frame: int
     time: float
     spot: float
     emotion: npt.NDArray[np.float32]
+    name: str | None = None
 
 
 class RunEnd:
@@ -57,4 +59,10 @@ def micro_expression(interval: Interval, labels: tuple[str, ...], at: Callable[[
         emotion=NEUTRAL if interval.emotion is None else labels[interval.emotion],
         probabilities=dict(zip(emotions, interval.probabilities.tolist(), strict=True)),
         score=interval.score,
+        names=named(onset.name, apex.name, offset.name),
     )
+
+
+def named(onset: str | None, apex: str | None, offset: str | None) -> tuple[str, str, str] | None:
+    """Return the names of an event's files, where frames have files of their own."""
+    return None if onset is None or apex is None or offset is None else (onset, apex, offset)

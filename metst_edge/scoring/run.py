@@ -102,6 +102,6 @@ class Run:
                 raise EngineError(f"{found}; the model's weights are damaged: export it again")
         pictures = (self._waiting.popleft() for _ in scores)
         return [
-            Scored(picture.index, picture.time, score.spot, score.emotion)
+            Scored(picture.index, picture.time, score.spot, score.emotion, picture.frame.name)
             for picture, score in zip(pictures, scores, strict=True)
         ]

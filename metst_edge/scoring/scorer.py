@@ -7,7 +7,7 @@ import numpy as np
 from metst_edge.capture import Frame
 from metst_edge.capture.retime import Hole
 from metst_edge.events import Gap
-from metst_edge.face import Face, Finder
+from metst_edge.face import Face, Finder, find_again, same_person
 from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.items import Item
@@ -22,7 +22,9 @@ SEARCH_SECONDS = 0.1
 class Scorer:
     """Turns frames into scores on the model's time grid, with a Gap wherever a run of them ends.
 
-    Follows the most prominent face. The grid begins anew with each run, on the picture on which the face was found.
+    Follows the most prominent face, and no other while it is there: where it is not found over the place at which its
+    last window found it, it is lost, whoever else is seen. The grid begins anew with each run, on the picture on which
+    the face was found.
 
     Args:
         fps: slots of the grid per second.
@@ -56,6 +58,7 @@ class Scorer:
         self.run.reset()
         self._lost_since: float | None = None
         self._next_search = -np.inf
+        self._face: Face | None = None  # the one followed, as it was found last
 
     def push(self, frame: Frame) -> list[Item]:
         """Take the next frame and return what is known with it.
@@ -73,6 +76,7 @@ class Scorer:
         if self.run.going and before is not None:
             if self._timeline.cut():
                 items += self._end()
+                self._face = None
                 items.append(Gap(before.time, picture.time, "scene_cut"))
             else:
                 items += self._advance(before)
@@ -125,7 +129,11 @@ class Scorer:
 
     def _find(self, picture: Picture) -> Face | None:
         with timed("face", self._on_stage):
-            return self._finder.find(picture.image)
+            face = find_again(self._finder, picture.image, self._face)
+        if face is None or (self.run.going and self._face is not None and not same_person(face, self._face)):
+            return None
+        self._face = face
+        return face
 
     def _advance(self, before: Picture, face: Face | None = None) -> list[Item]:
         """Score the moments that the last picture decides.

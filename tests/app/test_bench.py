@@ -34,6 +34,7 @@ def short(tmp_path_factory):
     folder = tmp_path_factory.mktemp("frames")
     for number, picture in enumerate(demo_frames(40)):
         cv2.imwrite(str(folder / f"{number}.png"), picture)
+    (folder / "fps.txt").write_text("30")
     return str(folder)
 
 
@@ -47,6 +48,7 @@ def faceless(tmp_path_factory):
     folder = tmp_path_factory.mktemp("noise")
     for number, picture in enumerate(noise(5)):
         cv2.imwrite(str(folder / f"{number}.png"), picture)
+    (folder / "fps.txt").write_text("30")
     return str(folder)
 
 

@@ -171,6 +171,28 @@ def test_one_bad_file_does_not_stop_the_others(capsys, clip, tmp_path):
     assert next(csv.DictReader(table.open()))["source"] == clip
 
 
+def test_a_folder_of_clips_is_analysed_clip_by_clip(capsys, clip, tmp_path):
+    for name in "b10.mov", "b9.mov":
+        (tmp_path / name).symlink_to(clip)
+    status, out, err = run(capsys, "analyze", tmp_path, "--fps", 60, "--json", "-", "--scores")
+    reports = [json.loads(line) for line in out.splitlines()]
+    assert status == 0 and [Path(report["source"]).name for report in reports] == [
+        "b9.mov?fps=60.0",
+        "b10.mov?fps=60.0",
+    ]
+    # Shown at 30 frames a second, the clip lasts 6.39 s.
+    assert all(report["frames"] == 169 and report["duration"] == pytest.approx(6.39 / 2, abs=0.02) for report in reports)
+    (tmp_path / "poster.jpg").write_bytes(b"")
+    status, _, err = run(capsys, "analyze", tmp_path)
+    assert status == 1
+    assert "found both, 1 pictures (poster.jpg) and 2 clips (b9.mov, b10.mov)" in err and len(err.splitlines()) == 1
+
+
+def test_a_camera_has_no_rate_to_be_given(capsys):
+    status, _, err = run(capsys, "--camera", 0, "--fps", 30)
+    assert status == 1 and "expected no fps of a camera" in err and len(err.splitlines()) == 1
+
+
 def test_files_of_one_name_get_a_picture_each(capsys, clip, tmp_path):
     names = []
     for folder in "s01", "s$02$":  # two dollar signs would be a formula in a title
@@ -261,7 +283,7 @@ def test_a_frame_size_that_changes_in_a_folder_is_one_line(capsys, tmp_path):
     for i in range(6):
         size = 64 if i < 5 else 96
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((size, size, 3), 90, np.uint8))
-    status, out, err = run(capsys, "--source", tmp_path, "--json")
+    status, out, err = run(capsys, "--source", tmp_path, "--fps", 30, "--json")
     assert status == 1
     assert "5.png" in err and "64" in err and "96" in err
     assert json.loads(out)["type"] == "gap", "what was known before is printed"

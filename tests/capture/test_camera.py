@@ -1,6 +1,8 @@
 """A camera that stalls, freezes, vanishes or changes size is reopened and reported; closing never hangs."""
 
 import itertools
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -275,3 +277,24 @@ def test_the_cameras_there_are_are_listed(monkeypatch):
 def test_an_index_without_a_camera_is_refused_by_opencv(uri):
     with pytest.raises(SourceError, match=f"{uri}: expected a camera of this index; it cannot be opened"):
         open_source(uri)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process")
+def test_a_camera_opened_before_a_fork_is_the_parents(camera):
+    """The child has no thread that reads it, and may hold a lock that nobody gives back."""
+    source, _ = camera(FakeDevice([noise(i) for i in range(200)], "block"))
+    next(source)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        status = 1
+        try:
+            next(source)
+        except SourceError:
+            source.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert isinstance(next(source), Frame)

@@ -1,6 +1,7 @@
 """Video as people have it, made from the packaged clip: the same frames at the same times, and the same events."""
 
 import itertools
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
@@ -74,6 +75,58 @@ def test_the_events_are_those_of_the_clip(field, analyzer, name):
     report = analyzer.analyze(field / name)
     check_found(report)
     assert not any(isinstance(event, Gap) for event in report.events)
+
+
+def test_slow_motion_is_undone_by_its_rate(field, analyzer):
+    """120 frames a second were taken and are shown at 30; the fifth event is cut off by the end."""
+    slow = f"{field / 'android_slowmo_120as30.mp4'}?fps=120"
+    with open_source(slow) as source:
+        assert source.fps == 120
+        assert np.diff([frame.timestamp for frame in source]) == pytest.approx(1 / 120, abs=1e-4)
+    found, truth = analyzer.analyze(slow).events, demo_truth()[:4]
+    assert [event.emotion for event in found] == [event.emotion for event in truth]
+    for event, true in zip(found, truth, strict=True):
+        assert event.onset == pytest.approx(true.onset_frame / FPS, abs=0.1)
+        assert event.offset == pytest.approx(true.offset_frame / FPS, abs=0.1)
+
+
+def test_a_folder_with_missing_numbers_is_on_time(field, tmp_path, analyzer):
+    with tarfile.open(field / "folder_gaps.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    with open_source(tmp_path, 30) as source:
+        frames = list(source)
+    numbers = [number for number in range(1, 241) if number % 20 != 7]
+    assert [frame.name for frame in frames] == [f"img{number}.jpg" for number in numbers]
+    assert [frame.timestamp for frame in frames] == [(number - 1) / 30 for number in numbers]
+    report = analyzer.analyze(f"{tmp_path}?fps=30")
+    truth = [event for event in demo_truth() if event.offset_frame < 240]
+    found = report.micro_expressions
+    assert len(found) <= len(truth) + 1 and not any(isinstance(event, Gap) for event in report.events)
+    for true in truth:
+        # img1 is the clip's frame 0. Small and encoded again, the model has one more.
+        (event,) = (e for e in found if abs(e.onset - true.onset_frame / FPS) < 0.1)
+        assert event.emotion == true.emotion and event.offset == pytest.approx(true.offset_frame / FPS, abs=0.1)
+    for event in found:
+        assert event.names == tuple(f"img{round(30 * t) + 1}.jpg" for t in (event.onset, event.apex, event.offset))
+        assert event.to_dict()["onset_name"] == event.names[0] == frames[event.onset_frame].name
+    live = [event for event in analyzer.stream(f"{tmp_path}?fps=30") if not isinstance(event, Gap)]
+    assert live and all(event.names[1] == frames[event.apex_frame].name for event in live)
+
+
+def test_one_of_two_people_is_followed_and_a_gap_lies_where_the_person_changes(field, analyzer, monkeypatch):
+    followed = []
+    starting = metst_edge.scoring.HostLanes.start
+
+    def start(lanes, lane, anchor, face):
+        followed.append((anchor.time, face.landmarks[:, 0].mean() < 480))
+        starting(lanes, lane, anchor, face)
+
+    monkeypatch.setattr(metst_edge.scoring.HostLanes, "start", start)
+    report = analyzer.analyze(field / "two_people_near_far.mp4")
+    changes = [(t, u) for (t, left), (u, still) in itertools.pairwise(followed) if left != still]
+    gaps = [(event.start, event.end) for event in report.events if isinstance(event, Gap)]
+    assert len(changes) <= 1 and len(gaps) <= 2
+    assert all(any(before <= start < end <= after for start, end in gaps) for before, after in changes)
 
 
 def test_a_paused_recording_has_one_gap_and_all_events(field, analyzer):

@@ -13,16 +13,10 @@ import numpy as np
 import pytest
 
 from metst_edge.capture import open_source, video
-from metst_edge.errors import FrameError, MetstError, SourceError
+from metst_edge.errors import SourceError
+from tests.capture.pictures import levels, picture, read_until_error
 
 N, FPS = 40, 25.0
-
-
-def picture(level, height=64, width=96):
-    """A picture of mean 5 level + 30, with texture so that its file has a size."""
-    texture = np.random.default_rng(level).integers(-20, 21, (height // 2, width, 1))
-    texture = np.concatenate((texture, -texture))
-    return np.repeat(np.clip(texture + 5 * level + 30, 0, 255), 3, axis=2).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +32,6 @@ def clips(tmp_path_factory):
             writer.write(picture(level))
         writer.release()
     return paths
-
-
-def levels(frames):
-    # A codec may shift the mean by a little less than 3.
-    return [round((float(frame.image.mean()) - 28.5) / 5) for frame in frames]
-
-
-def read_until_error(source):
-    frames = []
-    with pytest.raises(MetstError) as caught:
-        for frame in source:
-            frames.append(frame)
-    return frames, caught.value
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
@@ -91,7 +72,7 @@ class Misreporting:
 
 def report(monkeypatch, timeless=False, duration=None, **wrong):
     """Let PyAV report other properties of a video's stream than it has."""
-    opened = video._open
+    opened = video.open_container
 
     def demux(container, stream):
         for packet in container.demux(stream.real):
@@ -105,7 +86,7 @@ def report(monkeypatch, timeless=False, duration=None, **wrong):
         stream = Misreporting(stream, **wrong)
         return Misreporting(container, demux=lambda stream: demux(container, stream)), stream
 
-    monkeypatch.setattr(video, "_open", misreporting)
+    monkeypatch.setattr(video, "open_container", misreporting)
 
 
 def test_times_come_from_the_rate_where_the_container_has_none(clips, monkeypatch):
@@ -195,7 +176,7 @@ def test_real_videos_are_read_to_their_end(test_data, name, frames):
 
 @pytest.mark.parametrize("kind", [IndexError, av.error.InvalidDataError])
 def test_what_the_decoder_holds_is_not_lost_where_reading_ends_in_an_error(clips, monkeypatch, kind):
-    opened = video._open
+    opened = video.open_container
 
     def failing(path, file):
         container, stream = opened(path, file)
@@ -206,7 +187,7 @@ def test_what_the_decoder_holds_is_not_lost_where_reading_ends_in_an_error(clips
 
         return Misreporting(container, demux=demux), stream
 
-    monkeypatch.setattr(video, "_open", failing)
+    monkeypatch.setattr(video, "open_container", failing)
     frames, error = read_until_error(open_source(clips[".mp4"]))
     assert levels(frames) == list(range(20)) and "20 of 40 frames" in str(error)
 
@@ -302,98 +283,6 @@ def test_opencv_and_ffmpeg_are_silent_unless_the_user_wants_to_hear_them(tmp_pat
     assert output_of_reading(path) == ""
     assert output_of_reading("987") == ""
     assert "VIDEOIO" in output_of_reading("987", OPENCV_LOG_LEVEL="INFO")
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    """Numbered without leading zeros, so that order by name is wrong, and kinds mixed."""
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    for level in range(12):
-        suffix = (".jpg", ".PNG", ".bmp", ".jpeg")[level % 4]
-        cv2.imwrite(str(folder / f"img{level}{suffix}"), picture(level))
-    (folder / "notes.txt").write_text("no picture")
-    (folder / ".img3.jpg").write_text("hidden")
-    (folder / "sub.jpg").mkdir()
-    return folder
-
-
-def test_a_folder_gives_its_pictures_by_number_at_30_per_second(pictures):
-    with open_source(str(pictures)) as source:
-        assert (source.fps, source.frame_count, source.live) == (30.0, 12, False)
-        frames = list(source)
-        assert list(source) == []
-    assert levels(frames) == list(range(12))
-    assert [frame.timestamp for frame in frames] == [i / 30.0 for i in range(12)]
-
-
-def test_names_are_ordered_by_all_their_numbers(tmp_path):
-    for level, name in enumerate(["2_9.png", "2_10.png", "10_1.png", "a2.png", "a10.png", "b01.png"]):
-        cv2.imwrite(str(tmp_path / name), picture(level))
-    assert levels(open_source(tmp_path)) == list(range(6))
-
-
-def test_a_folder_uri_sets_the_rate(pictures, monkeypatch):
-    with open_source(f"folder://{pictures}?fps=12.5") as source:
-        assert source.fps == 12.5
-        assert [frame.timestamp for frame in source][:3] == [0.0, 0.08, 0.16]
-    monkeypatch.chdir(pictures.parent)
-    with open_source("folder://frames") as source:
-        assert (source.fps, source.frame_count) == (30.0, 12)
-
-
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ("fps=0", "expected fps to be a number above 0; got '0'"),
-        ("fps=fast", "got 'fast'"),
-        ("fps=nan", "got 'nan'"),
-        ("fps=", "got ''"),
-        ("rate=30", "expected no option but fps; got rate"),
-    ],
-)
-def test_a_folder_uri_with_a_bad_option_is_refused(pictures, query, message):
-    with pytest.raises(SourceError, match=message):
-        open_source(f"folder://{pictures}?{query}")
-
-
-def test_gray_pictures_stay_gray(tmp_path):
-    for level in range(3):
-        cv2.imwrite(str(tmp_path / f"{level}.png"), picture(level)[..., 0])
-    frames = list(open_source(tmp_path))
-    assert [frame.image.shape for frame in frames] == [(64, 96)] * 3
-    assert levels(frames) == [0, 1, 2]
-
-
-def test_a_folder_without_pictures_is_refused(tmp_path):
-    with pytest.raises(SourceError, match=r"expected pictures \(\.jpg.*there are none") as caught:
-        open_source(tmp_path)
-    assert str(tmp_path) in str(caught.value)
-    with pytest.raises(SourceError, match="expected a folder of pictures; found nothing of that name"):
-        open_source(f"folder://{tmp_path}/missing")
-    (tmp_path / "file").touch()
-    with pytest.raises(SourceError, match="expected a folder of pictures; found a file"):
-        open_source(f"folder://{tmp_path}/file")
-
-
-@pytest.mark.parametrize("content", [b"", b"not a picture"])
-def test_a_picture_that_cannot_be_read_is_named_after_those_before(pictures, content):
-    (pictures / "img5.PNG").write_bytes(content)
-    with open_source(pictures) as source:
-        frames, error = read_until_error(source)
-    assert levels(frames) == list(range(5))
-    assert isinstance(error, SourceError)
-    assert "img5.PNG" in str(error) and "5 of 12" in str(error)
-
-
-@pytest.mark.parametrize("odd", [picture(5, 60, 96), picture(5)[..., 0]])
-def test_a_picture_of_another_shape_is_named_with_both_shapes(pictures, odd):
-    cv2.imwrite(str(pictures / "img5.PNG"), odd)
-    with open_source(pictures) as source:
-        frames, error = read_until_error(source)
-    assert levels(frames) == list(range(5))
-    assert isinstance(error, FrameError)
-    assert "img5.PNG" in str(error) and "(64, 96, 3)" in str(error) and str(odd.shape) in str(error)
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "csi", "https"])

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from metst_edge.capture.folder import PICTURES
+from metst_edge.capture.listing import PICTURES
 from metst_edge.labels import EMOTIONS
 from training.data.errors import DataError
 from training.samples import Annotation

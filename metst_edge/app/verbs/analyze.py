@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def add(verbs: arguments.Verbs) -> None:
     """Add the verb's parser."""
     parser = verbs.add_parser("analyze", help="analyse recorded video offline")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="video file or folder of images")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="video file, or folder of images or of clips")
+    arguments.add_rate(parser)
     arguments.add_analyzer(parser)
     parser.add_argument("--json", metavar="OUT", help="write one JSON object per file, a line each (- for stdout)")
     parser.add_argument("--csv", metavar="OUT", help="write one row per event (- for stdout)")
@@ -34,6 +35,9 @@ def add(verbs: arguments.Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Analyse files one after the other; one that fails does not stop the others."""
+    from metst_edge.capture import clips_of, with_rate
+
+    options.files = [clip for file in options.files for clip in clips_of(file)]
     if options.plot:
         from metst_edge.report.plot import figure_class
 
@@ -49,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
             interrupted = False
             try:
                 with terminal.progress(Path(file).name) as advance:
-                    report: Report | None = analyzer.analyze(file, progress=advance)
+                    report: Report | None = analyzer.analyze(
+                        with_rate(file, getattr(options, "fps", None)), progress=advance
+                    )
             except MetstError as error:
                 terminal.tell(f"error: {error}")
                 failed, report = True, error.report

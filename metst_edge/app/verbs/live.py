@@ -16,13 +16,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_mutually_exclusive_group()
     sources.add_argument("--camera", metavar="N", type=arguments.camera, help="watch camera N (0 is the first)")
     sources.add_argument("--source", metavar="URI", help="watch a camera index, video file or folder of images")
+    arguments.add_rate(parser)
     arguments.add_analyzer(parser)
     parser.add_argument("--json", dest="live_json", action="store_true", help="print one JSON object per line")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print events as they are found until the source ends or Ctrl-C."""
+    from metst_edge.capture import with_rate
+
     source = options.camera if options.source is None else options.source
+    source = with_rate(source, getattr(options, "fps", None))
     with arguments.open_analyzer(options) as analyzer:
         try:
             for event in analyzer.stream(source):
