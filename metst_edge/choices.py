@@ -12,6 +12,9 @@ FACES = ("opencv", "mediapipe")
 FLOWS = ("auto", "cpu", "cuda")
 """Where optical flow is measured."""
 
+MOST_THREADS = 1024
+"""For a frame's flow, which has a dozen patches: more can only be a slip."""
+
 PRECISIONS = ("fp32", "fp16")
 """Of the network between float32 features and scores."""
 

@@ -28,8 +28,9 @@ REDRAW_SECONDS = 0.2
 
 
 def tell(line: str) -> None:
-    """Print a line of ours to stderr."""
-    print(f"metst-edge: {line}", file=sys.stderr, flush=True)
+    """Print a line of ours to stderr; where that is gone, with its terminal or its disk, nobody is told."""
+    with contextlib.suppress(OSError):
+        print(f"metst-edge: {line}", file=sys.stderr, flush=True)
 
 
 def tell_missing(opinions: Opinions) -> None:
@@ -95,16 +96,6 @@ def console_on(file: TextIO) -> Console:
 
     # A pipe has no width of its own: wide enough that no table cell is cut.
     return PipeConsole(file=file, width=None if file.isatty() else 120)
-
-
-@contextlib.contextmanager
-def output(path: str) -> Iterator[TextIO]:
-    """Open a file to write text to; "-" is stdout."""
-    if path == "-":
-        yield sys.stdout
-        return
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        yield file
 
 
 @contextlib.contextmanager

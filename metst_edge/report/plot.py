@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from metst_edge.errors import PlotError
 from metst_edge.events import Event, Gap, MicroExpression
+from metst_edge.writing import write_whole
 
 CURVE, FOUND, TRUE, GAP, REASON = "#1f3a5f", "#d1495b", "#2a9d8f", "0.88", "0.35"
 """Colours."""
@@ -56,7 +58,11 @@ def draw(
     axes.set_xlim(start, max(end, start + 1e-3))
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(path, dpi=130)
+    path, picture = Path(path), io.BytesIO()
+    if not path.suffix:
+        path = path.with_name(f"{path.name}.png")
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=130)
+    write_whole(path, picture.getvalue())
 
 
 def figure_class() -> Any:

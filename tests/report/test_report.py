@@ -4,6 +4,7 @@ import csv
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -38,6 +39,18 @@ def test_a_row_has_every_column_that_its_event_has(report):
     assert [float(found[f"p_{emotion}"]) for emotion in LABELS[:-1]] == [0.1, 0.7, 0.15, 0.05]
     assert (gap["onset"], gap["offset"], gap["reason"], gap["emotion"]) == ("1.0", "2.0", "face_lost", "")
     assert "p_neutral" not in found and "face" not in found
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_text_is_a_formula_for_a_spreadsheet(report, begin):
+    """https://owasp.org/www-community/attacks/CSV_Injection; numbers stay numbers, below zero too."""
+    text = f"{begin}1+cmd|' /C calc'!A0"
+    found = replace(report.micro_expressions[0], emotion=text, onset=-0.5)
+    file = io.StringIO(newline="")
+    replace(report, source=text, events=(found, Gap(1.0, 2.0, text))).write_csv(file)
+    rows = list(csv.DictReader(io.StringIO(file.getvalue(), newline="")))
+    assert [row["source"] for row in rows] == [f"'{text}"] * 2
+    assert (rows[0]["emotion"], rows[1]["reason"], rows[0]["onset"]) == (f"'{text}", f"'{text}", "-0.5")
 
 
 def test_no_line_is_drawn_across_a_hole(report, tmp_path):

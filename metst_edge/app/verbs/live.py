@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 def add(parser: argparse.ArgumentParser) -> None:
     """Add to the top level what is watched, and how it is told."""
     sources = parser.add_mutually_exclusive_group()
-    sources.add_argument("--camera", metavar="N", type=arguments.camera, help="watch camera N (0 is the first)")
-    sources.add_argument("--source", metavar="URI", help="watch a camera index, video file or folder of images")
+    sources.add_argument(
+        "--camera",
+        metavar="N",
+        action=arguments.Once,
+        type=arguments.camera,
+        help="watch camera N (0 is the first)",
+    )
+    sources.add_argument(
+        "--source", metavar="URI", action=arguments.Once, help="watch a camera index, video file or folder of images"
+    )
     arguments.add_analyzer(parser)
     parser.add_argument("--json", dest="live_json", action="store_true", help="print one JSON object per line")
 
