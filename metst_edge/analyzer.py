@@ -18,7 +18,7 @@ import numpy as np
 from metst_edge import _native
 from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame, Image, Interruption, Source, check_timestamp, open_source
-from metst_edge.choices import FLOWS
+from metst_edge.choices import FLOWS, MOST_THREADS
 from metst_edge.closing import Closing
 from metst_edge.engine import Engine, load_engine
 from metst_edge.engine.lanes import LANES
@@ -70,6 +70,9 @@ class Analyzer(Closing):
             default: the model's.
         class_priors: label -> number added to its logit before the frames of an interval vote, such as
             ``{"positive": 0.5}``; in place of the model's. See `metst_edge.decode.DecodeSettings`.
+        ratio: height of the threshold between the smoothed curve's mean (0) and maximum (1); default: the model's.
+        floor: what the smoothed curve must reach in any case, 0 to 1; default: the model's.
+        min_score: events with a lower score are left out, 0 to 1; default: the model's.
         recognizer: the path of a recogniser's bundle, which is asked for a second opinion on every interval; None for
             none. It runs in a thread of its own, in TensorRT where the engine is "tensorrt", else in ONNX Runtime.
 
@@ -87,9 +90,10 @@ class Analyzer(Closing):
         BundleError: the model cannot be used, or the recogniser names less than two of its emotions.
         EngineError: the engine is unknown or not installed, flow cannot be measured there, or METST_EDGE_SIMD names
             what this processor lacks.
-        ValueError: less than one thread.
+        ValueError: less than one thread, or more than 1024.
         FaceModelError: there is no such `face`, or what it needs is missing.
-        SettingsError: there is no such decoder or synergy, or a prior is no number or of a label the model lacks.
+        SettingsError: there is no such decoder or synergy, a prior is no number or of a label the model lacks, or a
+            threshold is no number from 0 to 1.
 
     Example:
         >>> from metst_edge.app.demo import demo_clip
@@ -114,18 +118,25 @@ class Analyzer(Closing):
         synergy: str | None = None,
         class_priors: Mapping[str, float] | None = None,
         recognizer: str | Path | None = None,
+        ratio: float | None = None,
+        floor: float | None = None,
+        min_score: float | None = None,
     ) -> None:
         if flow not in FLOWS:
             raise EngineError(f"expected flow {', '.join(map(repr, FLOWS))}, got {flow!r}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"expected at least 1 thread, got {threads}; leave it out for one per processor")
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise ValueError(
+                f"expected at least 1 thread, {MOST_THREADS} at most, got {threads}; leave it out for one per processor"
+            )
         try:
             _native.simd_path()
         except ValueError as error:  # the environment variable asks for instructions this processor lacks
             raise EngineError(str(error)) from error
         self.threads = threads or default_threads()
         self.bundle = Bundle.find(model)
-        self.decode_settings = self.bundle.decode_settings.changed(decoder, synergy, class_priors)
+        self.decode_settings = self.bundle.decode_settings.changed(
+            decoder, synergy, class_priors, ratio, floor, min_score
+        )
         self._live = LiveEvents(self.bundle, self.decode_settings, on_stage)
         self.engine: Engine = load_engine(self.bundle, engine=engine, precision=precision)
         with ExitStack() as opened:

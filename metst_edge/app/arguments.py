@@ -23,6 +23,14 @@ PICTURES = (".png", ".pdf", ".svg")
 """Endings of what a score curve can be drawn as."""
 
 
+THRESHOLDS = {
+    "ratio": "height of the threshold between the smoothed curve's mean, 0, and its maximum, 1",
+    "floor": "what the smoothed curve must reach in any case, 0 to 1",
+    "min_score": "leave out what has a lower score, 0 to 1",
+}
+"""Decode settings that are a number from 0 to 1."""
+
+
 class Once(argparse.Action):
     """Stores what may be given once: of two, one would be dropped without a word."""
 
@@ -59,6 +67,17 @@ def rate(text: str) -> float:
         value = math.nan
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected frames per second, a number above 0, got {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
     return value
 
 
@@ -166,10 +185,19 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         help="added to the labels' logits before the vote, such as positive=0.5,surprise=1 (default: the model's)",
     )
 
+    for name, what in THRESHOLDS.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar="SHARE",
+            type=share,
+            default=argparse.SUPPRESS,
+            help=f"{what} (default: the model's)",
+        )
+
 
 def decoding(options: argparse.Namespace) -> dict[str, Any]:
     """Return what was given of `add_decoding`, by the names of `DecodeSettings.changed`."""
-    return _given(options, ("decoder", "synergy", "class_priors"))
+    return _given(options, ("decoder", "synergy", "class_priors", *THRESHOLDS))
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:

@@ -76,6 +76,10 @@ def test_no_arguments_show_help_and_are_bad_usage(capsys):
         ["analyze", "a.mp4", "--csv", "a.csv", "--csv", "b.csv"],
         ["analyze", "a.mp4", "--plot", "a.png", "--plot", "b.png"],
         ["demo", "--threads", "99999999999"],
+        ["demo", "--ratio", "1.1"],
+        ["demo", "--floor", "-0.1"],
+        ["demo", "--min-score", "nan"],
+        ["analyze", "a.mp4", "--min-score", "high"],
         ["demo", "--threads", "9" * 5000],
         ["bench", "--frames", "9" * 30],
     ],
@@ -103,6 +107,9 @@ def test_bad_usage_is_status_2(capsys, arguments):
         ("synergy", "none"),
         ("class-priors", "positive=0.5, surprise=-1"),
         ("recognizer", "named"),
+        ("ratio", 0.25),
+        ("floor", 0.0),
+        ("min-score", 1.0),
     ],
 )
 @pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])

@@ -26,7 +26,7 @@ INTERVALS, INTERVAL_WARM_UP = 20, 2
 OF_A_STREAM = frozenset(
     [
         *("bench_source", "bench_camera", "rate", "precision", "flow", "face", "face_model", "threads"),
-        *("recognizer", "decoder", "synergy", "class_priors"),
+        *("recognizer", "decoder", "synergy", "class_priors", *arguments.THRESHOLDS),
     ]
 )
 """Options that would say nothing of a recogniser on its own."""
