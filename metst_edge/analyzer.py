@@ -28,6 +28,7 @@ from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, Finder, open_finder
 from metst_edge.flow import default_threads
 from metst_edge.labels import NEUTRAL
+from metst_edge.origin import Origin
 from metst_edge.recognise.memory import slots_needed
 from metst_edge.recognise.second import Opinions, SecondOpinion
 from metst_edge.report import Report
@@ -124,9 +125,11 @@ class Analyzer(Closing):
     ) -> None:
         if flow not in FLOWS:
             raise EngineError(f"expected flow {', '.join(map(repr, FLOWS))}, got {flow!r}")
-        if threads is not None and not 1 <= threads <= MOST_THREADS:
+        if threads is not None and threads < 1:
+            raise ValueError(f"expected at least 1 thread, got {threads}; leave it out for one per processor")
+        if threads is not None and threads > MOST_THREADS:
             raise ValueError(
-                f"expected at least 1 thread, {MOST_THREADS} at most, got {threads}; leave it out for one per processor"
+                f"expected at most {MOST_THREADS} threads, got {threads}; leave it out for one per processor"
             )
         try:
             _native.simd_path()
@@ -202,6 +205,7 @@ class Analyzer(Closing):
         if self._second is not None:
             self._second.reset()
         self._pushed = 0
+        self._origin = Origin()
 
     def push(self, frame: Image | Frame, timestamp: float | None = None) -> list[Event]:
         """Take the next frame and return the events that are final with it.
@@ -244,12 +248,15 @@ class Analyzer(Closing):
         self.reset()
         with open_source(source) as frames:
             self.check_rate(frames)
+            self._origin = Origin(frames.uri, frames.live)
             try:
                 for frame in self._read(frames):
                     if isinstance(frame, Interruption):
+                        self._origin.saw(frame.end)
                         gap = Gap(frame.start, frame.end, frame.reason)
                         yield from self._found(self._scorer.interrupt(gap))
                     else:
+                        self._origin.saw(frame.timestamp)
                         yield from self._found(self._scorer.push(frame))
             except MetstError:
                 yield from self._end()
@@ -310,6 +317,7 @@ class Analyzer(Closing):
 
     def _unrefined(self, report: Report) -> Report:
         """Return the report as it is before the recogniser is asked."""
+        report = replace(report, events=tuple(Origin(report.source).mark(report.events)))
         if self._second is None:
             return report
         events = [replace(e, revision=0) if isinstance(e, MicroExpression) else e for e in report.events]
@@ -342,7 +350,7 @@ class Analyzer(Closing):
 
     def _found(self, items: list[Item]) -> list[Event]:
         """Return the events that are final with these items, and those that were refined meanwhile."""
-        events = self._live.take(items)
+        events = self._origin.mark(self._live.take(items))
         return events if self._second is None else self._second.take(events)
 
     def _end(self) -> Iterator[Event]:

@@ -45,7 +45,8 @@ def describe(event: Event) -> str:
     from metst_edge.events import Gap
 
     if isinstance(event, Gap):
-        return f"{event.start:8.2f} - {event.end:.2f} s  gap: {event.reason.replace('_', ' ')}"
+        end = "..." if event.end is None else f"{event.end:.2f}"
+        return f"{event.start:8.2f} - {end} s  gap: {event.reason.replace('_', ' ')}"
     line = f"{event.onset:8.2f} - {event.offset:.2f} s  {event.emotion:<9} apex {event.apex:.2f} s"
     line += f"  score {event.score:.2f}"
     if event.emotion in event.probabilities:

@@ -42,7 +42,9 @@ def write(
     if header:
         writer.writeheader()
     for event in events:
-        row: dict[str, Any] = {"source": source, **event.to_dict()}
+        row: dict[str, Any] = {**event.to_dict(), "source": source}
+        del row["schema"]
+        row.pop("time", None)
         if isinstance(event, Gap):
             row["onset"], row["offset"] = row.pop("start"), row.pop("end")
         else:

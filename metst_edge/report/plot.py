@@ -47,8 +47,9 @@ def draw(
     axes = figure.subplots()
     axes.plot(*_broken_at_holes(time, spot), color=CURVE, linewidth=1.3, label="spotting curve")
     for gap in (event for event in found if isinstance(event, Gap)):
-        axes.axvspan(gap.start, gap.end, color=GAP, zorder=0)
-        middle = (gap.start + gap.end) / 2
+        end = span[1] if gap.end is None else gap.end
+        axes.axvspan(gap.start, end, color=GAP, zorder=0)
+        middle = (gap.start + end) / 2
         axes.text(middle, 0.5, gap.reason.replace("_", " "), ha="center", va="center", color=REASON)
     _mark(axes, [event for event in found if isinstance(event, MicroExpression)], "found", FOUND, above=True)
     _mark(axes, truth, "true", TRUE, above=False)

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.events import Event, MicroExpression
+from metst_edge.events import SCHEMA, Event, MicroExpression
 from metst_edge.report import csv, plot
 
 
@@ -88,6 +88,7 @@ class Report:
             "duration": round(self.duration, 4),
             "complete": self.complete,
             "events": [event.to_dict() for event in self.events],
+            "schema": SCHEMA,
         }
         if scores:
             out["spot"] = {
