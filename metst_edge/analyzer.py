@@ -43,6 +43,7 @@ from metst_edge.scoring import (
     Scorer,
     timed,
 )
+from metst_edge.status import Status, Watch
 
 __all__ = ["FLOWS", "Analyzer", "OnStage", "Progress"]
 
@@ -188,6 +189,11 @@ class Analyzer(Closing):
         """How many intervals the recogniser has named so far, and why others not; all zero without one."""
         return Opinions() if self._second is None else self._second.opinions
 
+    @property
+    def status(self) -> Status:
+        """What the stream under way is doing; any thread may ask. As new after `flush`, `reset` and `stream`."""
+        return self._watch.status
+
     def close(self) -> None:
         """Release the face model, the recogniser and the engine. Calling it twice is harmless.
 
@@ -205,7 +211,7 @@ class Analyzer(Closing):
         if self._second is not None:
             self._second.reset()
         self._pushed = 0
-        self._origin = Origin()
+        self._origin, self._watch = Origin(), Watch()
 
     def push(self, frame: Image | Frame, timestamp: float | None = None) -> list[Event]:
         """Take the next frame and return the events that are final with it.
@@ -225,7 +231,7 @@ class Analyzer(Closing):
             # The frame is looked at again with the next one; until then the caller may have drawn on it.
             own = frame.copy() if isinstance(frame, np.ndarray) else frame
             frame = Frame(self._pushed, check_timestamp(timestamp), own)
-        events = self._found(self._scorer.push(frame))
+        events = self._found(self._scorer.push(frame), frame.timestamp)
         self._pushed += 1
         return events
 
@@ -249,15 +255,14 @@ class Analyzer(Closing):
         with open_source(source) as frames:
             self.check_rate(frames)
             self._origin = Origin(frames.uri, frames.live)
+            _LOG.info("%s: opened, %s frames per second", frames.uri, frames.fps or "an unknown number of")
             try:
                 for frame in self._read(frames):
                     if isinstance(frame, Interruption):
-                        self._origin.saw(frame.end)
                         gap = Gap(frame.start, frame.end, frame.reason)
-                        yield from self._found(self._scorer.interrupt(gap))
+                        yield from self._found(self._scorer.interrupt(gap), frame.end)
                     else:
-                        self._origin.saw(frame.timestamp)
-                        yield from self._found(self._scorer.push(frame))
+                        yield from self._found(self._scorer.push(frame), frame.timestamp)
             except MetstError:
                 yield from self._end()
                 raise
@@ -348,8 +353,16 @@ class Analyzer(Closing):
         assert self._second is not None, "nobody else is told"
         self._second.saw(picture.index, picture.gray, None if face is None else face.landmarks)
 
-    def _found(self, items: list[Item]) -> list[Event]:
-        """Return the events that are final with these items, and those that were refined meanwhile."""
+    def _found(self, items: list[Item], time: float | None = None) -> list[Event]:
+        """Return the events that are final with these items, and those that were refined meanwhile.
+
+        Args:
+            items: what the scorer gave.
+            time: seconds of source time, of the frame or interruption that has just come; None where nothing has.
+        """
+        if time is not None:
+            self._origin.saw(time)
+            self._watch.saw(time, items, self._scorer.run.going)
         events = self._origin.mark(self._live.take(items))
         return events if self._second is None else self._second.take(events)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from metst_edge.choices import DECODERS, ENGINES, FACES, FLOWS, MOST_THREADS, PRECISIONS, SYNERGIES
+from metst_edge.choices import DECODERS, ENGINES, FACES, FLOWS, LOG_LEVELS, MOST_THREADS, PRECISIONS, SYNERGIES
 
 if TYPE_CHECKING:
     from metst_edge.analyzer import Analyzer, OnStage
@@ -198,6 +198,16 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
 def decoding(options: argparse.Namespace) -> dict[str, Any]:
     """Return what was given of `add_decoding`, by the names of `DecodeSettings.changed`."""
     return _given(options, ("decoder", "synergy", "class_priors", *THRESHOLDS))
+
+
+def add_log_level(parser: argparse.ArgumentParser) -> None:
+    """Add --log-level, which is left out of the options where it is not given."""
+    parser.add_argument(
+        "--log-level",
+        choices=LOG_LEVELS,
+        default=argparse.SUPPRESS,
+        help="what is logged to stderr beside results and errors (default: warning)",
+    )
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:

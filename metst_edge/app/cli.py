@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from metst_edge import __version__
+from metst_edge.app.arguments import add_log_level
 from metst_edge.app.process import give_up_stdout, keep_standard_descriptors, stopping
-from metst_edge.app.terminal import quiet_native_stderr, tell
+from metst_edge.app.terminal import logged, quiet_native_stderr, tell
 from metst_edge.app.verbs import analyze, bench, build, demo, doctor, info, live
 from metst_edge.errors import MetstError
 
@@ -58,7 +59,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A file name may hold what the terminal's encoding does not.
             stream.reconfigure(errors="backslashreplace")
-    with quiet_native_stderr():
+    with quiet_native_stderr(), logged(getattr(options, "log_level", "warning")):
         return _run(options)
 
 
@@ -73,9 +74,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     parser.add_argument("--version", action="version", version=f"metst-edge {__version__}")
     live.add(parser)
+    add_log_level(parser)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     for verb in VERBS:
         verb.add(verbs)
+    for verb_parser in verbs.choices.values():
+        add_log_level(verb_parser)
     return parser
 
 

@@ -6,6 +6,7 @@ Knows no verb and no option; whatever draws is imported once it does.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import sys
@@ -31,6 +32,29 @@ def tell(line: str) -> None:
     """Print a line of ours to stderr; where that is gone, with its terminal or its disk, nobody is told."""
     with contextlib.suppress(OSError):
         print(f"metst-edge: {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def logged(level: str = "warning") -> Iterator[None]:
+    """Show what the package logs, from a level on, as lines of ours on stderr."""
+    handler = _Lines()
+    logger = logging.getLogger("metst_edge")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        # A status line, where there is one, is drawn again below.
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+        with contextlib.suppress(OSError):
+            print(f"{clear}metst-edge: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr, flush=True)
 
 
 def tell_missing(opinions: Opinions) -> None:

@@ -327,6 +327,23 @@ def test_info_shows_the_manifest(capsys):
     assert status == 0 and json.loads(out)["model"] == "metst64"
 
 
+def test_info_shows_what_matters_first_and_the_rest_when_asked(capsys):
+    _, page, _ = run(capsys, "info", "demo")
+    assert len(page.splitlines()) <= 24
+    for words in (
+        "rendered micro-expressions",
+        "Apache-2.0",
+        "spotting F1 0.814",
+        "fp32, fp16",
+        "the same with --all",
+    ):
+        assert words in page
+    _, whole, _ = run(capsys, "info", "demo", "--all")
+    for name, entry in Bundle.find("demo").manifest["files"].items():
+        assert name in page and name in whole and entry["sha256"] in whole and entry["sha256"] not in page
+    assert "confusion" in whole and "tolerance" in whole and "confusion" not in page
+
+
 def test_info_shows_what_scores_are_decoded_with(capsys, tmp_path):
     folder = Path(shutil.copytree(Bundle.find("demo").path, tmp_path / "copy"))
     _, out, _ = run(capsys, "info", folder)

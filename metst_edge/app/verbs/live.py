@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metst_edge.app import arguments, terminal
+from metst_edge.events import MicroExpression
 
 if TYPE_CHECKING:
+    from metst_edge.app.status import StatusLine
     from metst_edge.events import Event
 
 
@@ -30,17 +34,25 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print events as they are found until the source ends or Ctrl-C."""
+    from metst_edge.app.status import StatusLine
+
     source = options.camera if options.source is None else options.source
-    with arguments.open_analyzer(options) as analyzer:
+    with (
+        arguments.open_analyzer(options) as analyzer,
+        StatusLine(sys.stderr, lambda: analyzer.status, Path(source).name) as line,
+    ):
         try:
             for event in analyzer.stream(source):
-                _print(event, options.live_json)
+                _print(event, options.live_json, line)
         except KeyboardInterrupt:
             for event in analyzer.flush():
-                _print(event, options.live_json)
+                _print(event, options.live_json, line)
+        line.close()
         terminal.tell_missing(analyzer.opinions)
     return 0
 
 
-def _print(event: Event, as_json: bool) -> None:
-    print(event.to_json() if as_json else terminal.describe(event), flush=True)
+def _print(event: Event, as_json: bool, line: StatusLine) -> None:
+    # An event that comes again, revised, was counted.
+    with line.aside(found=isinstance(event, MicroExpression) and not event.revision):
+        print(event.to_json() if as_json else terminal.describe(event), flush=True)
