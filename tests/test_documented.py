@@ -1,8 +1,8 @@
 """What README and docs show is what works: every block of code is run, every command parsed.
 
 Blocks of a page are run in order in a folder with what they name: a clip, a labelled folder, a published checkpoint;
-`metst-edge --camera 0` is given the clip in place of a camera, and training does two steps or one epoch. A mark before a block says
-what is not run, and why:
+`metst-edge --camera 0` is given the clip in place of a camera, and training does two steps or one epoch. A mark before
+a block says what is not run, and why:
 
     <!-- not run: REASON -->                 the block
     <!-- not run: REASON: WORDS, WORDS -->   its lines that hold one of these
@@ -220,7 +220,12 @@ def labelled(folder: Path) -> None:
     """Make the labelled folder that the README shows, with rows enough to train on."""
     (folder / "s01").mkdir(parents=True)
     (text,) = [block.text for block in blocks("README.md") if block.language == "csv"]
-    text += "s03/day1.mp4,s03,131,134,141,surprise\ns11/day1.mp4,s11,205,211,218,disgust\n"
+    for subject, row in (
+        ("s02", "510,516,520,surprise"),
+        ("s03", "131,134,141,happiness"),
+        ("s11", "205,211,218,disgust"),
+    ):
+        text += f"{subject}/day1.mp4,{subject},{row}\n"
     for name in re.findall(r"^(\S+?\.mp4),", text, re.MULTILINE):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(demo_clip(), folder / name)
