@@ -5,27 +5,26 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
-
-from metst_edge.events import Event, Gap, MicroExpression
 
 if TYPE_CHECKING:
     from metst_edge import flow
     from metst_edge.analyzer import Analyzer
     from metst_edge.bundle import Bundle
     from metst_edge.engine import load_engine
+    from metst_edge.events import Event, Gap, MicroExpression
     from metst_edge.report import Report
 
-__version__ = "unknown"  # of a checkout that is not installed
-with suppress(PackageNotFoundError):
-    __version__ = version("metst-edge")
+    __version__: str
+
 __all__ = ["Analyzer", "Bundle", "Event", "Gap", "MicroExpression", "Report", "flow", "load_engine"]
 
 _LATE = {
     "Analyzer": "metst_edge.analyzer",
     "Bundle": "metst_edge.bundle",
+    "Event": "metst_edge.events",
+    "Gap": "metst_edge.events",
+    "MicroExpression": "metst_edge.events",
     "Report": "metst_edge.report",
     "load_engine": "metst_edge.engine",
 }
@@ -33,6 +32,8 @@ _LATE = {
 
 def __getattr__(name: str) -> Any:
     # Each stage brings libraries of its own; importing the package loads none of them until it is used.
+    if name == "__version__":
+        return _version()
     from importlib import import_module
 
     if name == "flow":
@@ -47,3 +48,12 @@ def __getattr__(name: str) -> Any:
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module 'metst_edge' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("metst-edge")
+    except PackageNotFoundError:
+        return "unknown"  # of a checkout that is not installed

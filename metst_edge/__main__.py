@@ -1,7 +1,18 @@
-"""``python -m metst_edge`` is ``metst-edge``."""
+"""``python -m metst_edge`` and ``metst-edge``: the command line, whose imports a Ctrl-C may meet before it is there."""
 
 import sys
 
-from metst_edge.app.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line and return its exit status."""
+    try:
+        from metst_edge.app.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        print("metst-edge: interrupted", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,7 +18,7 @@ import numpy as np
 from metst_edge import _native
 from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame, Image, Interruption, Source, check_timestamp, open_source
-from metst_edge.choices import FLOWS
+from metst_edge.choices import FLOWS, MOST_THREADS
 from metst_edge.closing import Closing
 from metst_edge.engine import Engine, load_engine
 from metst_edge.engine.lanes import LANES
@@ -28,6 +28,7 @@ from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, Finder, open_finder
 from metst_edge.flow import default_threads
 from metst_edge.labels import NEUTRAL
+from metst_edge.origin import Origin
 from metst_edge.recognise.memory import slots_needed
 from metst_edge.recognise.second import Opinions, SecondOpinion
 from metst_edge.report import Report
@@ -42,6 +43,7 @@ from metst_edge.scoring import (
     Scorer,
     timed,
 )
+from metst_edge.status import Status, Watch
 
 __all__ = ["FLOWS", "Analyzer", "OnStage", "Progress"]
 
@@ -70,6 +72,9 @@ class Analyzer(Closing):
             default: the model's.
         class_priors: label -> number added to its logit before the frames of an interval vote, such as
             ``{"positive": 0.5}``; in place of the model's. See `metst_edge.decode.DecodeSettings`.
+        ratio: height of the threshold between the smoothed curve's mean (0) and maximum (1); default: the model's.
+        floor: what the smoothed curve must reach in any case, 0 to 1; default: the model's.
+        min_score: events with a lower score are left out, 0 to 1; default: the model's.
         recognizer: the path of a recogniser's bundle, which is asked for a second opinion on every interval; None for
             none. It runs in a thread of its own, in TensorRT where the engine is "tensorrt", else in ONNX Runtime.
 
@@ -87,9 +92,10 @@ class Analyzer(Closing):
         BundleError: the model cannot be used, or the recogniser names less than two of its emotions.
         EngineError: the engine is unknown or not installed, flow cannot be measured there, or METST_EDGE_SIMD names
             what this processor lacks.
-        ValueError: less than one thread.
+        ValueError: less than one thread, or more than 1024.
         FaceModelError: there is no such `face`, or what it needs is missing.
-        SettingsError: there is no such decoder or synergy, or a prior is no number or of a label the model lacks.
+        SettingsError: there is no such decoder or synergy, a prior is no number or of a label the model lacks, or a
+            threshold is no number from 0 to 1.
 
     Example:
         >>> from metst_edge.app.demo import demo_clip
@@ -114,18 +120,27 @@ class Analyzer(Closing):
         synergy: str | None = None,
         class_priors: Mapping[str, float] | None = None,
         recognizer: str | Path | None = None,
+        ratio: float | None = None,
+        floor: float | None = None,
+        min_score: float | None = None,
     ) -> None:
         if flow not in FLOWS:
             raise EngineError(f"expected flow {', '.join(map(repr, FLOWS))}, got {flow!r}")
         if threads is not None and threads < 1:
             raise ValueError(f"expected at least 1 thread, got {threads}; leave it out for one per processor")
+        if threads is not None and threads > MOST_THREADS:
+            raise ValueError(
+                f"expected at most {MOST_THREADS} threads, got {threads}; leave it out for one per processor"
+            )
         try:
             _native.simd_path()
         except ValueError as error:  # the environment variable asks for instructions this processor lacks
             raise EngineError(str(error)) from error
         self.threads = threads or default_threads()
         self.bundle = Bundle.find(model)
-        self.decode_settings = self.bundle.decode_settings.changed(decoder, synergy, class_priors)
+        self.decode_settings = self.bundle.decode_settings.changed(
+            decoder, synergy, class_priors, ratio, floor, min_score
+        )
         self._live = LiveEvents(self.bundle, self.decode_settings, on_stage)
         self.engine: Engine = load_engine(self.bundle, engine=engine, precision=precision)
         with ExitStack() as opened:
@@ -174,6 +189,11 @@ class Analyzer(Closing):
         """How many intervals the recogniser has named so far, and why others not; all zero without one."""
         return Opinions() if self._second is None else self._second.opinions
 
+    @property
+    def status(self) -> Status:
+        """What the stream under way is doing; any thread may ask. As new after `flush`, `reset` and `stream`."""
+        return self._watch.status
+
     def close(self) -> None:
         """Release the face model, the recogniser and the engine. Calling it twice is harmless.
 
@@ -191,6 +211,7 @@ class Analyzer(Closing):
         if self._second is not None:
             self._second.reset()
         self._pushed = 0
+        self._origin, self._watch = Origin(), Watch()
 
     def push(self, frame: Image | Frame, timestamp: float | None = None) -> list[Event]:
         """Take the next frame and return the events that are final with it.
@@ -210,7 +231,7 @@ class Analyzer(Closing):
             # The frame is looked at again with the next one; until then the caller may have drawn on it.
             own = frame.copy() if isinstance(frame, np.ndarray) else frame
             frame = Frame(self._pushed, check_timestamp(timestamp), own)
-        events = self._found(self._scorer.push(frame))
+        events = self._found(self._scorer.push(frame), frame.timestamp)
         self._pushed += 1
         return events
 
@@ -233,13 +254,15 @@ class Analyzer(Closing):
         self.reset()
         with open_source(source) as frames:
             self.check_rate(frames)
+            self._origin = Origin(frames.uri, frames.live)
+            _LOG.info("%s: opened, %s frames per second", frames.uri, frames.fps or "an unknown number of")
             try:
                 for frame in self._read(frames):
                     if isinstance(frame, Interruption):
                         gap = Gap(frame.start, frame.end, frame.reason)
-                        yield from self._found(self._scorer.interrupt(gap))
+                        yield from self._found(self._scorer.interrupt(gap), frame.end)
                     else:
-                        yield from self._found(self._scorer.push(frame))
+                        yield from self._found(self._scorer.push(frame), frame.timestamp)
             except MetstError:
                 yield from self._end()
                 raise
@@ -299,6 +322,7 @@ class Analyzer(Closing):
 
     def _unrefined(self, report: Report) -> Report:
         """Return the report as it is before the recogniser is asked."""
+        report = replace(report, events=tuple(Origin(report.source).mark(report.events)))
         if self._second is None:
             return report
         events = [replace(e, revision=0) if isinstance(e, MicroExpression) else e for e in report.events]
@@ -329,9 +353,17 @@ class Analyzer(Closing):
         assert self._second is not None, "nobody else is told"
         self._second.saw(picture.index, picture.gray, None if face is None else face.landmarks)
 
-    def _found(self, items: list[Item]) -> list[Event]:
-        """Return the events that are final with these items, and those that were refined meanwhile."""
-        events = self._live.take(items)
+    def _found(self, items: list[Item], time: float | None = None) -> list[Event]:
+        """Return the events that are final with these items, and those that were refined meanwhile.
+
+        Args:
+            items: what the scorer gave.
+            time: seconds of source time, of the frame or interruption that has just come; None where nothing has.
+        """
+        if time is not None:
+            self._origin.saw(time)
+            self._watch.saw(time, items, self._scorer.run.going)
+        events = self._origin.mark(self._live.take(items))
         return events if self._second is None else self._second.take(events)
 
     def _end(self) -> Iterator[Event]:

@@ -12,6 +12,12 @@ FACES = ("opencv", "mediapipe")
 FLOWS = ("auto", "cpu", "cuda")
 """Where optical flow is measured."""
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
+"""How much of what the package logs is shown, from all to least."""
+
+MOST_THREADS = 1024
+"""For a frame's flow, which has a dozen patches: more can only be a slip."""
+
 PRECISIONS = ("fp32", "fp16")
 """Of the network between float32 features and scores."""
 

@@ -73,6 +73,10 @@ class NotCompiledError(EngineError, ImportError):
     """The compiled part of the package is not here: mostly the source folder hides the package that is installed."""
 
 
+class OutputError(MetstError):
+    """A result would take the place of what is read, or of another result."""
+
+
 class PlotError(MetstError):
     """A picture is wanted, and what draws it is not installed here."""
 

@@ -1,14 +1,19 @@
 """What an analysis reports: frozen values with one JSON form, the same live, offline and in the web page.
 
-Seconds are source time; frames are source frames counted from 0; both ends of an interval are inclusive.
+Seconds are source time; frames are source frames counted from 0; both ends of an interval are inclusive. The JSON is
+described by docs/schema, and `SCHEMA` counts what changes in it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+
+SCHEMA = 1
+"""Of the JSON of events and reports: raised when a key goes or changes its meaning, not when one is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class MicroExpression:
         revision: 0 or 1; None where no recogniser is asked. Its JSON has neither of the two then.
         names: of the files of the onset's, the apex's and the offset's picture; None where pictures have no files of
             their own. Its JSON has no names then.
+        source: what it was found in, as given; None of frames that were pushed. No part of what makes events equal.
+        time: wall clock at the onset, with its time zone; None where the source is not live. Likewise.
     """
 
     onset: float
@@ -66,6 +73,8 @@ class MicroExpression:
     recognizer: Opinion | None = None
     revision: int | None = None
     names: tuple[str, str, str] | None = None
+    source: str | None = field(default=None, compare=False)
+    time: datetime | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object as a dict, seconds rounded to a tenth of a millisecond."""
@@ -81,6 +90,7 @@ class MicroExpression:
             "probabilities": {name: round(p, 4) for name, p in self.probabilities.items()},
             "score": round(self.score, 4),
             "face": self.face,
+            **_origin(self.source, self.time),
         }
         if self.names is not None:
             out["onset_name"], out["apex_name"], out["offset_name"] = self.names
@@ -98,20 +108,29 @@ class MicroExpression:
 class Gap:
     """A stretch of source time in which nothing could be spotted; no interval crosses it.
 
+    Live, one that lasts is told twice: when it begins, its end None, and whole when it has ended, at the latest with
+    the source. One that is over when it is noticed is told once. A report holds whole ones only.
+
     Attributes:
         start: seconds of source time, of the last frame before it, or of the source's first.
-        end: seconds of source time, of the first frame after it, or of the source's last.
-        reason: "face_lost", "no_frames" (a hole in the timestamps), "scene_cut", or what the camera reported
-            ("camera_stalled", "camera_frozen", "camera_lost", "size_changed").
+        end: seconds of source time, of the first frame after it, or of the source's last; None while it lasts.
+        reason: "face_lost", "no_frames" (a hole in the timestamps), "too_slow" (frames come too slowly for the model),
+            "scene_cut", or what the camera reported ("camera_stalled", "camera_frozen", "camera_lost", "size_changed").
+        source: as of a `MicroExpression`.
+        time: wall clock at the start; as of a `MicroExpression`.
     """
 
     start: float
-    end: float
+    end: float | None
     reason: str
+    source: str | None = field(default=None, compare=False)
+    time: datetime | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object as a dict, seconds rounded to a tenth of a millisecond."""
-        return {"type": "gap", "start": round(self.start, 4), "end": round(self.end, 4), "reason": self.reason}
+        end = None if self.end is None else round(self.end, 4)
+        out = {"type": "gap", "start": round(self.start, 4), "end": end, "reason": self.reason}
+        return {**out, **_origin(self.source, self.time)}
 
     def to_json(self) -> str:
         """Return the event as one line of JSON."""
@@ -119,3 +138,13 @@ class Gap:
 
 
 Event = MicroExpression | Gap
+
+
+def _origin(source: str | None, time: datetime | None) -> dict[str, Any]:
+    """Return what the JSON of every event has: where it comes from, and by which rules it is written."""
+    out: dict[str, Any] = {}
+    if source is not None:
+        out["source"] = source
+    if time is not None:
+        out["time"] = time.isoformat(timespec="milliseconds")
+    return {**out, "schema": SCHEMA}

@@ -95,6 +95,11 @@ def test_scores_do_not_depend_on_the_number_of_threads(demo, monkeypatch):
     assert len(curves[1]) == 60 and np.std([item.spot for item in curves[1]]) > 0
 
 
+def test_more_threads_than_any_machine_has_are_refused():
+    with pytest.raises(ValueError, match="expected at most 1024 threads, got 99999999999"):
+        metst_edge.Analyzer(threads=99999999999)
+
+
 def test_less_than_one_thread_is_refused(analyzer):
     for threads in 0, -1:
         with pytest.raises(ValueError, match=f"expected at least 1 thread, got {threads}"):
@@ -502,7 +507,7 @@ def test_what_was_found_before_a_file_breaks_off_is_kept(analyzer, test_data, tm
 def test_the_reports_json_is_as_documented(analyzer, test_data):
     report = analyzer.analyze(test_data / "face_noface.mov")
     plain = json.loads(report.to_json())
-    assert list(plain) == ["source", "model", "engine", "fps", "frames", "duration", "complete", "events"]
+    assert list(plain) == ["source", "model", "engine", "fps", "frames", "duration", "complete", "events", "schema"]
     assert plain["fps"] == pytest.approx(26.35, abs=0.1)
     with_scores = json.loads(report.to_json(scores=True))
     assert len(with_scores["spot"]["score"]) == len(report.scores.spot)
@@ -519,6 +524,7 @@ def test_the_reports_json_is_as_documented(analyzer, test_data):
         "probabilities": {"surprise": 1.0},
         "score": 0.92,
         "face": 0,
+        "schema": 1,
     }
 
 

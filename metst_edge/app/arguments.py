@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from metst_edge.choices import DECODERS, ENGINES, FACES, FLOWS, PRECISIONS, SYNERGIES
+from metst_edge.choices import DECODERS, ENGINES, FACES, FLOWS, LOG_LEVELS, MOST_THREADS, PRECISIONS, SYNERGIES
 
 if TYPE_CHECKING:
     from metst_edge.analyzer import Analyzer, OnStage
@@ -23,12 +23,37 @@ PICTURES = (".png", ".pdf", ".svg")
 """Endings of what a score curve can be drawn as."""
 
 
-def count(least: int) -> Callable[[str], int]:
-    """Return the type of a whole number from ``least``."""
+THRESHOLDS = {
+    "ratio": "height of the threshold between the smoothed curve's mean, 0, and its maximum, 1",
+    "floor": "what the smoothed curve must reach in any case, 0 to 1",
+    "min_score": "leave out what has a lower score, 0 to 1",
+}
+"""Decode settings that are a number from 0 to 1."""
+
+
+class Once(argparse.Action):
+    """Stores what may be given once: of two, one would be dropped without a word."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Take a value."""
+        before = getattr(namespace, self.dest, None)
+        if before is not None:
+            raise argparse.ArgumentError(self, f"expected it once, got {before!r} and {values!r}; run it once for each")
+        setattr(namespace, self.dest, values)
+
+
+def count(least: int, most: int = 10**9) -> Callable[[str], int]:
+    """Return the type of a whole number from ``least`` to ``most``."""
 
     def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number, {least} or above, got {text!r}")
+        if not (text.isdecimal() and len(text) <= 20 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text[:40]!r}")
         return int(text)
 
     return parse
@@ -45,6 +70,17 @@ def rate(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
 def camera(text: str) -> str:
     """Parse the index of a camera."""
     if not text.isdecimal():
@@ -57,13 +93,6 @@ def picture(text: str) -> str:
     if Path(text).suffix.lower() not in PICTURES:
         raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(PICTURES)}, got {text!r}")
     return text
-
-
-def threads(text: str) -> int:
-    """Parse a number of threads."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of threads from 1, got {text!r}")
-    return int(text)
 
 
 def class_priors(text: str) -> dict[str, float]:
@@ -130,7 +159,7 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         metavar="N",
-        type=threads,
+        type=count(1, MOST_THREADS),
         default=argparse.SUPPRESS,
         help="spread a frame's flow on the CPU over at most N threads (default: one per processor, 4 at most)",
     )
@@ -168,10 +197,29 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         help="added to the labels' logits before the vote, such as positive=0.5,surprise=1 (default: the model's)",
     )
 
+    for name, what in THRESHOLDS.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar="SHARE",
+            type=share,
+            default=argparse.SUPPRESS,
+            help=f"{what} (default: the model's)",
+        )
+
 
 def decoding(options: argparse.Namespace) -> dict[str, Any]:
     """Return what was given of `add_decoding`, by the names of `DecodeSettings.changed`."""
-    return _given(options, ("decoder", "synergy", "class_priors"))
+    return _given(options, ("decoder", "synergy", "class_priors", *THRESHOLDS))
+
+
+def add_log_level(parser: argparse.ArgumentParser) -> None:
+    """Add --log-level, which is left out of the options where it is not given."""
+    parser.add_argument(
+        "--log-level",
+        choices=LOG_LEVELS,
+        default=argparse.SUPPRESS,
+        help="what is logged to stderr beside results and errors (default: warning)",
+    )
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -187,6 +235,11 @@ def open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) 
 
     names = ("model", "engine", "precision", "flow", "face", "face_model", "threads", "recognizer")
     return Analyzer(**_given(options, names), **decoding(options), on_stage=on_stage)
+
+
+def read_beside(options: argparse.Namespace) -> list[str]:
+    """Return what is read beside the video: paths that `add_analyzer` was given."""
+    return [str(path) for path in _given(options, ("model", "face_model", "recognizer")).values()]
 
 
 def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:

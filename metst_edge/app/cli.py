@@ -6,15 +6,14 @@ Exit status: 0 done, 1 the job failed (one line says why and what to do), 2 bad 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
-import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from metst_edge import __version__
-from metst_edge.app.terminal import quiet_native_stderr, tell
+from metst_edge.app.arguments import add_log_level
+from metst_edge.app.process import give_up_stdout, keep_standard_descriptors, stopping
+from metst_edge.app.terminal import logged, quiet_native_stderr, tell
 from metst_edge.app.verbs import analyze, bench, build, demo, doctor, info, live
 from metst_edge.errors import MetstError
 
@@ -36,6 +35,16 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    keep_standard_descriptors()
+    with stopping():
+        try:
+            return _main(arguments)
+        except KeyboardInterrupt:
+            tell("interrupted")
+            return 1
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     watching = options.camera is not None or options.source is not None
@@ -50,10 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A file name may hold what the terminal's encoding does not.
             stream.reconfigure(errors="backslashreplace")
-    with contextlib.suppress(ValueError):  # only the main thread may
-        # A service manager stops us with SIGTERM: end as with Ctrl-C, with what was found written.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with quiet_native_stderr():
+    with quiet_native_stderr(), logged(getattr(options, "log_level", "warning")):
         return _run(options)
 
 
@@ -68,9 +74,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     parser.add_argument("--version", action="version", version=f"metst-edge {__version__}")
     live.add(parser)
+    add_log_level(parser)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     for verb in VERBS:
         verb.add(verbs)
+    for verb_parser in verbs.choices.values():
+        add_log_level(verb_parser)
     return parser
 
 
@@ -86,14 +95,15 @@ def _run(options: argparse.Namespace) -> int:
         return 1
     except BrokenPipeError:
         # The reader of our output has gone (metst-edge ... | head): nothing is wrong, and nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()
         return 0
     except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            give_up_stdout()
         where = f": {error.filename}" if error.filename else ""
         tell(f"error: {error.strerror or error}{where}")
-        return 1
-    except KeyboardInterrupt:
-        tell("interrupted")
         return 1
     return status
 

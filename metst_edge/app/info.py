@@ -11,8 +11,25 @@ if TYPE_CHECKING:
     from metst_edge.bundle import Bundle, RecognizerBundle
 
 
-def show(console: Console, bundle: Bundle | RecognizerBundle) -> None:
-    """Print what a bundle holds: network, labels, what it is given and how that is decoded, training, parity, files."""
+HEADLINES = (
+    ("spotting", "f1", "spotting F1"),
+    ("recognition", "uf1", "recognition UF1"),
+    ("", "uf1", "UF1"),
+    ("", "uar", "UAR"),
+    ("", "strs", "STRS"),
+    ("", "per_minute", "false alarms a minute"),
+)
+"""Of a set of clips: where a figure is, what it is called there, and here."""
+
+
+def show(console: Console, bundle: Bundle | RecognizerBundle, everything: bool = False) -> None:
+    """Print what a bundle holds: what it does, what it was trained on and how it did; and, if asked, all the rest.
+
+    Args:
+        console: to print on.
+        bundle: to show.
+        everything: all figures of training, metrics and parity, and every file with its hash.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -21,17 +38,54 @@ def show(console: Console, bundle: Bundle | RecognizerBundle) -> None:
     table = Table(title=Text(f"{bundle.name} ({bundle.path})"), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    manifest = bundle.manifest
     rows = _recogniser(bundle) if isinstance(bundle, RecognizerBundle) else _spotter(bundle)
-    rows["format"] = str(manifest["format_version"])
+    rows |= _all_else(bundle) if everything else _in_short(bundle)
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    console.print(table)
+    if not everything:
+        console.print("More, with every figure: the same with --all", highlight=False)
+
+
+def _in_short(bundle: Bundle | RecognizerBundle) -> dict[str, str]:
+    manifest = bundle.manifest
+    rows = {"precision": ", ".join(bundle.precisions)}
+    training = manifest.get("training")
+    if isinstance(training, Mapping) and "data" in training:
+        rows["trained on"] = _plain(training["data"])
+    if manifest.get("licence"):
+        rows["licence"] = "\n".join(_lines(manifest["licence"]))
+    results = "\n".join(_headlines(manifest.get("metrics")))
+    rows["measured"] = results or "nothing"
+    files = manifest["files"]
+    megabytes = sum(entry["bytes"] for entry in files.values()) / 1e6
+    rows["files"] = f"{', '.join(files)}: {megabytes:.1f} MB, the sha256 of each is checked"
+    return rows
+
+
+def _headlines(metrics: Any) -> Iterator[str]:
+    """Yield a line for each set of clips that a model was measured on: the field's figures, where they are there."""
+    for name, measured in metrics.items() if isinstance(metrics, Mapping) else ():
+        if not isinstance(measured, Mapping):
+            continue
+        figures = [
+            f"{words} {_plain(part[figure])}"
+            for place, figure, words in HEADLINES
+            if isinstance(part := measured.get(place) if place else measured, Mapping) and figure in part
+        ]
+        if figures:
+            yield f"{name.replace('_', ' ')}: {', '.join(figures)}"
+
+
+def _all_else(bundle: Bundle | RecognizerBundle) -> dict[str, str]:
+    manifest = bundle.manifest
+    rows = {"format": str(manifest["format_version"])}
     for name in ("training", "licence", "metrics", "parity"):
         if manifest.get(name):
             rows[name] = "\n".join(_lines(manifest[name]))
-    for name, value in rows.items():
-        table.add_row(name, Text(value))
     for name, entry in manifest["files"].items():
-        table.add_row(name, f"{entry['bytes']} bytes, sha256 {entry['sha256']}")
-    console.print(table)
+        rows[name] = f"{entry['bytes']} bytes, sha256 {entry['sha256']}"
+    return rows
 
 
 def _spotter(bundle: Bundle) -> dict[str, str]:

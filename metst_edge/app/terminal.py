@@ -6,6 +6,7 @@ Knows no verb and no option; whatever draws is imported once it does.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import sys
@@ -28,8 +29,32 @@ REDRAW_SECONDS = 0.2
 
 
 def tell(line: str) -> None:
-    """Print a line of ours to stderr."""
-    print(f"metst-edge: {line}", file=sys.stderr, flush=True)
+    """Print a line of ours to stderr; where that is gone, with its terminal or its disk, nobody is told."""
+    with contextlib.suppress(OSError):
+        print(f"metst-edge: {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def logged(level: str = "warning") -> Iterator[None]:
+    """Show what the package logs, from a level on, as lines of ours on stderr."""
+    handler = _Lines()
+    logger = logging.getLogger("metst_edge")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        # A status line, where there is one, is drawn again below.
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+        with contextlib.suppress(OSError):
+            print(f"{clear}metst-edge: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr, flush=True)
 
 
 def tell_missing(opinions: Opinions) -> None:
@@ -44,7 +69,8 @@ def describe(event: Event) -> str:
     from metst_edge.events import Gap
 
     if isinstance(event, Gap):
-        return f"{event.start:8.2f} - {event.end:.2f} s  gap: {event.reason.replace('_', ' ')}"
+        end = "..." if event.end is None else f"{event.end:.2f}"
+        return f"{event.start:8.2f} - {end} s  gap: {event.reason.replace('_', ' ')}"
     line = f"{event.onset:8.2f} - {event.offset:.2f} s  {event.emotion:<9} apex {event.apex:.2f} s"
     line += f"  score {event.score:.2f}"
     if event.emotion in event.probabilities:
@@ -95,16 +121,6 @@ def console_on(file: TextIO) -> Console:
 
     # A pipe has no width of its own: wide enough that no table cell is cut.
     return PipeConsole(file=file, width=None if file.isatty() else 120)
-
-
-@contextlib.contextmanager
-def output(path: str) -> Iterator[TextIO]:
-    """Open a file to write text to; "-" is stdout."""
-    if path == "-":
-        yield sys.stdout
-        return
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        yield file
 
 
 @contextlib.contextmanager

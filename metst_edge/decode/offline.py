@@ -27,6 +27,7 @@ def decode(
     synergy: Synergy = DEFAULTS.synergy,
     method: Method = DEFAULTS.decoder,
     class_priors: Sequence[float] = (),
+    min_score: float = DEFAULTS.min_score,
 ) -> list[Interval]:
     """Return the micro-expressions of a clip, in time order.
 
@@ -40,6 +41,7 @@ def decode(
         method: "fixed" or "adaptive"; see `DecodeSettings.decoder`.
         class_priors: added to the logits of every frame before they vote, one number a label in the order of the
             logits; see `DecodeSettings.priors`. Empty: none.
+        min_score: see `DecodeSettings`.
 
     Raises:
         ValueError: shapes that do not belong together, scores that are not finite, an unknown mode.
@@ -66,7 +68,7 @@ def decode(
         read_interval(span, float(smoothed[peak]), logits, 0, len(spot), settings.synergy, priors)
         for span, peak in spans
     )
-    return [interval for interval in intervals if interval is not None]
+    return [interval for interval in intervals if interval is not None and interval.score >= min_score]
 
 
 def decode_clip(
@@ -74,7 +76,7 @@ def decode_clip(
 ) -> list[Interval]:
     """As `decode`, with the settings of a bundle and the labels of its logits; a clip is its own window."""
     s = settings
-    return decode(spot, logits, k_p, s.ratio, s.floor, s.synergy, s.decoder, s.priors(labels))
+    return decode(spot, logits, k_p, s.ratio, s.floor, s.synergy, s.decoder, s.priors(labels), s.min_score)
 
 
 def fixed_span(peak: int, k_p: int) -> tuple[int, int, int]:

@@ -64,6 +64,7 @@ class OnlineDecoder:
         window_seconds: see `DecodeSettings`; at least 2 k_p + 1 frames.
         method: "fixed" or "adaptive"; see `DecodeSettings.decoder`.
         class_priors: as of `decode`.
+        min_score: see `DecodeSettings`.
 
     Attributes:
         reach: an interval returned by `push` or `flush` lies within so many latest frames; what the caller keeps about
@@ -83,9 +84,10 @@ class OnlineDecoder:
         window_seconds: float = DEFAULTS.window_seconds,
         method: Method = DEFAULTS.decoder,
         class_priors: Sequence[float] = (),
+        min_score: float = DEFAULTS.min_score,
     ) -> None:
         check_k_p(k_p)
-        self._settings = DecodeSettings(ratio, floor, synergy, window_seconds, method)
+        self._settings = DecodeSettings(ratio, floor, synergy, window_seconds, method, min_score=min_score)
         self._class_priors = tuple(class_priors)
         if not (math.isfinite(fps) and fps > 0 and math.isfinite(window_seconds)):
             raise ValueError(f"expected fps > 0 and a finite window; got {fps} and {window_seconds} s")
@@ -106,7 +108,8 @@ class OnlineDecoder:
     def of(cls, settings: DecodeSettings, k_p: int, fps: float, labels: Sequence[str] = LABELS) -> OnlineDecoder:
         """Set up an empty stream with the settings of a bundle and the labels of its logits."""
         s = settings
-        return cls(k_p, fps, s.ratio, s.floor, s.synergy, s.window_seconds, s.decoder, s.priors(labels))
+        priors = s.priors(labels)
+        return cls(k_p, fps, s.ratio, s.floor, s.synergy, s.window_seconds, s.decoder, priors, s.min_score)
 
     def reset(self) -> None:
         """Forget everything; the next frame is frame 0."""
@@ -208,7 +211,8 @@ class OnlineDecoder:
         else:
             spans = [(fixed_span(peak, self._k_p), score) for peak, score in accepted]
         read = (self._read(span, score) for span, score in spans)
-        return [interval for interval in read if interval is not None]
+        least = self._settings.min_score
+        return [interval for interval in read if interval is not None and interval.score >= least]
 
     def _read(self, span: tuple[int, int, int], score: float) -> Interval | None:
         """Let the frames of a span vote."""

@@ -24,7 +24,7 @@ RATIO = 0.55
 
 EXPECTED = f"ratio, floor, synergy ({', '.join(SYNERGIES)}) and window_seconds"
 """What `DecodeSettings.from_dict` wants, in words."""
-EXPECTED_LATER = f"decoder ({', '.join(DECODERS)}) and class_priors (label: number)"
+EXPECTED_LATER = f"decoder ({', '.join(DECODERS)}), class_priors (label: number) and min_score"
 """What it reads where it is there, since manifests of older versions lack it."""
 
 
@@ -42,9 +42,10 @@ class DecodeSettings:
             curve around it (arXiv 2508.18834).
         class_priors: label -> number added to that label's logit of every frame before the vote; for classes that are
             rare in the data, as arXiv 2508.18834 does. A label that is not there gets 0.
+        min_score: intervals with a lower score are left out once all is decoded; `floor` rules their peaks out before.
 
     Raises:
-        SettingsError: an unknown synergy or decoder, or a prior that is no finite number.
+        SettingsError: an unknown synergy or decoder, or a prior or a least score that is no finite number.
     """
 
     ratio: float = RATIO
@@ -53,6 +54,7 @@ class DecodeSettings:
     window_seconds: float = 60.0
     decoder: Method = "fixed"
     class_priors: Mapping[str, float] = field(default_factory=dict, hash=False)
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         if self.synergy not in SYNERGIES:
@@ -64,6 +66,8 @@ class DecodeSettings:
                 'expected class_priors to be a finite number for each label, such as {"positive": 0.5}; '
                 f"got {self.class_priors!r}"
             )
+        if not _is_number(self.min_score, 0.0):
+            raise SettingsError(f"expected min_score to be a number from 0 to 1; got {self.min_score!r}")
         object.__setattr__(self, "class_priors", dict(self.class_priors))  # what the caller does to its own is its own
 
     @classmethod
@@ -81,7 +85,7 @@ class DecodeSettings:
             and _is_number(values.get("window_seconds"), 1.0)
         ):
             raise SettingsError(f"expected {EXPECTED}, got {values!r}")
-        later = {name: values[name] for name in ("decoder", "class_priors") if name in values}
+        later = {name: values[name] for name in ("decoder", "class_priors", "min_score") if name in values}
         return cls(values["ratio"], values["floor"], values["synergy"], values["window_seconds"], **later)
 
     def changed(
@@ -89,18 +93,25 @@ class DecodeSettings:
         decoder: str | None = None,
         synergy: str | None = None,
         class_priors: Mapping[str, float] | None = None,
+        ratio: float | None = None,
+        floor: float | None = None,
+        min_score: float | None = None,
     ) -> DecodeSettings:
         """Return these settings with what is given in place of their own; priors replace all priors.
 
         Raises:
-            SettingsError: as the class.
+            SettingsError: as the class, or a threshold that is no number from 0 to 1.
         """
-        given: dict[str, Any] = {"decoder": decoder, "synergy": synergy, "class_priors": class_priors}
+        thresholds = {"ratio": ratio, "floor": floor, "min_score": min_score}
+        for name, value in thresholds.items():
+            if not (value is None or (_is_number(value, 0.0) and value <= 1.0)):
+                raise SettingsError(f"expected {name} to be a number from 0 to 1; got {value!r}")
+        given: dict[str, Any] = {"decoder": decoder, "synergy": synergy, "class_priors": class_priors, **thresholds}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object as a dict."""
-        return asdict(self)
+        """Return the JSON object as a dict; a least score only where there is one, as in manifests from before it."""
+        return {name: value for name, value in asdict(self).items() if name != "min_score" or value}
 
     def priors(self, labels: Sequence[str]) -> tuple[float, ...]:
         """Return `class_priors` as one number for each of a model's labels, in the order of its logits.

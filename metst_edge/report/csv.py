@@ -12,6 +12,9 @@ from metst_edge.labels import NEUTRAL
 COLUMNS = ("source", "type", "onset", "apex", "offset", "onset_frame", "apex_frame", "offset_frame", "emotion")
 """Before score, reason and a probability for every emotion of the model."""
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that spreadsheets take for a formula (OWASP, CSV injection)."""
+
 
 def write(
     file: IO[str],
@@ -39,7 +42,9 @@ def write(
     if header:
         writer.writeheader()
     for event in events:
-        row: dict[str, Any] = {"source": source, **event.to_dict()}
+        row: dict[str, Any] = {**event.to_dict(), "source": source}
+        del row["schema"]
+        row.pop("time", None)
         if isinstance(event, Gap):
             row["onset"], row["offset"] = row.pop("start"), row.pop("end")
         else:
@@ -48,4 +53,9 @@ def write(
             if opinion is not None:
                 row.update({f"r_{label}": p for label, p in opinion["probabilities"].items()})
             del row["face"]
-        writer.writerow(row)
+        writer.writerow({name: _harmless(cell) for name, cell in row.items()})
+
+
+def _harmless(cell: Any) -> Any:
+    """Keep a spreadsheet from taking a text for a formula, which could run a command: put a quote before it."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

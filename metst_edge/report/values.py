@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.events import Event, MicroExpression
+from metst_edge.events import SCHEMA, Event, MicroExpression
 from metst_edge.report import csv, plot
 
 
@@ -28,6 +28,9 @@ class Scores:
         spot: float32 (n,), the spotting curve, 0 to 1.
         emotion: float32 (n, E), logits in the model's label order.
         runs: the unbroken stretches of them, each decoded by itself.
+        smoothed: float64 (n,), the smoothed curve, on which peaks are looked for and whose height is an event's score;
+            None where it was not kept.
+        thresholds: of each run, what a peak of the smoothed curve had to reach.
     """
 
     time: npt.NDArray[np.float64]
@@ -35,6 +38,8 @@ class Scores:
     spot: npt.NDArray[np.float32]
     emotion: npt.NDArray[np.float32]
     runs: tuple[slice, ...] = ()
+    smoothed: npt.NDArray[np.float64] | None = None
+    thresholds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +93,7 @@ class Report:
             "duration": round(self.duration, 4),
             "complete": self.complete,
             "events": [event.to_dict() for event in self.events],
+            "schema": SCHEMA,
         }
         if scores:
             out["spot"] = {
@@ -127,8 +133,9 @@ class Report:
             title=f"{Path(self.source).name}: {len(self.micro_expressions)} micro-expressions found by {self.model}"
             + ("" if self.recognizer is None else f", second opinion of {self.recognizer}"),
             span=(self.start, self.start + self.duration),
-            time=self.scores.time,
-            spot=self.scores.spot,
+            curve=plot.Curve(
+                self.scores.time, self.scores.spot, self.scores.smoothed, self.scores.runs, self.scores.thresholds
+            ),
             found=self.events,
             truth=truth,
         )

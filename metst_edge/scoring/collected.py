@@ -11,6 +11,7 @@ import numpy as np
 from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame
 from metst_edge.decode import DecodeSettings, decode_clip
+from metst_edge.decode.offline import smooth, threshold
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.report import Report, Scores
 from metst_edge.scoring.items import Item, RunEnd, Scored, micro_expression, named
@@ -60,7 +61,7 @@ class Collected:
     def report(self, complete: bool = True) -> Report:
         """Decode what was gathered; ``complete`` says whether that is all of the source."""
         bundle = self._bundle
-        scores = _stacked(self._runs, len(bundle.labels))
+        scores = _smoothed(_stacked(self._runs, len(bundle.labels)), bundle.k_p, self._settings)
         events: list[Event] = [*self._gaps, *map(self._named, found_in(scores, bundle, self._settings))]
         period = self._period()
         start, end = (self._times[0], self._times[-1]) if self._times else (0.0, 0.0)
@@ -110,6 +111,16 @@ def found_in(scores: Scores, bundle: Bundle, settings: DecodeSettings) -> list[M
         intervals = decode_clip(spot, emotion, bundle.k_p, settings, bundle.labels)
         events += [micro_expression(interval, bundle.labels, slots.__getitem__) for interval in intervals]
     return events
+
+
+def _smoothed(scores: Scores, k_p: int, settings: DecodeSettings) -> Scores:
+    """Add what peaks are looked for on, and what they must reach, as decoding has it."""
+    curves = [smooth(scores.spot[run].astype(np.float64), k_p) for run in scores.runs]
+    return replace(
+        scores,
+        smoothed=np.concatenate([np.empty(0), *curves]),
+        thresholds=tuple(threshold(curve, settings.ratio, settings.floor) for curve in curves),
+    )
 
 
 def _begin(event: Event) -> float:

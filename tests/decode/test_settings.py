@@ -121,3 +121,36 @@ def test_both_decoders_take_them_whole_as_they_take_them_one_by_one(method):
         events = [event for score, row in zip(spot, logits, strict=True) for event in decoder.push(score, row)]
         found.append(events + decoder.flush())
     assert found[0] == found[1] and len(found[0]) > 3
+
+
+@pytest.mark.parametrize("name", ["ratio", "floor", "min_score"])
+def test_thresholds_can_be_changed_within_0_and_1(name):
+    assert getattr(DecodeSettings().changed(**{name: 0.25}), name) == 0.25
+    assert getattr(DecodeSettings(0.5, 0.5, min_score=0.5).changed(**{name: 0}), name) == 0
+    for value in -0.1, 1.1, float("nan"), "0.5", True:
+        with pytest.raises(SettingsError, match=f"expected {name} to be a number from 0 to 1; got"):
+            DecodeSettings().changed(**{name: value})
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_least_score_leaves_out_intervals_and_changes_no_other(decoder):
+    rng = np.random.default_rng(5)
+    spot, logits = np.abs(np.sin(np.arange(400) / 9)) * rng.random(400), rng.normal(size=(400, 5))
+    settings = DecodeSettings(0.1, decoder=decoder)
+    for least in 0.0, 0.4, 0.6, 1.0:
+        limited = settings.changed(min_score=least)
+        whole = decode_clip(spot, logits, 6, settings)
+        assert decode_clip(spot, logits, 6, limited) == [one for one in whole if one.score >= least]
+        streams = [OnlineDecoder.of(s, 6, 30.0) for s in (settings, limited)]
+        every, some = (
+            [one for row in zip(spot, logits, strict=True) for one in stream.push(*row)] + stream.flush()
+            for stream in streams
+        )
+        assert every and some == [one for one in every if one.score >= least]
+
+
+def test_a_least_score_goes_to_json_and_back():
+    settings = DecodeSettings(min_score=0.5)
+    assert settings.to_dict()["min_score"] == 0.5 and DecodeSettings.from_dict(settings.to_dict()) == settings
+    with pytest.raises(SettingsError, match="min_score"):
+        DecodeSettings.from_dict({**FIRST, "min_score": -1})

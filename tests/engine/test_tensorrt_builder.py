@@ -36,6 +36,7 @@ from metst_edge.engine.tensorrt.onnx_function import without_function
 from metst_edge.engine.tensorrt.plugin import find_plugin
 from metst_edge.errors import EngineError
 from tests.engine.fake_tensorrt import SCAN, fake_tensorrt
+from tests.schemas import check
 from training.models import build as build_network
 
 TARGET = "sm89"
@@ -766,6 +767,7 @@ def test_the_command_gives_one_json_object(rtx, tiny_folder, capsys):
         assert cli.main(["build", str(tiny_folder), "--target", TARGET, *options]) == 0
         (line,) = capsys.readouterr().out.splitlines()
         result = json.loads(line)
+        check("build", result)
         assert (result["bundle"], result["precision"]) == (str(tiny_folder), "fp32")
         assert [(engine["graph"], engine["built"]) for engine in result["engines"]] == [
             ("step", built),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metst_edge.app import arguments, terminal
+from metst_edge.app import arguments, outputs, terminal
 from metst_edge.errors import EngineError, MetstError
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ INTERVALS, INTERVAL_WARM_UP = 20, 2
 OF_A_STREAM = frozenset(
     [
         *("bench_source", "bench_camera", "rate", "precision", "flow", "face", "face_model", "threads"),
-        *("recognizer", "decoder", "synergy", "class_priors"),
+        *("recognizer", "decoder", "synergy", "class_priors", *arguments.THRESHOLDS),
     ]
 )
 """Options that would say nothing of a recogniser on its own."""
@@ -72,9 +70,20 @@ def add(verbs: arguments.Verbs) -> None:
     )
     sources = parser.add_mutually_exclusive_group()
     # Names of their own: --source and --camera before the verb are something else.
-    sources.add_argument("--source", dest="bench_source", metavar="URI", help="video file, folder of images or camera")
     sources.add_argument(
-        "--camera", dest="bench_camera", metavar="N", type=arguments.camera, help="camera N (0 is the first)"
+        "--source",
+        dest="bench_source",
+        metavar="URI",
+        action=arguments.Once,
+        help="video file, folder of images or camera",
+    )
+    sources.add_argument(
+        "--camera",
+        dest="bench_camera",
+        metavar="N",
+        action=arguments.Once,
+        type=arguments.camera,
+        help="camera N (0 is the first)",
     )
     parser.add_argument(
         "--frames",
@@ -92,27 +101,44 @@ def add(verbs: arguments.Verbs) -> None:
         "--rate", metavar="FPS", type=arguments.rate, help="frames per second to keep up with (default: the model's)"
     )
     arguments.add_analyzer(parser)
-    parser.add_argument("--json", metavar="OUT", help="write everything as one JSON object (- for stdout)")
-    parser.add_argument("--compare", metavar="BASE.json", type=Path, help="set beside what --json wrote before")
+    parser.add_argument(
+        "--json", metavar="OUT", action=arguments.Once, help="write everything as one JSON object (- for stdout)"
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="BASE.json",
+        action=arguments.Once,
+        type=Path,
+        help="set beside what --json wrote before",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure; what was measured before a failure or Ctrl-C is shown and written all the same."""
-    from metst_edge.app.bench.comparing import compare
     from metst_edge.app.bench.results import load
 
     # What is mistyped should not cost a measurement.
     base = load(options.compare) if options.compare else None
-    if options.json not in (None, "-") and not Path(options.json).parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), options.json)
+    read = [options.bench_source, options.compare]
+    outputs.check(
+        [("--json", options.json)] if options.json else [],
+        [*filter(None, read), *arguments.read_beside(options)],
+    )
+    with outputs.opened(options.json) if options.json else nullcontext() as file:
+        return _measured(options, base, file)
+
+
+def _measured(options: argparse.Namespace, base: dict[str, Any] | None, file: outputs.Writer | None) -> int:
+    """Measure, show and write."""
+    from metst_edge.app.bench.comparing import compare
+
     measure = _recogniser if _names_recogniser(options) else _stream
     result, show = measure(options)
     comparison = compare(result, base) if base else None
+    if file:
+        file.write(json.dumps({**result, "comparison": comparison}, indent=1) + "\n")
     show(terminal.console_on(sys.stderr if options.json == "-" else sys.stdout), result, comparison)
-    if options.json:
-        with terminal.output(options.json) as file:
-            print(json.dumps({**result, "comparison": comparison}, indent=1), file=file)
     return 0 if result["complete"] else 1
 
 
@@ -122,7 +148,10 @@ Show = Callable[["Console", "dict[str, Any]", "dict[str, Any] | None"], None]
 def _names_recogniser(options: argparse.Namespace) -> bool:
     from metst_edge.bundle import RecognizerBundle, open_bundle
 
-    return "model" in options and isinstance(open_bundle(options.model), RecognizerBundle)
+    try:
+        return "model" in options and isinstance(open_bundle(options.model), RecognizerBundle)
+    except MetstError:  # whatever is wrong with it, the analyzer will tell
+        return False
 
 
 def _stream(options: argparse.Namespace) -> tuple[dict[str, Any], Show]:

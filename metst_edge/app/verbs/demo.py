@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from metst_edge.app import arguments, terminal
+from metst_edge.app import arguments, outputs, terminal
 from metst_edge.errors import PlotError
 
 PICTURE = "metst-edge-demo.png"
@@ -20,6 +20,7 @@ def add(verbs: arguments.Verbs) -> None:
     parser.add_argument(
         "--plot",
         metavar="PNG",
+        action=arguments.Once,
         type=arguments.picture,
         help=f"where to draw the curve (default: {PICTURE}, where matplotlib is installed)",
     )
@@ -33,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
     from metst_edge.app.demo.table import show
     from metst_edge.report.plot import figure_class
 
+    picture = options.plot or PICTURE
+    outputs.check([("--plot", picture)], [demo_clip(), *arguments.read_beside(options)])
     if options.plot:
         figure_class()  # before the work: a picture that is asked for is not left out
     clip = demo_clip()
@@ -50,7 +53,6 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({**report.to_dict(), **outcome.to_dict()}), flush=True)
     else:
         show(console, outcome)
-    picture = options.plot or PICTURE
     try:
         report.plot(picture, truth)
     except PlotError as error:

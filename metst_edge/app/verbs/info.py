@@ -13,6 +13,7 @@ def add(verbs: arguments.Verbs) -> None:
     """Add the verb's parser."""
     parser = verbs.add_parser("info", help="show what is inside a model bundle")
     parser.add_argument("bundle", metavar="BUNDLE", nargs="?", default="demo", help="shipped model or path (demo)")
+    parser.add_argument("--all", action="store_true", help="show every figure and file, not only what matters first")
     parser.add_argument("--json", action="store_true", help="print the manifest as it is")
     parser.set_defaults(run=run)
 
@@ -26,5 +27,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(bundle.manifest, indent=1))
     else:
-        show(terminal.console_on(sys.stdout), bundle)
+        show(terminal.console_on(sys.stdout), bundle, options.all)
     return 0
