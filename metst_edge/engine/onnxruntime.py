@@ -18,6 +18,7 @@ from metst_edge.engine.types import (
     StepScores,
     check_lanes,
     check_reset,
+    check_scores,
     check_step,
     check_windows,
 )
@@ -25,6 +26,10 @@ from metst_edge.errors import BundleGraphError, BundleHashError, EngineError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+
+MOST_LETTERS = 500
+"""Of what onnxruntime says is wrong."""
 
 
 class OnnxRuntimeEngine:
@@ -58,6 +63,7 @@ class OnnxRuntimeEngine:
             {"features": features},
             {"spot": frames, "emotion": (*frames, len(self.bundle.labels))},
         )
+        check_scores(spot, emotion, self.bundle.path)
         return Scores(spot, emotion)
 
     def open_stream(self, lanes: int = 2) -> OnnxRuntimeStream:
@@ -91,16 +97,17 @@ def open_session(bundle: StoredModel, graph: str, threads: int = 1, precision: s
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it logs of a graph is in the error that it raises
     file = bundle.graph_file(graph, precision)
     try:
         # Bytes, not the file: it is what was checked, and onnxruntime is given no name to open.
         content = bundle.graph_bytes(graph, precision)
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        # It would print on stdout that it falls back to the CPU, which is where it is.
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except BundleHashError:
         raise
     except Exception as error:  # onnxruntime has no base class for what it raises
-        reason = str(error).splitlines()[0].removeprefix(f"{bundle.path}: {file}: ")
+        reason = _reason(error).removeprefix(f"{bundle.path}: {file}: ")
         raise BundleGraphError(
             f"{bundle.path}: onnxruntime refuses {file} ({reason}); export the bundle again"
         ) from error
@@ -142,8 +149,13 @@ def run(
 
 
 def _cannot_run(bundle: StoredModel, file: str, error: Exception) -> BundleGraphError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return BundleGraphError(f"{bundle.path}: onnxruntime cannot run {file} ({reason}); export the bundle again")
+    return BundleGraphError(f"{bundle.path}: onnxruntime cannot run {file} ({_reason(error)}); export the bundle again")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what onnxruntime says, which quotes the graph: what cannot be printed is a question mark."""
+    line = (str(error).splitlines() or [type(error).__name__])[0][:MOST_LETTERS]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 class OnnxRuntimeStream:
@@ -199,4 +211,6 @@ class OnnxRuntimeStream:
         if self._fed <= self.look_ahead:
             return None
         # Copies: the bound outputs are overwritten by the next step.
-        return StepScores(self._outputs["spot"].numpy().copy(), self._outputs["emotion"].numpy().copy())
+        spot, emotion = self._outputs["spot"].numpy().copy(), self._outputs["emotion"].numpy().copy()
+        check_scores(spot, emotion, self._bundle.path)
+        return StepScores(spot, emotion)

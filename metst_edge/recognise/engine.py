@@ -9,6 +9,7 @@ from metst_edge.bundle import RecognizerBundle
 from metst_edge.closing import Closing
 from metst_edge.engine import why_missing
 from metst_edge.engine.onnxruntime import open_session, run
+from metst_edge.engine.types import check_scores
 from metst_edge.errors import EngineError
 from metst_edge.recognise.types import Array, Recognizer, check_images
 
@@ -72,6 +73,7 @@ class OnnxRuntimeRecognizer(Closing):
         (logits,) = run(
             self._session, self.bundle, self.bundle.graph_file("clip"), {"images": pictures}, {"logits": shape}
         )
+        check_scores(logits, logits, self.bundle.path)
         return logits
 
     def close(self) -> None:

@@ -12,7 +12,14 @@ import pytest
 
 from metst_edge.bundle import Bundle, RecognizerBundle, open_bundle
 from metst_edge.engine import load_engine
-from metst_edge.errors import BundleError, BundleFileError, BundleGraphError, BundleHashError, ModelNotFoundError
+from metst_edge.errors import (
+    BundleError,
+    BundleFileError,
+    BundleGraphError,
+    BundleHashError,
+    EngineError,
+    ModelNotFoundError,
+)
 from metst_edge.manifest import LIMIT_BYTES
 from metst_edge.onnx_file import OnnxError, with_weights
 from metst_edge.recognise.engine import load_recognizer
@@ -373,6 +380,37 @@ def test_a_graph_that_cannot_run_is_refused(folder):
     stream = engine.open_stream()
     with pytest.raises(BundleGraphError, match=r"onnxruntime cannot run step\.onnx"):
         stream.step(np.zeros((2, 10), np.float32))
+
+
+def test_what_onnxruntime_quotes_of_a_graph_can_be_printed(folder, capfd):
+    def change(model):
+        model.graph.node[0].op_type = "Re\x1b[2J"
+        model.graph.node[1].input[0] = "\x10"
+
+    spoil(folder, "window.onnx", change)
+    with pytest.raises(BundleGraphError, match=r"onnxruntime refuses window\.onnx") as caught:
+        load_engine(folder, "onnxruntime")
+    assert str(caught.value).isprintable()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("engine", ["native", "onnxruntime"])
+def test_scores_that_are_no_numbers_are_not_handed_out(engine, folder):
+    """Nothing would be found in them, and nobody told."""
+    weights = {t.name: t for t in Bundle.load(folder).tensors}
+    content = bytearray((folder / "weights.bin").read_bytes())
+    for name in ("stem.0.weight", "stem.1.weight"):
+        count = int(np.prod(weights[name].shape))
+        content[weights[name].offset : weights[name].offset + 4 * count] = struct.pack("<f", 3e38) * count
+    (folder / "weights.bin").write_bytes(content)
+    rehash(folder, "weights.bin")
+    loaded = load_engine(folder, engine)
+    with pytest.raises(EngineError, match="expected finite scores, got nan or infinity"):
+        loaded.infer(WINDOWS)
+    stream = loaded.open_stream()
+    with pytest.raises(EngineError, match="expected finite scores, got nan or infinity"):
+        for t in range(10):
+            stream.step(WINDOWS[:, :, t], np.array([t == 0] * 2))
 
 
 def test_a_recogniser_s_graph_is_held_to_its_manifest_too(recogniser):
