@@ -13,8 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from training.models.checkpoint import CheckpointError, check_state, fill, misfits, read, used
+from training.models.checkpoint import CheckpointError, check_state, fill, listed, misfits, read, used
 from training.models.registry import MODELS, SpottingNetwork, build
+from training.models.slstt import sizes_of
 
 State = Mapping[str, Tensor]
 
@@ -51,6 +52,9 @@ PUBLISHED = {
 }
 """By the network's name."""
 
+PUBLISHED_RECOGNISERS = ("slstt_lstm", "slstt_mean")
+"""Recognisers whose names and shapes are the same."""
+
 
 def load_published(path: str | os.PathLike[str], model: str | None = None) -> SpottingNetwork:
     """Read a state dict of the published code into the network that it is of.
@@ -60,11 +64,37 @@ def load_published(path: str | os.PathLike[str], model: str | None = None) -> Sp
         model: a key of PUBLISHED that it must be; None for any.
 
     Raises:
-        CheckpointError: not a state dict, or names or shapes do not fit the model, or any; every one of them is listed.
+        CheckpointError: not a state dict, or names or shapes do not fit the model, or any. What they do fit is named,
+            or else the first that do not are listed.
     """
     state = published_state(path)
-    found = identify(state, path) if model is None else model
-    return PUBLISHED[found].load(state, path)
+    if model is None:
+        model = identify(state, path)
+    else:
+        expect_fit(state, model, path)
+    return PUBLISHED[model].load(state, path)
+
+
+def expect_fit(state: State, model: str, source: object) -> None:
+    """Check that a state dict is not of another published network than is asked for.
+
+    Args:
+        state: names and tensors.
+        model: a key of PUBLISHED, or one of PUBLISHED_RECOGNISERS.
+        source: what to call it in an error.
+
+    Raises:
+        CheckpointError: it is of another one, which is named.
+    """
+    if sizes_of(state) is not None:
+        fitting = list(PUBLISHED_RECOGNISERS)
+    else:
+        fitting = [name for name, published in PUBLISHED.items() if not published.misfits(state)]
+    if fitting and model not in fitting:
+        raise CheckpointError(
+            f"{source}: expected the names and shapes of {model}, got those of {' or '.join(fitting)}; "
+            f"give --model {fitting[0]}"
+        )
 
 
 def published_state(path: str | os.PathLike[str]) -> State:
@@ -89,13 +119,13 @@ def identify(state: State, source: object) -> str:
         source: what to call it in an error.
 
     Raises:
-        CheckpointError: names or shapes fit none of them; what does not fit the nearest is listed.
+        CheckpointError: names or shapes fit none of them; the first that do not fit the nearest are listed.
     """
     problems = {name: published.misfits(state) for name, published in PUBLISHED.items()}
     nearest = min(problems, key=lambda name: len(problems[name]))
     if problems[nearest]:
         raise CheckpointError(
             f"{source}: expected the names and shapes of a published network ({', '.join(PUBLISHED)}), got none of "
-            f"them; nearest is {nearest}, but for: {'; '.join(problems[nearest])}"
+            f"them; nearest is {nearest}, but for: {listed(problems[nearest])}"
         )
     return nearest
