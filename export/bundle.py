@@ -219,7 +219,7 @@ def _write_graphs(
 @contextmanager
 def staged(out: Path, force: bool) -> Iterator[Path]:
     """Give a folder to write in that becomes `out` at the end, or vanishes when something fails."""
-    _check_out(out, force)
+    check_out(out, force)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -237,7 +237,19 @@ def staged(out: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _check_out(out: Path, force: bool) -> None:
+def check_out(out: Path, force: bool) -> None:
+    """Check that a bundle may be written at `out`.
+
+    Args:
+        out: directory to make.
+        force: replace a bundle that is there.
+
+    Raises:
+        ExportError: something is there that may not be replaced, or this user may not write there.
+    """
+    there = next(path for path in out.absolute().parents if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ExportError(f"{out}: cannot write there ({there} is no folder to write in); choose another --out")
     if not out.exists():
         return
     if not force:

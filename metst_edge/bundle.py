@@ -4,18 +4,19 @@ A bundle is a directory, or a zip of it. One that spots holds manifest.json, win
 MODEL_CARD.md, and, where it was exported in fp16 as well, both graphs again and the weights they hold in half
 precision; a recogniser's holds clip.onnx in place of the graphs. Nothing here knows an engine, and nothing here needs
 onnx.
+
+A bundle may come from anybody. What it fails with is a BundleError, and what is handed out is what was hashed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -24,20 +25,22 @@ import numpy.typing as npt
 
 from metst_edge.choices import PRECISIONS
 from metst_edge.decode.settings import DecodeSettings
-from metst_edge.errors import BundleFileError, BundleHashError, EngineError, ModelNotFoundError
+from metst_edge.errors import BundleFileError, BundleGraphError, EngineError, ModelNotFoundError
 from metst_edge.manifest import (
     DEFAULT_WEIGHT,
     FORMAT_VERSION,
     HALF_FILES,
     HALF_WEIGHTS,
-    LIMIT_BYTES,
     MANIFEST,
     RECOGNISER,
     RECOGNISER_FILES,
     REQUIRED_FILES,
     SPOTTER,
+    WEIGHTS,
     parse_manifest,
 )
+from metst_edge.onnx_file import OnnxError, Shape, interface, misfits, with_weights
+from metst_edge.stored import StoredFiles, refusing
 
 __all__ = [
     "FORMAT_VERSION",
@@ -94,8 +97,8 @@ class StoredModel:
         kind: "spotter" or "recogniser".
         graphs: names of its graphs, as `graph` takes them.
         path: what was loaded, a directory or a zip.
-        folder: the directory with the files; for a zip, a temporary one that lives as long as this object.
         manifest: all of manifest.json.
+        manifest_sha256: of that file, hex.
         name: of this bundle.
         model: of its network ("metst64").
         labels: emotions in the order of the logits.
@@ -107,14 +110,14 @@ class StoredModel:
     graphs: ClassVar[tuple[str, ...]]
 
     path: Path
-    folder: Path
     manifest: Mapping[str, Any]
+    manifest_sha256: str
     name: str
     model: str
     labels: tuple[str, ...]
     sizes: Mapping[str, Any]
     tensors: tuple[TensorEntry, ...]
-    _unpacked: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+    _files: StoredFiles = field(repr=False, compare=False)
 
     @classmethod
     def find(cls: type[Stored], name_or_path: str | os.PathLike[str]) -> Stored:
@@ -131,8 +134,8 @@ class StoredModel:
         """Read the manifest and check it and every file it names.
 
         Args:
-            path: a bundle directory, or a zip of one (its files at the top or inside one folder). A zip's files are
-                unpacked into a temporary directory that is removed with the returned object.
+            path: a bundle directory, or a zip of one (its files at the top or inside one folder). A zip is not
+                unpacked: see `folder`.
 
         Raises:
             BundleFileError: a file is missing, the manifest cannot be parsed, or a field has a wrong value.
@@ -146,15 +149,15 @@ class StoredModel:
     def _of(cls: type[Stored], opened: _Opened) -> Stored:
         manifest = opened.manifest
         return cls(
-            path=opened.path,
-            folder=opened.folder,
+            path=opened.files.path,
             manifest=manifest,
+            manifest_sha256=opened.sha256,
             name=manifest["name"],
             model=manifest["model"],
             labels=tuple(manifest["labels"]),
             sizes=manifest["sizes"],
-            tensors=opened.tensors,
-            _unpacked=opened.unpacked,
+            tensors=tuple(TensorEntry(t["name"], tuple(t["shape"]), t["offset"]) for t in manifest["tensors"]),
+            _files=opened.files,
             **cls._own_fields(manifest),
         )
 
@@ -163,17 +166,36 @@ class StoredModel:
         """What this kind has beyond the others."""
         raise NotImplementedError
 
+    @cached_property
+    def _unpacked(self) -> tempfile.TemporaryDirectory[str]:
+        folder = tempfile.TemporaryDirectory(prefix="metst_edge-")
+        for name in self.manifest["files"]:
+            (Path(folder.name) / name).write_bytes(self._content(name))
+        (Path(folder.name) / MANIFEST).write_bytes(self._files.manifest())
+        return folder
+
+    @property
+    def folder(self) -> Path:
+        """The directory with the files. For a zip one that is unpacked when it is asked for, and gone with the bundle.
+
+        Engines do not ask: what lies on disk may change.
+        """
+        return self.path if self._files.top is None else Path(self._unpacked.name)
+
     def file(self, name: str) -> Path:
         """Return where a file of the bundle lies; it must not be used longer than the bundle."""
         return self.folder / name
+
+    def _content(self, name: str) -> bytes:
+        return self._files.read(name, self.manifest["files"][name])
 
     @property
     def precisions(self) -> tuple[str, ...]:
         """The precisions it has graphs of: fp32 always, fp16 where it was exported so."""
         return PRECISIONS if HALF_FILES[0] in self.manifest["files"] else PRECISIONS[:1]
 
-    def graph(self, name: str, precision: str = "fp32") -> Path:
-        """Return where the graph of that name lies in a precision; not to be used longer than the bundle.
+    def graph_file(self, name: str, precision: str = "fp32") -> str:
+        """Return the name of the file that holds the graph of that name in a precision.
 
         Raises:
             EngineError: the bundle has no graphs of that precision.
@@ -184,15 +206,64 @@ class StoredModel:
                 f"{self.path}: expected precision {' or '.join(self.precisions)}, which the bundle holds, "
                 f"got {precision!r}{advice}"
             )
-        return self.file(f"{name}.onnx" if precision == "fp32" else f"{name}.{precision}.onnx")
+        return f"{name}.onnx" if precision == "fp32" else f"{name}.{precision}.onnx"
+
+    def graph(self, name: str, precision: str = "fp32") -> Path:
+        """Return where the graph of that name lies in a precision; not to be used longer than the bundle.
+
+        Raises:
+            EngineError: the bundle has no graphs of that precision.
+        """
+        return self.file(self.graph_file(name, precision))
+
+    def graph_bytes(self, name: str, precision: str = "fp32") -> bytes:
+        """Return the graph of that name in a precision with its weights in it, as a runtime is given it.
+
+        Raises:
+            EngineError: the bundle has no graphs of that precision.
+            BundleGraphError: it is no ONNX graph, has other inputs or outputs than the manifest says, or reads other
+                files than the bundle's weights.
+            BundleError: a file has changed since the bundle was loaded.
+        """
+        file = self.graph_file(name, precision)
+        entries = self.manifest["files"]
+        sizes = {each: entries[each]["bytes"] for each in (WEIGHTS, HALF_WEIGHTS) if each in entries}
+        inputs, outputs = self._interface(name)
+        try:
+            model = self._content(file)
+            found = interface(model)
+            if found.inputs.keys() != inputs.keys():
+                got = ", ".join(sorted(found.inputs)) or "none"
+                raise BundleGraphError(
+                    f"{self.path}: expected {file} with inputs {', '.join(sorted(inputs))}, got "
+                    f"{got if got.isprintable() else ascii(got)}; export the bundle again"
+                )
+            wrong = misfits(found.inputs, inputs) + misfits(found.outputs, outputs)
+            if wrong:
+                raise OnnxError(f"expected {'; '.join(wrong)}, as the manifest has it")
+            return with_weights(model, sizes, self._content)
+        except OnnxError as error:
+            raise BundleGraphError(f"{self.path}: {file}: {error}; export the bundle again") from error
+
+    def _interface(self, graph: str) -> tuple[dict[str, Shape], dict[str, Shape]]:
+        """Shapes of a graph's inputs and outputs, by name; None for an axis that varies."""
+        raise NotImplementedError
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Map weights.bin: name -> float32 array, read-only."""
-        blob = np.memmap(self.folder / "weights.bin", dtype=np.uint8, mode="r")
-        return {
-            t.name: blob[t.offset : t.offset + 4 * int(np.prod(t.shape))].view("<f4").reshape(t.shape)
-            for t in self.tensors
-        }
+        """Read weights.bin: name -> float32 array, read-only.
+
+        Raises:
+            BundleError: it has changed since the bundle was loaded, or a weight is no finite number.
+        """
+        with refusing(self.path):
+            blob = self._content(WEIGHTS)
+            weights = {
+                t.name: np.frombuffer(blob, "<f4", prod(t.shape), t.offset).reshape(t.shape) for t in self.tensors
+            }
+        for name, array in weights.items():
+            if not np.isfinite(array).all():
+                raise BundleFileError(f"{self.path}: expected finite weights, got nan or infinity in {name}")
+        return weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +312,15 @@ class Bundle(StoredModel):
             "state": tuple(StateEntry(s["name"], tuple(s["shape"])) for s in manifest["state"]),
         }
 
+    def _interface(self, graph: str) -> tuple[dict[str, Shape], dict[str, Shape]]:
+        classes = len(self.labels)
+        if graph == "window":
+            return {"features": (None, self.channels, None)}, {"spot": (None, None), "emotion": (None, None, classes)}
+        state: dict[str, Shape] = {entry.name: (None, *entry.shape) for entry in self.state}
+        written = {f"{name}_next": shape for name, shape in state.items()}
+        inputs: dict[str, Shape] = {"features": (None, self.channels), "reset": (None,)}
+        return inputs | state, {"spot": (None,), "emotion": (None, classes)} | written
+
     @property
     def decode_settings(self) -> DecodeSettings:
         """What its scores are decoded with."""
@@ -284,6 +364,10 @@ class RecognizerBundle(StoredModel):
             "weight": float(manifest.get("weight", DEFAULT_WEIGHT)),
         }
 
+    def _interface(self, graph: str) -> tuple[dict[str, Shape], dict[str, Shape]]:
+        side = self.input_size
+        return {"images": (None, None, 3, side, side)}, {"logits": (None, len(self.labels))}
+
 
 def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle | RecognizerBundle:
     """Load a shipped model by name, or any bundle by path, of whichever kind it is.
@@ -320,25 +404,25 @@ class _Opened:
     """What lies at a path, checked.
 
     Attributes:
-        path: what was loaded.
-        folder: with the files.
+        files: where they are.
         manifest: all of it.
-        tensors: of weights.bin.
-        unpacked: keeps the folder, where it is a temporary one.
+        sha256: of the manifest.
     """
 
-    path: Path
-    folder: Path
+    files: StoredFiles
     manifest: dict[str, Any]
-    tensors: tuple[TensorEntry, ...]
-    unpacked: tempfile.TemporaryDirectory[str] | None
+    sha256: str
 
 
 def _found(name_or_path: str | os.PathLike[str]) -> Path:
     shipped = shipped_models()
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
-    if not Path(name_or_path).exists():
+    try:
+        there = Path(name_or_path).exists()
+    except OSError:  # such as a name of a thousand letters
+        there = False
+    if not there:
         raise ModelNotFoundError(
             f"expected a shipped model ({', '.join(shipped) or 'none in this installation'}) "
             f"or the path of a bundle, got {str(name_or_path)!r}"
@@ -348,61 +432,9 @@ def _found(name_or_path: str | os.PathLike[str]) -> Path:
 
 def _opened(path: Path, kind: str | None) -> _Opened:
     """Read and check what lies at a path; see `StoredModel.load`."""
-    try:
-        if path.is_dir():
-            return _checked(path, path, None, kind)
-        if not path.is_file():
-            raise BundleFileError(f"{path}: expected a bundle directory or a zip of one, found nothing")
-        # Removed with the last reference to it, also when what follows fails.
-        unpacked = tempfile.TemporaryDirectory(prefix="metst_edge-")
-        _unpack(path, Path(unpacked.name), kind)
-        return _checked(path, Path(unpacked.name), unpacked, kind)
-    except OSError as error:
-        raise BundleFileError(f"{path}: expected a readable bundle, but it cannot be read ({error})") from error
-
-
-def _checked(path: Path, folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None, kind: str | None) -> _Opened:
-    if not (folder / MANIFEST).is_file():
-        raise BundleFileError(f"{path}: expected {MANIFEST}, which every bundle has; is this a bundle?")
-    manifest = parse_manifest((folder / MANIFEST).read_bytes(), path, kind)
-    for name, entry in manifest["files"].items():
-        if not (folder / name).is_file():
-            raise BundleFileError(f"{path}: {name} is missing; copy the bundle again, whole")
-        found = sha256(folder / name)
-        if found != entry["sha256"]:
-            raise BundleHashError(
-                f"{path}: expected sha256 {entry['sha256']} of {name}, got {found}; copy or export the bundle again"
-            )
-    tensors = tuple(TensorEntry(t["name"], tuple(t["shape"]), t["offset"]) for t in manifest["tensors"])
-    end = max((t.offset + 4 * int(np.prod(t.shape)) for t in tensors), default=0)
-    if (folder / "weights.bin").stat().st_size < end:
-        raise BundleFileError(f"{path}: expected at least {end} bytes in weights.bin; export the bundle again")
-    return _Opened(path, folder, manifest, tensors, unpacked)
-
-
-def _unpack(path: Path, folder: Path, kind: str | None) -> None:
-    """Copy out of a zip the files its manifest names, and only those."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            manifests = [name for name in members if re.fullmatch(rf"([^/\\]+/)?{re.escape(MANIFEST)}", name)]
-            if len(manifests) != 1:
-                raise BundleFileError(f"{path}: expected one {MANIFEST} in the zip, found {len(manifests)}")
-            top = manifests[0].removesuffix(MANIFEST)
-            if members[manifests[0]].file_size > LIMIT_BYTES:
-                raise BundleFileError(f"{path}: expected {MANIFEST} of a few kilobytes, got a huge one")
-            content = archive.read(manifests[0])
-            manifest = parse_manifest(content, path, kind)
-            (folder / MANIFEST).write_bytes(content)
-            for name, entry in manifest["files"].items():
-                member = members.get(top + name)
-                if member is None:
-                    raise BundleFileError(f"{path}: {name} is missing; copy the bundle again, whole")
-                if member.file_size != entry["bytes"]:  # also what keeps a bomb from going off
-                    raise BundleHashError(
-                        f"{path}: expected {entry['bytes']} bytes of {name}, got {member.file_size}; "
-                        "copy or export the bundle again"
-                    )
-                (folder / name).write_bytes(archive.read(member))
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise BundleFileError(f"{path}: expected a bundle directory or a zip of one ({error})") from error
+    with refusing(path):
+        files = StoredFiles.at(path)
+        content = files.manifest()
+        manifest = parse_manifest(content, path, kind)
+        files.check(manifest["files"])
+        return _Opened(files, manifest, hashlib.sha256(content).hexdigest())

@@ -69,6 +69,10 @@ class EngineError(MetstError):
     """An engine is unknown, not installed here, or was given arrays that do not fit the model."""
 
 
+class BundleGraphError(BundleFileError, EngineError):
+    """A graph of the bundle is not what its manifest says, reads a file that it may not, or is one no engine takes."""
+
+
 class NotCompiledError(EngineError, ImportError):
     """The compiled part of the package is not here: mostly the source folder hides the package that is installed."""
 

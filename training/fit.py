@@ -30,7 +30,7 @@ from training.losses import loss as training_loss
 from training.models import build, save_checkpoint
 from training.run import Point, Run
 from training.samples import Batch, MeasuredClip
-from training.state import Log, holds_run, load_state, save_state
+from training.state import Log, expect_run, load_state, save_state
 
 AUGMENTATION = (0.9, 1.1)
 """A training window is multiplied by one number from this range (ME-TST, arXiv 2409.09707)."""
@@ -140,9 +140,9 @@ def fit(
 
 def _begin(run: Run, windows: Windows, folder: Path, resume: bool) -> tuple[_Learner, int]:
     """Return a fresh network in a fresh folder, or one that is where the run stopped, and the steps done."""
+    if not resume:
+        expect_run(folder, resume=False)
     state = load_state(folder, run.settings()) if resume else None
-    if not resume and holds_run(folder):
-        raise DataError(f"{folder} already holds a run; add --resume to go on with it, or name another --out")
     folder.mkdir(parents=True, exist_ok=True)
     learner = _Learner(run, windows, run.steps)
     if state is None:

@@ -32,6 +32,7 @@ class Run:
         data: a description of the training data, for the checkpoint.
         ratio: decode default, for the checkpoint and the scores on held-out clips.
         floor: decode default, for the same.
+        licence: of weights trained on that data, for the checkpoint; None where only who owns the data knows.
     """
 
     preset: Preset
@@ -44,6 +45,7 @@ class Run:
     data: str
     ratio: float = DEFAULTS.ratio
     floor: float = DEFAULTS.floor
+    licence: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return everything the network depends on, as plain values."""
@@ -97,7 +99,7 @@ class Run:
                 "torch": str(torch.__version__),
                 "numpy": np.__version__,
             },
-            "licence": "Apache-2.0",
+            **({} if self.licence is None else {"licence": self.licence}),
             "metrics": {} if scores is None else {"validation": scores.to_dict()},
         }
 

@@ -109,6 +109,18 @@ class Log(Closing):
         return records
 
 
+def expect_run(folder: Path, *, resume: bool) -> None:
+    """Check that a folder holds no run, or one to go on with.
+
+    Raises:
+        DataError: it is the other way round.
+    """
+    if resume:
+        _read_state(folder)
+    elif holds_run(folder):
+        raise DataError(f"{folder} already holds a run; add --resume to go on with it, or name another --out")
+
+
 def holds_run(folder: Path) -> bool:
     """Tell whether a run was begun in ``folder``."""
     return (folder / LOG).exists()

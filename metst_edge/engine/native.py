@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import numpy.typing as npt
 
 from metst_edge import compiled
@@ -16,6 +17,7 @@ from metst_edge.engine.types import (
     StepScores,
     check_lanes,
     check_reset,
+    check_scores,
     check_step,
     check_windows,
 )
@@ -62,12 +64,16 @@ class NativeEngine:
 
     def infer(self, features: Array) -> Scores:
         """Score windows float32 (B, C, T), each from a zero state."""
-        return self._network.infer(check_windows(features, self.bundle.channels))
+        features = check_windows(features, self.bundle.channels)
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is checked
+            scores = self._network.infer(features)
+        check_scores(scores.spot, scores.emotion, self.bundle.path)
+        return scores
 
     def open_stream(self, lanes: int = 2) -> NativeStream:
         """Return a stream with its own state."""
         lanes = check_lanes(lanes)
-        return NativeStream(self._network.open_stream(lanes), lanes, self.bundle.channels, self._shape.look_ahead)
+        return NativeStream(self._network.open_stream(lanes), self.bundle, lanes, self._shape.look_ahead)
 
     def close(self) -> None:
         """Nothing is held outside this process's memory."""
@@ -76,8 +82,9 @@ class NativeEngine:
 class NativeStream:
     """Stream (see types.py) of a NativeEngine: one call of the compiled step a frame."""
 
-    def __init__(self, stream: NetworkStream, lanes: int, channels: int, look_ahead: int) -> None:
-        self.lanes, self.channels, self.look_ahead = lanes, channels, look_ahead
+    def __init__(self, stream: NetworkStream, bundle: Bundle, lanes: int, look_ahead: int) -> None:
+        self.lanes, self.channels, self.look_ahead = lanes, bundle.channels, look_ahead
+        self._path = bundle.path
         self._stream = stream
         self._fed = 0
 
@@ -91,4 +98,7 @@ class NativeStream:
         features = check_step(features, self.lanes, self.channels)
         spot, emotion = self._stream.step(features, check_reset(reset, self.lanes))
         self._fed += 1
-        return StepScores(spot, emotion) if self._fed > self.look_ahead else None
+        if self._fed <= self.look_ahead:
+            return None
+        check_scores(spot, emotion, self._path)
+        return StepScores(spot, emotion)

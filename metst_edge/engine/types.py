@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -209,6 +210,26 @@ def check_lanes(lanes: object) -> int:
     if not isinstance(lanes, int) or isinstance(lanes, bool) or lanes < 1:
         raise EngineError(f"expected lanes to be an integer of at least 1, got {lanes!r}")
     return lanes
+
+
+def check_scores(spot: Array, emotion: Array, source: object) -> None:
+    """Check that what a network gave are numbers: nothing is found in scores that are none, and nobody would know.
+
+    Args:
+        spot: scores.
+        emotion: logits.
+        source: what to call the bundle in an error.
+
+    Raises:
+        EngineError: they are not finite.
+    """
+    with np.errstate(over="ignore"):
+        finite = math.isfinite(float(spot.sum()) + float(emotion.sum()))
+    if not finite:
+        raise EngineError(
+            f"{source}: expected finite scores, got nan or infinity: the weights are not those of a trained network; "
+            "export the bundle again"
+        )
 
 
 def _check(features: object, shape: tuple[int | None, ...], axes: str) -> Array:

@@ -8,7 +8,8 @@ import os
 from metst_edge.bundle import RecognizerBundle
 from metst_edge.closing import Closing
 from metst_edge.engine import why_missing
-from metst_edge.engine.onnxruntime import open_session
+from metst_edge.engine.onnxruntime import open_session, run
+from metst_edge.engine.types import check_scores
 from metst_edge.errors import EngineError
 from metst_edge.recognise.types import Array, Recognizer, check_images
 
@@ -63,11 +64,16 @@ class OnnxRuntimeRecognizer(Closing):
 
     def __init__(self, bundle: RecognizerBundle) -> None:
         self.bundle, self.labels = bundle, bundle.labels
-        self._session = open_session(bundle, bundle.graph("clip"))
+        self._session = open_session(bundle, "clip")
 
     def infer(self, images: Array) -> Array:
         """Give logits (N, E) of pictures (N, F, 3, S, S); see `Recognizer`."""
-        logits: Array = self._session.run(["logits"], {"images": check_images(images, self.bundle.input_size)})[0]
+        pictures = check_images(images, self.bundle.input_size)
+        shape = (len(pictures), len(self.labels))
+        (logits,) = run(
+            self._session, self.bundle, self.bundle.graph_file("clip"), {"images": pictures}, {"logits": shape}
+        )
+        check_scores(logits, logits, self.bundle.path)
         return logits
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from metst_edge.closing import Closing
 from metst_edge.engine.tensorrt.builder import EngineBuilder, Say
 from metst_edge.engine.tensorrt.device import CudaStream, open_device, packed
 from metst_edge.engine.tensorrt.execution import LoadedEngine, Shape
+from metst_edge.engine.types import check_scores
 from metst_edge.errors import EngineError
 from metst_edge.recognise.types import Array, check_images
 
@@ -87,6 +88,7 @@ class TensorRTRecognizer(Closing):
                 self._stream.download(self._outputs, row.size)
                 self._stream.wait()
                 row[:] = self._outputs.view(0, self._result)[0]
+        check_scores(logits, logits, self.bundle.path)
         return logits
 
     def close(self) -> None:

@@ -45,6 +45,13 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def rehash(folder: Path, name: str) -> None:
+    """State a file as it is now."""
+    content = (folder / name).read_bytes()
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    edit(folder, lambda m: m["files"].update({name: entry}))
+
+
 def zipped(folder: Path, path: Path, top: str = "") -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in folder.iterdir():

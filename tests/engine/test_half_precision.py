@@ -14,6 +14,7 @@ from metst_edge.engine import load_engine, networks
 from metst_edge.engine.lanes import Lanes, stitch
 from metst_edge.engine.networks.metst_plus import MetstPlus
 from metst_edge.errors import EngineError
+from tests.engine.test_bundle import rehash
 from tests.engine.test_lanes import by_stream, cut, random_windows
 from training.models import load_published
 
@@ -75,6 +76,8 @@ def test_weights_beyond_half_precision_are_refused(tiny_folder, tmp_path):
     with open(folder / "weights.bin", "r+b") as file:
         file.seek(tensor.offset)
         file.write(np.float32(7e4).tobytes())
+    rehash(folder, "weights.bin")
+    bundle = Bundle.find(folder)
     with pytest.raises(EngineError, match=r"blocks\.1\.out_proj of 65504 at most .*fp16.*, got 7e\+04; use pre"):
         networks.load(bundle, half=True)
 

@@ -34,8 +34,9 @@ from metst_edge.engine.tensorrt.gpu import Gpu, find_gpu
 from metst_edge.engine.tensorrt.module import load_tensorrt
 from metst_edge.engine.tensorrt.onnx_function import without_function
 from metst_edge.engine.tensorrt.plugin import find_plugin
-from metst_edge.errors import EngineError
+from metst_edge.errors import BundleGraphError, EngineError
 from tests.engine.fake_tensorrt import SCAN, fake_tensorrt
+from tests.engine.test_bundle import rehash
 from tests.schemas import check
 from training.models import build as build_network
 
@@ -190,7 +191,16 @@ def test_a_file_that_is_no_graph_is_refused(rtx, tiny_folder, tmp_path):
     shutil.copytree(tiny_folder, folder)
     (folder / "step.onnx").write_bytes(b"no graph at all")
     rehash(folder, "step.onnx")
-    with pytest.raises(EngineError, match="TensorRT refuses step.onnx: .*Failed to parse the ONNX model"):
+    with pytest.raises(BundleGraphError, match="step.onnx: expected an ONNX model, got bytes that are none"):
+        EngineBuilder(Bundle.load(folder), target=TARGET, say=str).plan("step")
+
+
+def test_a_graph_that_tensorrt_does_not_know_is_refused(rtx, tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "broken")
+    content = (folder / "step.onnx").read_bytes()
+    (folder / "step.onnx").write_bytes(content.replace(b"\x07Sigmoid", b"\x07Sigmoix"))
+    rehash(folder, "step.onnx")
+    with pytest.raises(EngineError, match="TensorRT refuses step.onnx: "):
         EngineBuilder(Bundle.load(folder), target=TARGET, say=str).plan("step")
 
 
@@ -301,7 +311,10 @@ def test_without_a_plugin_the_function_is_kept(use, tiny_folder, options, reques
     trt.inputs = ["features"]
     EngineBuilder(Bundle.load(tiny_folder), say=str).plan("window")
     ((content, _),) = arguments(trt, "parse")
-    assert content == (tiny_folder / "window.onnx").read_bytes()
+    # The file, but for the weights, which are in it: TensorRT opens no file.
+    assert content == Bundle.load(tiny_folder).graph_bytes("window")
+    graph, stored = onnx.load_from_string(content), onnx.load(tiny_folder / "window.onnx")
+    assert graph.functions == stored.functions and graph.graph.node == stored.graph.node
     assert "set_flag" not in names(trt) and "load_library" not in names(trt)
 
 
@@ -801,10 +814,3 @@ def test_a_wait_of_some_length_is_told_line_by_line_where_there_is_no_terminal(m
         progress(share, "Timing")
     assert said == ["25% done", "50% done"]
     assert drawn == [(10, 100), (25, 100), (26, 100), (50, 100)]
-
-
-def rehash(folder, name):
-    manifest = json.loads((folder / "manifest.json").read_text())
-    content = (folder / name).read_bytes()
-    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -91,6 +91,15 @@ def test_a_foreign_record_is_named(cache, record):
     assert reason.startswith(f"{path}: expected the record of an engine, got") and "\n" not in reason
 
 
+@pytest.mark.parametrize("name", ["bytes", "build_seconds"])
+def test_a_record_with_a_number_beyond_all_is_named(cache, name):
+    path = cache.write(PARTS, b"plan", 1.0).path.with_suffix(".json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, name: "beyond"}).replace('"beyond"', "1e999"))
+    stored, reason = cache.read(PARTS)
+    assert stored is None and reason.startswith(f"{path}: expected the record of an engine, got")
+
+
 def test_an_engine_put_under_a_key_that_is_not_its_own_is_told_apart(cache):
     mine, theirs = cache.folder / key_of(PARTS), cache.write({**PARTS, "gpu": "Thor"}, b"plan", 1.0).path
     for suffix in (".plan", ".json"):

@@ -12,6 +12,7 @@ import torch
 from export.__main__ import main
 from export.networks import EXPORTERS
 from metst_edge.bundle import Bundle
+from training.data.synthetic import SyntheticWindows
 from training.models import MODELS, build, save_checkpoint
 
 
@@ -83,7 +84,7 @@ def test_the_model_card_tells_the_data_the_licence_the_figures_and_the_limits(ch
 
 def test_a_card_without_figures_says_that_nothing_was_measured(network, out, tmp_path):
     save_checkpoint(tmp_path / "bare.pt", network, {"fps": 30, "k": 30, "k_p": 5})
-    assert main(["bundle", str(tmp_path / "bare.pt"), "--out", str(out)]) == 0
+    assert main(["bundle", str(tmp_path / "bare.pt"), "--out", str(out), "--licence", "not stated"]) == 0
     card = (out / "MODEL_CARD.md").read_text()
     assert "Not measured." in card and "Not recorded." in card and "not stated" in card
     assert Bundle.load(out).name == "bundle"
@@ -193,15 +194,61 @@ def test_a_published_state_dict_becomes_a_bundle(model, out, tmp_path):
     assert "SAMM Long Videos" in card and "subject_7.pkl" in card and "research only" in card
 
 
-def test_a_wrong_model_lists_the_names_that_do_not_fit_and_leaves_nothing(out, tmp_path, capsys):
+def test_a_wrong_model_is_answered_with_the_one_that_fits(out, tmp_path, capsys):
     torch.save(build("metst64").state_dict(), tmp_path / "weights.pkl")
-    arguments = ["--model", "metst128", "--trained-on", "casme3", "--out", str(out)]
-    assert main(["upstream", str(tmp_path / "weights.pkl"), *arguments]) == 1
-    message = capsys.readouterr().err
-    assert "missing spot_pathway.block.0.attn.mamba.A_log (256, 64)" in message
-    assert "unknown blocks_spot.11.norm1.bias (64,)" in message
-    assert "Stem.0.weight: expected shape (128, 10, 3), got (64, 10, 3)" in message
+    for model in ("metst128", "metst_plus", "slstt_lstm"):
+        arguments = ["--model", model, "--trained-on", "casme3", "--out", str(out)]
+        assert main(["upstream", str(tmp_path / "weights.pkl"), *arguments]) == 1
+        error = capsys.readouterr().err
+        assert f"expected the names and shapes of {model}, got those of metst64; give --model metst64" in error
+        assert len(error) < 400
     assert left_behind(out) == []
+
+
+def test_weights_of_no_network_list_the_first_names_that_do_not_fit(out, tmp_path, capsys):
+    state = build("metst64").state_dict()
+    del state["Stem.0.weight"]
+    state |= {f"extra.{i}": torch.zeros(3) for i in range(100)}
+    torch.save(state, tmp_path / "weights.pkl")
+    arguments = ["--model", "metst64", "--trained-on", "casme3", "--out", str(out)]
+    assert main(["upstream", str(tmp_path / "weights.pkl"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "missing Stem.0.weight (64, 10, 3); unknown extra.0 (3,); " in error and "; and 89 more" in error
+    assert left_behind(out) == []
+
+
+def test_weights_trained_on_data_of_ones_own_need_their_terms(network, out, tmp_path, capsys):
+    known = {"fps": 30.0, "k": 30, "k_p": 5}
+    for meta in (
+        {**known, "training": {"data": "mine: 3 micro-expressions"}},
+        {**known, "training": {"data": "mine: 3 micro-expressions"}, "licence": "Apache-2.0"},  # once always written
+        known,
+    ):
+        save_checkpoint(tmp_path / "model.pt", network, meta)
+        assert main(["bundle", str(tmp_path / "model.pt"), "--out", str(out)]) == 1
+        error = capsys.readouterr().err
+        assert "expected --licence TERMS" in error and ("mine: 3" in error or meta is known)
+    assert left_behind(out) == []
+    assert main(["bundle", str(tmp_path / "model.pt"), "--out", str(out), "--licence", "for research"]) == 0
+    assert Bundle.load(out).manifest["licence"] == "for research"
+    assert "Licence of the weights: for research." in (out / "MODEL_CARD.md").read_text()
+
+
+def test_weights_trained_on_what_is_generated_are_under_our_licence(network, out, tmp_path):
+    meta = {"fps": 30.0, "k": 30, "k_p": 5, "training": {"data": SyntheticWindows.description}, "licence": "Apache-2.0"}
+    save_checkpoint(tmp_path / "model.pt", network, meta)
+    assert main(["bundle", str(tmp_path / "model.pt"), "--out", str(out)]) == 0
+    assert Bundle.load(out).manifest["licence"] == "Apache-2.0"
+
+
+def test_where_the_bundle_goes_is_looked_at_before_the_work(tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
+    places = ((tmp_path / "there", "exists; choose another --out"), (tmp_path / "file" / "x", "cannot write there"))
+    for out, words in places:
+        for verb in ("bundle", "upstream", "fp16", "again"):
+            assert main([verb, str(tmp_path / "none.pt"), "--out", str(out)]) == 1
+            assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["metst64", "metst_plus_shared"])
@@ -269,7 +316,7 @@ def test_a_published_state_dict_needs_to_be_told_its_rate_and_window(out, tmp_pa
     ],
 )
 def test_meta_data_that_make_no_bundle_are_refused(meta, message, network, out, tmp_path, capsys):
-    save_checkpoint(tmp_path / "model.pt", network, meta)
+    save_checkpoint(tmp_path / "model.pt", network, {"licence": "CC0-1.0", **meta})
     assert main(["bundle", str(tmp_path / "model.pt"), "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert message in error

@@ -19,7 +19,13 @@ from training.models import build, save_checkpoint
 from training.models.recognisers import published_recogniser
 from training.models.slstt import UNUSED
 
-META = {"name": "tiny", "labels": list(LABELS), "weight": 0.25, "training": {"data": "rendered faces"}}
+META = {
+    "name": "tiny",
+    "labels": list(LABELS),
+    "weight": 0.25,
+    "training": {"data": "rendered faces"},
+    "licence": "CC0-1.0",
+}
 
 
 @pytest.fixture
@@ -153,12 +159,24 @@ def test_a_published_state_dict_needs_to_be_told_what_its_classes_are(out, tmp_p
     assert "expected 4 labels, one a logit, got 5: disgust, happiness" in capsys.readouterr().err
     torch.save(build("metst64").state_dict(), tmp_path / "weights.pth")
     assert main([*arguments, "--trained-on", "samm"]) == 1
+    assert "expected the names and shapes of slstt_lstm, got those of metst64" in capsys.readouterr().err
+    torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "weights.pth")
+    assert main([*arguments, "--trained-on", "samm"]) == 1
     assert "does not fit slstt_lstm: missing vit.class_token (1, 1, 768)" in capsys.readouterr().err
+    torch.save(build("metst64").state_dict(), tmp_path / "weights.pth")
     assert main(
         ["upstream", str(tmp_path / "weights.pth"), "--model", "metst64", *arguments[4:], "--trained-on", "samm"]
     )
     assert "expected --trained-on samm-lv or casme3 for metst64, got samm" in capsys.readouterr().err
     assert left_behind(out) == []
+
+
+def test_a_recogniser_trained_on_data_of_ones_own_needs_its_terms(out, tmp_path, capsys):
+    save_checkpoint(tmp_path / "model.pt", draw_recogniser(), {"labels": list(LABELS), "licence": "Apache-2.0"})
+    assert main(["bundle", str(tmp_path / "model.pt"), "--out", str(out)]) == 1
+    assert "expected --licence TERMS" in capsys.readouterr().err
+    assert main(["bundle", str(tmp_path / "model.pt"), "--out", str(out), "--licence", "for research"]) == 0
+    assert "for research" in (out / "MODEL_CARD.md").read_text()
 
 
 def test_a_bundle_that_computes_something_else_is_not_written(checkpoint, out, monkeypatch, capsys):
@@ -183,7 +201,7 @@ def test_a_bundle_that_computes_something_else_is_not_written(checkpoint, out, m
     ],
 )
 def test_meta_data_that_make_no_bundle_are_refused(meta, message, out, tmp_path, capsys):
-    save_checkpoint(tmp_path / "model.pt", draw_recogniser(), meta)
+    save_checkpoint(tmp_path / "model.pt", draw_recogniser(), {"licence": "CC0-1.0", **meta})
     assert main(["bundle", str(tmp_path / "model.pt"), "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert message in error and f".{out.name}-" not in error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from training.cli import fit as command_line  # noqa: E402
 from training.cli import main  # noqa: E402
+from training.cli.model import as_bundle  # noqa: E402
 from training.models import load_checkpoint  # noqa: E402
 
 
@@ -61,9 +64,82 @@ def test_synthetic_training_runs_from_the_command_line_and_repeats(
     a, b = (load_checkpoint(tmp_path / name / "model.pt") for name in ("a", "b"))
     state = b.network.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in a.network.state_dict().items())
+    assert a.meta["licence"] == "Apache-2.0"  # the generator's windows are ours
     assert a.meta == b.meta and "rendered micro-expressions" in a.meta["training"]["data"]
     assert main([*arguments, str(tmp_path / "a")]) == 1
     assert "already holds a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "banana", "meta"])
+@pytest.mark.parametrize("verb", [["fit"], ["recognise", "fit"]])
+def test_a_device_that_is_not_there_is_one_line(
+    verb: list[str], device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.csv").write_text("video,subject,onset,apex,offset,emotion\n")
+    assert main([*verb, "--device", device, "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"expected --device cpu, or one that torch can use here, got '{device}'" in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "--data", "synthetic", "--out"],
+        ["evaluate", "none.pt", "--out"],
+        ["false-alarms", "none.pt", "none.mp4", "--out"],
+        ["recognise", "fit", "--data", "none", "--out"],
+        ["recognise", "evaluate", "none.pt", "--data", "none", "--out"],
+        ["render", "--out"],
+        ["demo-clip", "--out"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_where_results_go_is_looked_at_before_the_work(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert main([*arguments, str(out)]) == 1
+        assert f"expected a folder that can be written to, got {out}" in capsys.readouterr().err
+
+
+def test_a_calibration_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "--portraits", str(tmp_path), "--out", str(tmp_path)]) == 1
+    assert "expected a file to write, got the folder" in capsys.readouterr().err
+
+
+def test_a_run_that_is_there_is_said_before_the_videos_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    for verb in (["fit"], ["recognise", "fit"]):
+        assert main([*verb, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "run")]) == 1
+        assert "already holds a run" in capsys.readouterr().err
+        assert main([*verb, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "new"), "--resume"]) == 1
+        assert "found none; leave --resume out" in capsys.readouterr().err
+
+
+def test_a_shipped_model_is_evaluated_by_its_name(tmp_path: Path) -> None:
+    assert as_bundle(Path("demo"), tmp_path).name == "demo"
+
+
+@pytest.mark.parametrize("command", ["training", "export"])
+@pytest.mark.parametrize("package", ["torch", "rich"])
+def test_without_a_package_one_line_says_which(command: str, package: str) -> None:
+    code = f"import sys; sys.modules['{package}'] = None; import runpy; sys.argv = ['x', *sys.argv[1:]]"
+    code += f"; runpy.run_module('{command}', run_name='__main__')"
+    arguments = {"training": ["fit", "--steps", "1"], "export": ["bundle", "none.pt", "--out", "none"]}[command]
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1 and ran.stderr.count("\n") == 1, ran.stderr
+    assert f"error: expected {package}, which cannot be imported here" in ran.stderr and "pip install" in ran.stderr
 
 
 def labelled_folder(folder: Path, test_data: Path) -> Path:
@@ -83,6 +159,7 @@ def test_a_labelled_folder_is_trained_on_and_evaluated(
     assert main(fit) == 0
     meta = load_checkpoint(run / "model.pt").meta
     # From the training subject only: 14 frames from onset to offset.
+    assert "licence" not in meta  # the folder's owner knows the terms
     assert meta["k_p"] == 7 and "1 micro-expressions, 1 videos, 1 subjects" in meta["training"]["data"]
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2]

@@ -72,6 +72,9 @@ def test_image_folders_need_their_frame_rate(folder: Path) -> None:
         ("a.mp4,s1,3,6,11,bored\n", "line 2, column emotion: expected one of negative, anger"),
         (",s1,3,6,11,sad\n", "line 2, column video: expected a value, got ''"),
         ("a.mp4,,3,6,11,sad\n", "line 2, column subject: expected a value, got ''"),
+        ("../a.mp4,s1,3,6,11,sad\n", "line 2, column video: expected a path below"),
+        ("x/../../a.mp4,s1,3,6,11,sad\n", "line 2, column video: expected a path below"),
+        ("/etc/passwd,s1,3,6,11,sad\n", "line 2, column video: expected a path below"),
         ("c.mp4,s1,3,6,11,sad\n", "line 2, column video: expected a video file or image folder below"),
         (
             "a.mp4,s1,3,6,11,sad\na.mp4,s2,20,21,22,sad\n",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from metst_edge.errors import MetstError
 from training.cli import calibrate, demo_clip, evaluate, false_alarms, fit, recognise, render
+from training.missing import missing
 
 VERBS = (fit, evaluate, false_alarms, recognise, render, calibrate, demo_clip)
 """In the order of the help; each has ``add(verbs)``, which adds its parser, and ``run(options)``, the exit status."""
@@ -43,13 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         status: int = options.run(options)
-    except MetstError as error:
+    except MetstError as error:  # first: one of them is an ImportError too
         print(f"training: error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         # Those that the operating system raises name the file apart from the reason.
         reason = f"{error.strerror}: {error.filename}" if error.strerror else str(error)
         print(f"training: error: {reason}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"training: error: {missing(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("training: interrupted", file=sys.stderr)

@@ -39,7 +39,9 @@ def add_clips(parser: argparse.ArgumentParser) -> None:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the model that is looked at."""
-    parser.add_argument("model", metavar="MODEL", type=Path, help="a bundle, or a model.pt that `fit` left")
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, help="a shipped model, a bundle, or a model.pt that `fit` left"
+    )
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:

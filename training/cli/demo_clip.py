@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from training.synthesis.demo import write_demo
 
     console = terminal.console()
+    terminal.expect_place(options.out)
     with terminal.refused_input():
         clip, truth = write_demo(options.out)
     console.print(f"wrote {clip} ({clip.stat().st_size / 1e6:.2f} MB) and {truth}")

@@ -32,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
     from training.evaluation.evaluate import compare_decoders, evaluate
 
     console = terminal.console()
+    out = options.out or results_folder(options.model, Path(options.data).name)
+    terminal.expect_place(out)
     if options.data == SYNTHETIC:
         folder = Path("runs") / f"rendered-seed{options.seed}-{options.seconds:g}s"
         render.render(folder, options, console)
@@ -40,7 +42,6 @@ def run(options: argparse.Namespace) -> int:
         videos = read_folder(Path(options.data), options.first_frame)
         if options.subjects:
             _, videos = split_subjects(videos, options.subjects)
-    out = options.out or results_folder(options.model, Path(options.data).name)
     with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
         task = bar.add_task("analysing", total=len(videos), video="")
         order = {video.name: i for i, video in enumerate(videos)}

@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
     console = terminal.console()
     out = options.out or results_folder(options.model, "real")
+    terminal.expect_place(out)
     with terminal.bar(console, TextColumn("{task.fields[clip]}")) as bar:
         task = bar.add_task("analysing", total=len(options.clips), clip="")
         order = {clip.name: i for i, clip in enumerate(options.clips)}

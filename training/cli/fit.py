@@ -58,11 +58,15 @@ def run(options: argparse.Namespace) -> int:
 
     from training.fit import Interrupted, fit
     from training.run import Point
+    from training.state import expect_run
 
     console = terminal.console()
     preset = PRESETS[options.preset]
     schedule = _schedule(options, preset)
     out = options.out or Path("runs") / f"{options.preset}-{Path(options.data).name}-seed{options.seed}"
+    terminal.expect_device(options.device)
+    terminal.expect_place(out)
+    expect_run(out, resume=options.resume)
     if options.data == SYNTHETIC:
         windows, clips, data = _synthetic(preset, schedule.batch, options)
     else:
@@ -93,7 +97,8 @@ def run(options: argparse.Namespace) -> int:
         windows.close()
     if reached is not None:
         scores.show(console, reached, "Held-out clips, measured features")
-    console.print(f"wrote {out / 'model.pt'}; next: python -m export bundle {out / 'model.pt'} --out DIR")
+    terms = "" if job.licence else " --licence TERMS"
+    console.print(f"wrote {out / 'model.pt'}; next: python -m export bundle {out / 'model.pt'} --out DIR{terms}")
     return 0
 
 
@@ -112,6 +117,7 @@ def _job(
 ) -> Run:
     """Put together what is trained, for how many steps in any case."""
     from training.fit import steps_in
+    from training.models.checkpoint import LICENCE
     from training.run import Run
     from training.state import saved_steps
 
@@ -129,6 +135,7 @@ def _job(
         data=data,
         ratio=schedule.ratio,
         floor=schedule.floor,
+        licence=LICENCE if options.data == SYNTHETIC else None,
     )
     if not options.minutes:
         return job
@@ -152,14 +159,15 @@ def _labelled(
     from training.data.windows import FolderWindows
 
     folder = Path(options.data)
+    cache = options.cache or folder / ".windows"
     # Nothing is chosen by looking at the test subjects: they are scored by `evaluate` alone.
     videos, _ = split_subjects(read_folder(folder, options.first_frame), options.test_subjects)
+    terminal.expect_place(cache)
     finder, measured = FaceFinder(), []
     with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
         task = bar.add_task("measuring", total=len(videos), video="")
         for i, video in enumerate(videos):
             bar.update(task, completed=i, video=video.name)
-            cache = options.cache or folder / ".windows"
             progress = partial(_advance, bar, task, i)
             measured.append(measure(video, preset, cache, finder, progress))
     windows = FolderWindows(measured, batch, options.ratio or preset.ratio, options.seed)

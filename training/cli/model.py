@@ -7,21 +7,21 @@ from pathlib import Path
 from rich.console import Console
 
 from metst_edge import Bundle
-from metst_edge.bundle import RecognizerBundle
+from metst_edge.bundle import RecognizerBundle, shipped_models
 
 
 def as_bundle(model: Path, out: Path) -> Bundle:
     """Load ``model`` if it is a bundle; export it to one in ``out`` if it is a checkpoint.
 
     Args:
-        model: a bundle, folder or zip, or a checkpoint of `training fit`.
+        model: name of a shipped model, a bundle, folder or zip, or a checkpoint of `training fit`.
         out: a checkpoint's bundle goes to ``out / "bundle"`` and replaces what was there before.
 
     Raises:
         MetstError: the model cannot be read, or the bundle not written.
     """
-    if model.is_dir() or model.suffix == ".zip":
-        return Bundle.load(model)
+    if str(model) in shipped_models() or model.is_dir() or model.suffix == ".zip":
+        return Bundle.find(model)
     from export.bundle import write
     from export.description import Description
     from training.models import load_checkpoint
@@ -33,8 +33,8 @@ def as_bundle(model: Path, out: Path) -> Bundle:
 
 def as_recogniser(model: Path, out: Path) -> RecognizerBundle:
     """Load a recogniser's bundle, or export its checkpoint to one; see `as_bundle`."""
-    if model.is_dir() or model.suffix == ".zip":
-        return RecognizerBundle.load(model)
+    if str(model) in shipped_models() or model.is_dir() or model.suffix == ".zip":
+        return RecognizerBundle.find(model)
     from export.recogniser import RecogniserDescription, write_recogniser
     from training.models.recognisers import load_recogniser
 

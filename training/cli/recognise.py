@@ -102,6 +102,7 @@ def run_fit(options: argparse.Namespace) -> int:
     from training.fit import Interrupted
     from training.models.slstt import RECOGNISERS
     from training.recognition.fit import RecognitionRun, fit
+    from training.state import expect_run
 
     console = terminal.console()
     preset = PRESETS[options.preset]
@@ -114,6 +115,9 @@ def run_fit(options: argparse.Namespace) -> int:
     out = options.out or Path("runs") / f"{options.preset}-{Path(options.data).name}-seed{options.run_seed}"
     if options.data == SYNTHETIC and options.portraits is None:
         raise DataError("expected --portraits DIR with --data synthetic: the clips are of the training portraits")
+    terminal.expect_device(options.device)
+    terminal.expect_place(out)
+    expect_run(out, resume=options.resume)
     folder, all_videos = _videos(options, console, options.portraits)
     videos, _ = split_subjects(all_videos, options.test_subjects)
     sizes = RECOGNISERS[preset.model]
@@ -143,7 +147,8 @@ def run_fit(options: argparse.Namespace) -> int:
         except Interrupted as stop:
             print(f"training: interrupted after {stop.step} steps; go on with --resume", file=sys.stderr)
             return 1
-    console.print(f"wrote {out / 'model.pt'}; next: python -m export bundle {out / 'model.pt'} --out DIR")
+    model = out / "model.pt"
+    console.print(f"wrote {model}; next: python -m export bundle {model} --out DIR --licence TERMS")
     return 0
 
 
@@ -156,6 +161,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     console = terminal.console()
     out = options.out or results_folder(options.model, Path(options.data).name)
+    terminal.expect_place(out)
     bundle = as_recogniser(options.model, out)
     folder, videos = _videos(options, console)
     if options.subjects:
@@ -200,12 +206,13 @@ def _drawn(
     from metst_edge.face import FaceFinder
     from training.recognition.intervals import draw
 
+    cache = options.cache or folder / ".intervals"
+    terminal.expect_place(cache)
     finder, drawn = FaceFinder(), []
     with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
         task = bar.add_task("drawing", total=len(videos), video="")
         for i, video in enumerate(videos):
             bar.update(task, completed=i, video=video.name)
-            cache = options.cache or folder / ".intervals"
             drawn += draw(video, settings, frames, cache, finder, partial(_advance, bar, task, i))
         bar.update(task, completed=len(videos))
     missing = sum(len(video.annotations) for video in videos) - len(drawn)

@@ -28,6 +28,7 @@ def add(verbs: Verbs) -> None:
 def run(options: argparse.Namespace) -> int:
     """Render a labelled folder."""
     console = terminal.console()
+    terminal.expect_place(options.out)
     render(options.out, options, console, options.portraits)
     console.print(f"wrote {options.clips} clips and {options.out / 'labels.csv'}")
     return 0

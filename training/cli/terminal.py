@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -29,6 +31,32 @@ def bar(on: Console, *columns: TextColumn) -> Progress:
         TimeRemainingColumn(),
         console=on,
     )
+
+
+def expect_place(out: Path) -> None:
+    """Check that a folder can be made and written to, before the work whose results go there.
+
+    Raises:
+        DataError: it is a file, or lies where this user may not write.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise DataError(f"expected a folder that can be written to, got {out}: {there} is none; name another place")
+
+
+def expect_device(name: str) -> None:
+    """Check that torch can compute on a device.
+
+    Raises:
+        DataError: it cannot, or there is none of that name.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=name).item()
+    except Exception as error:  # of many kinds, some of forty lines
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"expected --device cpu, or one that torch can use here, got {name!r} ({reason})") from error
 
 
 @contextmanager

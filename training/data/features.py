@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -88,10 +90,8 @@ def measure(
     """
     name = re.sub(r"[^\w.-]+", "_", video.name)[-60:]
     path = cache / f"{name}-{_key(video, preset)}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as kept:
-            found = {key: kept[key] for key in ("windows", "frames", "length", "rate")}
-    else:
+    found = load_kept(path, ("windows", "frames", "length", "rate"))
+    if found is None:
         found = _measure(video, preset, finder or FaceFinder(), progress)
         _save(path, found)
     progress(1.0)
@@ -103,6 +103,15 @@ def measure(
                 f"{each.offset}; were the frames counted from 1 (--first-frame 1)?"
             )
     return Measured(found["windows"], found["frames"], length, video.annotations, float(found["rate"]))
+
+
+def load_kept(path: Path, names: Sequence[str]) -> dict[str, Any] | None:
+    """Return the arrays of a file that was kept, or None where there is none, or one that is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return {name: kept[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        return None
 
 
 def _measure(video: Video, preset: Preset, finder: FaceFinder, progress: Callable[[float], None]) -> dict[str, Any]:

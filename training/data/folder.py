@@ -3,11 +3,11 @@
     DIR/labels.csv       video,subject,onset,apex,offset,emotion[,fps]
     DIR/<video>          a video file, or a folder of images in the order of the numbers in their names
 
-One row per micro-expression. ``video`` is the path below DIR, ``subject`` whoever is seen in it. ``onset``, ``apex``
-and ``offset`` are frames of the video, counted from 0 (``first_frame=1`` where the annotators counted from 1), both
-ends inclusive. ``emotion`` is negative, positive, surprise or others, or one of the finer names that belong to them. A
-video in which nothing happens has one row whose last four columns are empty: false alarms are counted on it. ``fps`` is
-the frame rate of an image folder; a video file has its own.
+One row per micro-expression. ``video`` is the path below DIR, never out of it, ``subject`` whoever is seen in it.
+``onset``, ``apex`` and ``offset`` are frames of the video, counted from 0 (``first_frame=1`` where the annotators
+counted from 1), both ends inclusive. ``emotion`` is negative, positive, surprise or others, or one of the finer names
+that belong to them. A video in which nothing happens has one row whose last four columns are empty: false alarms are
+counted on it. ``fps`` is the frame rate of an image folder; a video file has its own.
 """
 
 from __future__ import annotations
@@ -179,6 +179,8 @@ def _add(videos: dict[str, Video], row: _Row, folder: Path, first_frame: int) ->
     """Enter one row, checking it against the rows of the same video before it."""
     name, subject, fps = row.required("video"), row.required("subject"), row.fps()
     annotation = row.annotation(first_frame)
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise row.wrong("video", f"a path below {folder}, without '..'")
     path = folder / name
     if not path.exists():
         raise row.wrong("video", f"a video file or image folder below {folder}")

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from training.losses import class_weights
+from training.models.checkpoint import GENERATED
 from training.presets import Preset
 from training.samples import Batch, MeasuredClip, half_duration
 from training.synthesis.calibration import Calibration
@@ -37,7 +38,7 @@ class SyntheticWindows:
         k_p: half the mean duration, in frames, measured on clips of their own.
     """
 
-    description = "rendered micro-expressions on public-domain portraits, synthetic"
+    description = GENERATED
     batches_per_epoch: int | None = None
 
     def __init__(self, preset: Preset, batch: int, seed: int) -> None:

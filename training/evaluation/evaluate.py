@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -163,17 +164,21 @@ def _result_path(out: Path, video: Video) -> Path:
 
 
 def _result_before(path: Path, key: str) -> dict[str, Any] | None:
-    """Return the result that an evaluation of the same model left, or None."""
+    """Return the result that an evaluation of the same model left, or None, also where it is damaged."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        other = found.get("key") != key
+        whole = other or (
+            found["frames"] < math.inf and 0 < found["fps"] < math.inf and {*DECODERS} <= found["decoders"].keys()
+        )
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    if found.get("key") != key:
+    if other:
         raise DataError(
             f"{path.parent.parent} holds results of another model or other decode settings; remove it or name another "
             "--out"
         )
-    return found
+    return found if whole else None
 
 
 def _clip(video: Video, found: dict[str, Any], events: Sequence[dict[str, Any]]) -> Clip:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,14 @@ from training.models.registry import MODELS, SpottingNetwork, build
 from training.models.slstt import Slstt
 
 FORMAT = 1
+
+GENERATED = "rendered micro-expressions on public-domain portraits, synthetic"
+"""What a checkpoint says that it was trained on where that is the generator's windows, which are ours."""
+LICENCE = "Apache-2.0"
+"""Of weights that were trained on nothing else."""
+
+MOST_LISTED = 12
+"""Names that do not fit which an error lists."""
 
 # In published checkpoints of every network but read by no forward pass.
 UNUSED_LEAVES = (".norm2.weight", ".norm2.bias")
@@ -36,7 +44,7 @@ class Checkpoint:
     Attributes:
         network: in evaluation mode, with the checkpoint's weights.
         meta: what the exporter writes into the bundle, plain JSON values: name, fps, k, k_p, roi_set, compat, decode,
-            labels, training, licence, metrics.
+            labels, training, metrics; and licence, where what it was trained on is ours.
     """
 
     network: SpottingNetwork
@@ -69,7 +77,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read what `save_checkpoint` wrote of a network that spots.
 
     Raises:
-        CheckpointError: not such a file, or names or shapes do not fit; every one of them is listed.
+        CheckpointError: not such a file, or names or shapes do not fit; the first of them are listed.
     """
     content = contents(path)
     try:
@@ -121,10 +129,16 @@ def fill(network: SpottingNetwork, state: Mapping[str, Tensor], source: object) 
     if problems:
         others = [name for name in MODELS if name != network.name]
         raise CheckpointError(
-            f"{source} does not fit {network.name}: {'; '.join(problems)}. "
+            f"{source} does not fit {network.name}: {listed(problems)}. "
             f"Is it another model ({', '.join(others)}), or trained with other sizes?"
         )
     network.load_state_dict(found)
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Return problems as one text: the first of them, and how many more there are."""
+    more = len(problems) - MOST_LISTED
+    return "; ".join(problems[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def check_state(state: object, source: object) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from training.models.checkpoint import CheckpointError, check_state, fill, misfits, read, used
+from training.models.checkpoint import CheckpointError, check_state, fill, listed, misfits, read, used
 from training.models.recognisers import published_recogniser
 from training.models.registry import MODELS, SpottingNetwork, build
 from training.models.slstt import RECOGNISERS, UNUSED, Slstt, sizes_of
@@ -79,14 +79,37 @@ def load_published(path: str | os.PathLike[str], model: str | None = None) -> Sp
         model: a key of PUBLISHED that it must be; None for any.
 
     Raises:
-        CheckpointError: not a state dict, or names or shapes do not fit the model, or any; every one of them is listed.
+        CheckpointError: not a state dict, or names or shapes do not fit the model, or any. What they do fit is named,
+            or else the first that do not are listed.
     """
-    content = read(path)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    check_state(content, path)
-    found = identify(content, path) if model is None else model
-    return PUBLISHED[found].load(content, path)
+    state = read(path)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    check_state(state, path)
+    if model is None:
+        model = identify(state, path)
+    else:
+        expect_fit(state, model, path)
+    return PUBLISHED[model].load(state, path)
+
+
+def expect_fit(state: State, model: str, source: object) -> None:
+    """Check that a state dict is not of another published network than is asked for.
+
+    Args:
+        state: names and tensors.
+        model: a key of PUBLISHED.
+        source: what to call it in an error.
+
+    Raises:
+        CheckpointError: it is of another one, which is named.
+    """
+    fitting = [name for name, published in PUBLISHED.items() if not published.misfits(state)]
+    if fitting and model not in fitting:
+        raise CheckpointError(
+            f"{source}: expected the names and shapes of {model}, got those of {' or '.join(fitting)}; "
+            f"give --model {fitting[0]}"
+        )
 
 
 def identify(state: State, source: object) -> str:
@@ -97,8 +120,8 @@ def identify(state: State, source: object) -> str:
         source: what to call it in an error.
 
     Raises:
-        CheckpointError: names or shapes fit none of them, and what does not fit the nearest is listed; or they fit
-            several.
+        CheckpointError: names or shapes fit none of them, and the first that do not fit the nearest are listed; or they
+            fit several.
     """
     problems = {name: published.misfits(state) for name, published in PUBLISHED.items()}
     fitting = [name for name, found in problems.items() if not found]
@@ -108,6 +131,6 @@ def identify(state: State, source: object) -> str:
     if problems[nearest]:
         raise CheckpointError(
             f"{source}: expected the names and shapes of a published network ({', '.join(PUBLISHED)}), got none of "
-            f"them; nearest is {nearest}, but for: {'; '.join(problems[nearest])}"
+            f"them; nearest is {nearest}, but for: {listed(problems[nearest])}"
         )
     return nearest

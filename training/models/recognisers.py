@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.models.checkpoint import CheckpointError, check_state, contents, misfits
+from training.models.checkpoint import CheckpointError, check_state, contents, listed, misfits
 from training.models.slstt import RECOGNISERS, UNUSED, Slstt, build_recogniser, sizes_of
 
 
@@ -20,8 +20,7 @@ class RecogniserCheckpoint:
 
     Attributes:
         network: in evaluation mode, with the checkpoint's weights.
-        meta: what the exporter writes into the bundle, plain JSON values: name, labels, weight, training, licence,
-            metrics.
+        meta: what the exporter writes into the bundle, plain JSON values: name, labels, weight, training, metrics.
     """
 
     network: Slstt
@@ -32,7 +31,7 @@ def load_recogniser(path: str | os.PathLike[str]) -> RecogniserCheckpoint:
     """Read what `save_checkpoint` wrote of a recogniser.
 
     Raises:
-        CheckpointError: not such a file, or names or shapes do not fit; every one of them is listed.
+        CheckpointError: not such a file, or names or shapes do not fit; the first of them are listed.
     """
     return recogniser_of(contents(path), path)
 
@@ -59,7 +58,7 @@ def published_recogniser(state: Mapping[str, Tensor], model: str, source: object
         The network, in evaluation mode.
 
     Raises:
-        CheckpointError: not a state dict, or names or shapes do not fit; every one of them is listed.
+        CheckpointError: not a state dict, or names or shapes do not fit; the first of them are listed.
     """
     check_state(state, source)
     published = RECOGNISERS[model]
@@ -83,5 +82,5 @@ def _fill(network: Slstt, state: Mapping[str, Tensor], source: object) -> None:
         if name in expected and not torch.isfinite(tensor).all()
     ]
     if problems:
-        raise CheckpointError(f"{source} does not fit {network.name}: {'; '.join(problems)}")
+        raise CheckpointError(f"{source} does not fit {network.name}: {listed(problems)}")
     network.load_state_dict(found)

@@ -33,7 +33,7 @@ from training.models.slstt import Slstt, build_recogniser
 from training.recognition.dynamic import Levels
 from training.recognition.intervals import Interval, scaled
 from training.recognition.presets import MOMENTUM, WEIGHT_DECAY, RecognitionPreset
-from training.state import Log, holds_run, load_state, save_state
+from training.state import Log, expect_run, load_state, save_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,6 @@ class RecognitionRun:
                 "torch": str(torch.__version__),
                 "numpy": np.__version__,
             },
-            "licence": "Apache-2.0",
             "metrics": {},
         }
 
@@ -126,9 +125,9 @@ def fit(
     """
     labels = labels_of(intervals)
     settings = {**run.settings(), "labels": labels, "intervals": len(intervals)}
+    if not resume:
+        expect_run(folder, resume=False)
     state = load_state(folder, settings) if resume else None
-    if not resume and holds_run(folder):
-        raise DataError(f"{folder} already holds a run; add --resume to go on with it, or name another --out")
     folder.mkdir(parents=True, exist_ok=True)
     learner = _Learner(run, intervals, labels)
     step = 0 if state is None else learner.restore(state)

@@ -23,7 +23,7 @@ from metst_edge.recognise.clip import frame_indices, span
 from metst_edge.recognise.crops import Gray, cut, view_of
 from metst_edge.recognise.images import ImageSettings, flow_images
 from training.data.errors import DataError
-from training.data.features import content_of
+from training.data.features import content_of, load_kept
 from training.data.folder import Video
 from training.recognition.dynamic import Levels, phases
 from training.samples import Annotation
@@ -86,10 +86,8 @@ def draw(
         return []
     name = re.sub(r"[^\w.-]+", "_", video.name)[-60:]
     path = cache / f"{name}-{_key(video, settings, frames)}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as kept:
-            found = {key: kept[key] for key in ("drawn", "whole", "phases")}
-    else:
+    found = load_kept(path, ("drawn", "whole", "phases"))
+    if found is None:
         found = _draw(video, settings, frames, finder or FaceFinder(), progress)
         _save(path, found)
     progress(1.0)

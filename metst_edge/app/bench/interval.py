@@ -13,7 +13,6 @@ from metst_edge.app.bench.results import END_TO_END, FORMAT, KIND, summary
 from metst_edge.app.bench.tables import comparison_lines, conditions, stage_table, tell
 from metst_edge.app.demo import demo_clip, demo_truth
 from metst_edge.app.machine import describe, sensors, usable_cores
-from metst_edge.bundle import MANIFEST, sha256
 from metst_edge.capture import Frame, open_source
 from metst_edge.errors import SourceError
 from metst_edge.face import FaceFinder
@@ -105,7 +104,7 @@ class IntervalBench:
             "complete": self.complete,
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "version": __version__,
-            "bundle": {"name": bundle.name, "manifest_sha256": sha256(bundle.file(MANIFEST))},
+            "bundle": {"name": bundle.name, "manifest_sha256": bundle.manifest_sha256},
             "engine": recognizer.name,
             "machine": describe(),
             "threads": {"usable cores": usable_cores()},

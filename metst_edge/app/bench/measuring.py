@@ -18,7 +18,6 @@ from metst_edge import __version__
 from metst_edge.app.bench.results import END_TO_END, FORMAT, KIND, STAGES, summary
 from metst_edge.app.demo import demo_clip
 from metst_edge.app.machine import describe, sensors, usable_cores
-from metst_edge.bundle import MANIFEST, sha256
 from metst_edge.capture import Interruption, Source, open_source
 from metst_edge.events import Event, Gap
 
@@ -146,7 +145,7 @@ class Bench:
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "version": __version__,
             # The manifest holds the sha256 of every other file, and loading checked them: its own stands for all.
-            "bundle": {"name": bundle.name, "manifest_sha256": sha256(bundle.file(MANIFEST))},
+            "bundle": {"name": bundle.name, "manifest_sha256": bundle.manifest_sha256},
             "engine": _engine(analyzer.engine),
             "flow": analyzer.flow,
             "face": analyzer.face,

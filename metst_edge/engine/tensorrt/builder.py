@@ -105,7 +105,7 @@ class EngineBuilder:
     ) -> None:
         self.bundle, self.precision, self.target = bundle, precision, target
         self.lanes, self.workspace_mib = check_lanes(lanes), workspace_mib
-        self._graphs = {graph: bundle.graph(graph, precision) for graph in bundle.graphs}
+        self._graphs = {graph: bundle.graph_file(graph, precision) for graph in bundle.graphs}
         self._progress, self._say = progress, say or _LOG.warning
         self.tensorrt = load_tensorrt()
         self.logger = logger_of(self.tensorrt)
@@ -174,7 +174,7 @@ class EngineBuilder:
     def parts(self, graph: str) -> dict[str, Any]:
         """Return everything the engine depends on, as plain JSON values."""
         files = self.bundle.manifest["files"]
-        used = [*(path.name for path in self._graphs.values()), "weights.bin"]
+        used = [*self._graphs.values(), "weights.bin"]
         used += [HALF_WEIGHTS] if self.precision == "fp16" else []
         return {
             "format": 1,  # of what this file asks TensorRT for, beyond the parts below
@@ -294,18 +294,16 @@ class EngineBuilder:
         return built[0]
 
     def _build(self, graph: str, monitor: Any) -> bytes:
-        trt, path = self.tensorrt, self._graphs[graph]
+        trt, file = self.tensorrt, self._graphs[graph]
         builder = self._new(trt.Builder)
         network = self._given(builder.create_network(network_flags(trt)), "network")
         parser = trt.OnnxParser(network, self.logger)
-        model = path.read_bytes()
+        model = self.bundle.graph_bytes(graph, self.precision)
         if self.plugin is not None:
             model = without_function(model, PLUGIN_NAMESPACE, PLUGIN)
-        # The path is where external weights are looked for.
-        if not parser.parse(model, str(path)):
-            raise EngineError(
-                f"{self.bundle.path}: TensorRT refuses {path.name}: {_parser_errors(parser, self.logger)}"
-            )
+        # The path is where external weights would be looked for; these are in the model.
+        if not parser.parse(model, str(self.bundle.path / file)):
+            raise EngineError(f"{self.bundle.path}: TensorRT refuses {file}: {_parser_errors(parser, self.logger)}")
         config = self._given(builder.create_builder_config(), "builder configuration")
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, self.workspace_mib << 20)
         # fp32 means fp32: TF32 rounds factors to 11 bits, and scores are compared with those of the CPU.
@@ -326,7 +324,7 @@ class EngineBuilder:
         self._read_timing(config, timing)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise EngineError(f"{self.bundle.path}: TensorRT cannot build {path.name}: {why(self.logger)}")
+            raise EngineError(f"{self.bundle.path}: TensorRT cannot build {file}: {why(self.logger)}")
         self._write_timing(config, timing)
         return bytes(plan)
 
@@ -335,7 +333,7 @@ class EngineBuilder:
         inputs = {tensor.name: tensor for tensor in map(network.get_input, range(network.num_inputs))}
         if set(inputs) != set(shapes):
             raise EngineError(
-                f"{self.bundle.path}: expected {self._graphs[graph].name} with inputs {', '.join(sorted(shapes))}, "
+                f"{self.bundle.path}: expected {self._graphs[graph]} with inputs {', '.join(sorted(shapes))}, "
                 f"got {', '.join(sorted(inputs))}; export the bundle again"
             )
         for name, (smallest, _, largest) in shapes.items():

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import stat
 import tempfile
@@ -24,6 +25,8 @@ from metst_edge.errors import EngineError
 
 SAME_ENGINE = ("bundle", "graph", "precision")
 """Parts by which an engine that another machine state needs is known as the one that is wanted now."""
+_NO_RECORD = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What reading a file fails with that is no record: also where a number in it is 1e999."""
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -113,12 +116,14 @@ class EngineCache:
             record = json.loads(record_path.read_bytes())
             size, expected = int(record["bytes"]), str(record["sha256"])
             seconds, created = float(record["build_seconds"]), str(record["created"])
+            if not math.isfinite(seconds):
+                raise ValueError(f"built in {seconds} seconds")
             found_parts = dict(record["parts"])
         except FileNotFoundError:
             return None, self._superseded(parts)
         except OSError as error:
             return None, f"{record_path}: expected a readable file ({error.strerror})"
-        except (ValueError, TypeError, KeyError) as error:
+        except _NO_RECORD as error:
             return None, f"{record_path}: expected the record of an engine, got something else ({error!r})"
         if found_parts != _plain(parts):
             return None, f"{record_path}: {_difference(parts, found_parts)}"
@@ -224,7 +229,7 @@ def records(folder: Path) -> list[Record]:
     found = []
     for path in sorted(folder.glob("*.json")):
         record = Record(path.with_suffix(".plan"), "", "", {})
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        with contextlib.suppress(OSError, *_NO_RECORD):
             told = json.loads(path.read_bytes())
             record = Record(record.path, str(told["sha256"]), str(told["created"]), dict(told["parts"]))
         found.append(record)

@@ -29,6 +29,7 @@ from metst_edge.engine.types import (
     StepScores,
     check_lanes,
     check_reset,
+    check_scores,
     check_step,
     check_windows,
 )
@@ -87,6 +88,7 @@ class TensorRTEngine(Closing):
         for first in range(0, windows, MAX_WINDOWS):
             part = slice(first, first + MAX_WINDOWS)
             runner.run(features[part], spot[part], emotion[part])
+        check_scores(spot, emotion, self.bundle.path)
         return Scores(spot, emotion)
 
     def open_stream(self, lanes: int = 2) -> TensorRTStream:
@@ -270,6 +272,7 @@ class TensorRTStream(Closing):
         self._fed, self._undoable = self._fed + 1, True
         if self._fed <= self.look_ahead:
             return None
+        check_scores(self._spot, self._emotion, self._engine.bundle.path)
         return StepScores(self._spot.copy(), self._emotion.copy())  # the next step overwrites them
 
 
