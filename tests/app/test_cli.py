@@ -181,7 +181,9 @@ def test_a_folder_of_clips_is_analysed_clip_by_clip(capsys, clip, tmp_path):
         "b10.mov?fps=60.0",
     ]
     # Shown at 30 frames a second, the clip lasts 6.39 s.
-    assert all(report["frames"] == 169 and report["duration"] == pytest.approx(6.39 / 2, abs=0.02) for report in reports)
+    assert all(
+        report["frames"] == 169 and report["duration"] == pytest.approx(6.39 / 2, abs=0.02) for report in reports
+    )
     (tmp_path / "poster.jpg").write_bytes(b"")
     status, _, err = run(capsys, "analyze", tmp_path)
     assert status == 1
