@@ -29,7 +29,7 @@ default_role = "code"  # docstrings name things between single backticks
 # A reference that leads nowhere is an error; names of other projects have no page here.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(numpy|np|npt|collections|pathlib|types|os|argparse)\..*"),
+    ("py:.*", r"(numpy|np|npt|collections|pathlib|types|os|argparse|datetime)\..*"),
     ("py:.*", r"metst_edge\.(bundle|manifest)\.(StateEntry|TensorEntry|Stored\w*)"),  # of a bundle's inside
     ("py:.*", r"typing\.Literal\[.*"),  # taken apart in a signature that holds a <factory>
     ("py:.*", r".*\s.*"),  # no name, but words of a sentence that stand before a colon

@@ -97,7 +97,7 @@ class Output(Closing):
             with suppress(OSError):
                 os.ftruncate(self._file, self._whole)
             kept, self._aside = self._aside, None
-            error = OSError(error.errno, f"{error.strerror}; what was written before is in {kept}")
+            error = OSError(error.errno, f"{error.strerror} (what was written before is in {kept})")
         self._let_go()
         return self._named(error)
 

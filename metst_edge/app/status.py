@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 import time
 from collections import deque
@@ -78,8 +77,14 @@ class StatusLine(Closing):
             status = self._status()
             rate, still = self._rate.of(status.frames, time.monotonic())
             line = f"{self._name}: {describe(status, rate, still, self._found)}"
-            width = shutil.get_terminal_size().columns - 1
-            self._write(CLEAR + line[:width])
+            self._write(CLEAR + line[: self._width() - 1])
+
+    def _width(self) -> int:
+        """Return the terminal's columns; stdout may be another."""
+        try:
+            return os.get_terminal_size(self._file.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # a terminal that is gone needs no status
