@@ -151,8 +151,14 @@ def _copied(bundle: Bundle, folder: Path) -> Bundle:
     """Copy what every bundle has, without fp16 and what the manifest says of it."""
     for name in (MANIFEST, *REQUIRED_FILES):
         shutil.copyfile(bundle.file(name), folder / name)
-    figures = {name: value for name, value in bundle.manifest["parity"].items() if name != "fp16"}
-    return _seal(folder, {**bundle.manifest, "parity": figures})
+    try:
+        figures = {name: value for name, value in bundle.manifest["parity"].items() if name != "fp16"}
+        return _seal(folder, {**bundle.manifest, "parity": figures})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # nothing but export reads these fields
+        raise ExportError(
+            f"{bundle.path}: expected training, licence, metrics and parity in the manifest as export writes them, for "
+            f"the model card, got others ({error!r})"
+        ) from error
 
 
 def _add_half(bundle: Bundle, console: Console, inline: bool, clips: Sequence[Path]) -> None:

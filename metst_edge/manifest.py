@@ -46,6 +46,8 @@ MOST_PIXELS = 2**27
 """In the pictures of an interval."""
 MOST_LETTERS = 100
 """In a name or a label."""
+MOST_DEPTH = 32
+"""Of values in values."""
 
 SPOTTER, RECOGNISER = "spotter", "recogniser"
 """Kinds of bundle: one scores every frame of a video, the other names the emotion of a known interval."""
@@ -86,6 +88,7 @@ def parse_manifest(content: bytes, path: Path, kind: str | None = SPOTTER) -> di
         raise BundleFileError(f"{path}: {MANIFEST} cannot be parsed ({error}); export the bundle again") from error
     if not isinstance(manifest, dict):
         raise BundleFileError(f"{path}: expected an object in {MANIFEST}, got {type(manifest).__name__}")
+    _check_texts(manifest, path)
     version = manifest.get("format_version")
     if not _is_int(version, 1, LIMIT_BYTES):
         raise BundleFileError(f"{path}: {MANIFEST}: expected 'format_version' to be {FORMAT_VERSION}, got {version!r}")
@@ -109,6 +112,21 @@ def parse_manifest(content: bytes, path: Path, kind: str | None = SPOTTER) -> di
             raise BundleFileError(f"{path}: {MANIFEST}: expected '{name}' to be {expected}, got {got}")
     _AGREEMENT_OF[found](manifest, path)
     return manifest
+
+
+def _check_texts(manifest: dict[str, Any], path: Path) -> None:
+    """Check that everything may be shown on a terminal, also what only people read; only line breaks are no letters."""
+    left: list[tuple[Any, int]] = [(manifest, 0)]
+    while left:
+        value, depth = left.pop()
+        if depth > MOST_DEPTH:
+            raise BundleFileError(f"{path}: {MANIFEST} cannot be parsed (it is nested deeper than {MOST_DEPTH})")
+        if isinstance(value, dict):
+            left += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, list):
+            left += [(part, depth + 1) for part in value]
+        elif isinstance(value, str) and not value.replace("\n", "").isprintable():
+            raise BundleFileError(f"{path}: {MANIFEST}: expected text that can be printed, got {ascii(value)[:80]}")
 
 
 _OPTIONAL = {"kind": SPOTTER, "weight": DEFAULT_WEIGHT, "licence": "not stated"}
@@ -303,7 +321,7 @@ _IMAGES: dict[str, _Check] = {
     "winsize": lambda v: _is_int(v, 1, 255),
     "iterations": lambda v: _is_int(v, 1, 100),
     "poly_n": lambda v: _is_int(v, 1, 31),
-    "poly_sigma": lambda v: _is_number(v, 0.01, 100.0),
+    "poly_sigma": lambda v: _is_number(v, 0.2, 100.0),
     "input_size": lambda v: _is_int(v, 1, MOST_SIZE),
     "mean": lambda v: _is_colour(v, 0.0, MOST_SCORE),
     "std": lambda v: _is_colour(v, 1e-6, MOST_SCORE),

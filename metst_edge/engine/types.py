@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -223,9 +222,7 @@ def check_scores(spot: Array, emotion: Array, source: object) -> None:
     Raises:
         EngineError: they are not finite.
     """
-    with np.errstate(over="ignore"):
-        finite = math.isfinite(float(spot.sum()) + float(emotion.sum()))
-    if not finite:
+    if not (np.isfinite(spot).all() and np.isfinite(emotion).all()):
         raise EngineError(
             f"{source}: expected finite scores, got nan or infinity: the weights are not those of a trained network; "
             "export the bundle again"

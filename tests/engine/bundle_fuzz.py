@@ -39,8 +39,10 @@ from metst_edge.bundle import Bundle, RecognizerBundle, open_bundle
 from metst_edge.engine import load_engine, networks
 from metst_edge.errors import MetstError
 from metst_edge.recognise.engine import load_recognizer
+from metst_edge.recognise.images import ImageSettings, flow_images
 
 BATCH = 200
+"""Runs in one child process."""
 SECONDS = 30
 """A run that takes longer hangs."""
 MEMORY = 6 << 30
@@ -388,7 +390,9 @@ def use(path: Path, it: Spoilt) -> None:
         recogniser = load_recognizer(bundle, "onnxruntime")
         side = bundle.input_size
         if side <= 64:
-            recogniser.infer(draw.standard_normal((1, 2, 3, side, side)).astype(np.float32))
+            onset, *crops = draw.integers(0, 256, (3, 48, 48), np.uint8)
+            pictures = flow_images(onset, crops, ImageSettings.from_dict(bundle.images))
+            recogniser.infer(pictures[None])
         return
     assert isinstance(bundle, Bundle)
     windows = draw.standard_normal((1, bundle.channels, min(bundle.k, 12))).astype(np.float32)
@@ -469,7 +473,7 @@ def fuzz(folder: Path, seed: int, numbers: range) -> tuple[Counter[str], list[st
     now = mmap.mmap(-1, 8)
     first = numbers.start
     while first < numbers.stop:
-        batch = range(first, min(first + BATCH, numbers.stop))
+        batch = range(first, numbers.stop)
         ours, theirs = os.pipe()
         process = os.fork()
         if process == 0:
@@ -484,7 +488,7 @@ def fuzz(folder: Path, seed: int, numbers: range) -> tuple[Counter[str], list[st
                 if came[0] == "!":
                     findings.append(f"run {number}: {came[1:]}")
         _, status = os.waitpid(process, 0)
-        first = batch.stop
+        first = numbers.stop
         if status != 0:
             (number,) = struct.unpack_from("<q", now)
             said = spoil(originals, random.Random(f"{seed}/{number}")).said
@@ -505,10 +509,15 @@ def main() -> int:
     numbers = range(options.first, options.first + options.runs)
     if options.only is not None:
         numbers = range(options.only, options.only + 1)
-    counts, findings = fuzz(options.folder, options.seed, numbers)
-    print("\n".join(findings))
-    print(json.dumps({"seed": options.seed, "runs": len(numbers), **counts}))
-    return 1 if findings else 0
+    counts: Counter[str] = Counter()
+    for first in range(numbers.start, numbers.stop, BATCH):
+        came, findings = fuzz(options.folder, options.seed, numbers[first - numbers.start :][:BATCH])
+        counts += came
+        print("".join(f"{finding}\n" for finding in findings), end="", flush=True)
+        done = min(first + BATCH, numbers.stop) - numbers.start
+        if done == len(numbers) or done % 1000 == 0:
+            print(json.dumps({"seed": options.seed, "runs": done, **counts}), flush=True)
+    return 1 if counts["finding"] else 0
 
 
 if __name__ == "__main__":

@@ -165,6 +165,17 @@ def test_names_and_labels_are_printable(field, text, folder):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("text", ["\x1b]0;title\x07", "\u202etxt", "\ud800"], ids=ascii)
+def test_what_only_people_read_is_printable_too(text, folder):
+    for value in (text, {"deep": [1, {"er": text}]}, {text: 1}):
+        put(folder, value, "training")
+        with pytest.raises(BundleFileError, match="expected text that can be printed") as caught:
+            Bundle.load(folder)
+        assert str(caught.value).isprintable()
+    put(folder, "of two lines,\nof which this is one", "training")
+    Bundle.load(folder)
+
+
 # What the manifest is.
 
 
@@ -177,9 +188,17 @@ def test_a_manifest_of_gigabytes_is_not_read(name, folder, tmp_path):
         Bundle.load(path)
 
 
-@pytest.mark.parametrize(
-    "content", ["[" * 10**5, '{"a":' * 10**5, "[" * 10**5 + "]" * 10**5, '{"a":1e999}', "9" * 10**5]
+NESTED = (
+    '{"a":' + "[" * 40 + "]" * 40 + "}",
+    "[" * 10**5,
+    '{"a":' * 10**5,
+    "[" * 10**5 + "]" * 10**5,
+    '{"a":1e999}',
+    "9" * 10**5,
 )
+
+
+@pytest.mark.parametrize("content", NESTED, ids=range(len(NESTED)))
 def test_a_manifest_that_is_nested_without_end_is_refused(content, folder, tmp_path):
     (folder / "manifest.json").write_text(content)
     for path in (folder, zipped(folder, tmp_path / "b.zip")):

@@ -263,7 +263,7 @@ def test_features_far_outside_fp16_still_give_finite_scores(both):
 def test_a_network_that_fp16_cannot_hold_is_refused_in_one_line_with_figures(network, out, tmp_path, capsys):
     with torch.no_grad():  # in fp32 the norm behind it undoes this
         network.blocks[0].attn.mamba.out_proj.weight.mul_(1e6)
-    save_checkpoint(tmp_path / "large.pt", network, {"fps": 30.0, "k": 30, "k_p": 5})
+    save_checkpoint(tmp_path / "large.pt", network, {"fps": 30.0, "k": 30, "k_p": 5, "licence": "CC0-1.0"})
     assert main(["bundle", str(tmp_path / "large.pt"), "--out", str(out), "--precision", "fp16"]) == 1
     streams = capsys.readouterr()
     assert "above 0.005 / 0.05" in streams.out

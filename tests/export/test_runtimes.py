@@ -98,3 +98,14 @@ def test_graphs_that_score_otherwise_than_before_are_refused(checkpoint, tmp_pat
     error = capsys.readouterr().err
     assert "expected differences to the graphs before of at most 0.0001 (spot)" in error and "window (spot" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "model.pt"]
+
+
+@pytest.mark.parametrize("field", ["parity", "training", "licence", "metrics"])
+def test_a_bundle_whose_card_cannot_be_written_is_refused_in_one_line(field, checkpoint, tmp_path, capsys):
+    shutil.copytree(Bundle.find("demo").path, tmp_path / "demo")
+    manifest = json.loads((tmp_path / "demo" / "manifest.json").read_text())
+    del manifest[field]
+    (tmp_path / "demo" / "manifest.json").write_text(json.dumps(manifest))
+    for verb in ("again", "fp16"):
+        assert main([verb, str(tmp_path / "demo"), "--out", str(tmp_path / "made")]) == 1
+        assert f"for the model card, got others (KeyError('{field}'))" in capsys.readouterr().err
