@@ -93,20 +93,24 @@ class MicroExpression:
 class Gap:
     """A stretch of source time in which nothing could be spotted; no interval crosses it.
 
+    Live, one that lasts is told twice: when it begins, its end None, and whole when it has ended, at the latest with
+    the source. One that is over when it is noticed is told once. A report holds whole ones only.
+
     Attributes:
         start: seconds of source time, of the last frame before it, or of the source's first.
-        end: seconds of source time, of the first frame after it, or of the source's last.
-        reason: "face_lost", "no_frames" (a hole in the timestamps), "scene_cut", or what the camera reported
-            ("camera_stalled", "camera_frozen", "camera_lost", "size_changed").
+        end: seconds of source time, of the first frame after it, or of the source's last; None while it lasts.
+        reason: "face_lost", "no_frames" (a hole in the timestamps), "too_slow" (frames come too slowly for the model),
+            "scene_cut", or what the camera reported ("camera_stalled", "camera_frozen", "camera_lost", "size_changed").
     """
 
     start: float
-    end: float
+    end: float | None
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object as a dict, seconds rounded to a tenth of a millisecond."""
-        return {"type": "gap", "start": round(self.start, 4), "end": round(self.end, 4), "reason": self.reason}
+        end = None if self.end is None else round(self.end, 4)
+        return {"type": "gap", "start": round(self.start, 4), "end": end, "reason": self.reason}
 
     def to_json(self) -> str:
         """Return the event as one line of JSON."""

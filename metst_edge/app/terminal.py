@@ -43,6 +43,8 @@ def describe(event: Event) -> str:
     """Return an event as a line for people."""
     from metst_edge.events import Gap
 
+    if isinstance(event, Gap) and event.end is None:
+        return f"{event.start:8.2f} -      s  gap: {event.reason.replace('_', ' ')}"
     if isinstance(event, Gap):
         return f"{event.start:8.2f} - {event.end:.2f} s  gap: {event.reason.replace('_', ' ')}"
     line = f"{event.onset:8.2f} - {event.offset:.2f} s  {event.emotion:<9} apex {event.apex:.2f} s"

@@ -72,16 +72,18 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """A live source was away and is back; the frames before and after do not belong together.
+    """A live source is away, or is back; the frames before and after do not belong together.
+
+    It comes twice: as soon as the source is away, and before the first frame after it.
 
     Attributes:
         start: seconds of source time, of the last frame before it; 0 where there was none.
-        end: seconds of source time, of the first frame after it.
+        end: seconds of source time, of the first frame after it; None while the source is away.
         reason: "camera_stalled", "camera_frozen", "camera_lost" or "size_changed".
     """
 
     start: float
-    end: float
+    end: float | None
     reason: str
 
 
@@ -154,8 +156,9 @@ def check_timestamp(timestamp: Any, previous: float | None = None) -> float:
         TimestampError: it is not a finite number, or does not rise.
     """
     try:
-        seconds = float(timestamp)
-    except (TypeError, ValueError):
+        # What float() takes besides numbers is text and truth values: an accident, whatever it says.
+        seconds = math.nan if isinstance(timestamp, str | bytes | bytearray | bool | np.bool_) else float(timestamp)
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not math.isfinite(seconds):
         raise TimestampError(

@@ -45,6 +45,8 @@ def draw(
     axes = figure.subplots()
     axes.plot(*_broken_at_holes(time, spot), color=CURVE, linewidth=1.3, label="spotting curve")
     for gap in (event for event in found if isinstance(event, Gap)):
+        if gap.end is None:  # told once more, when it has ended
+            continue
         axes.axvspan(gap.start, gap.end, color=GAP, zorder=0)
         middle = (gap.start + gap.end) / 2
         axes.text(middle, 0.5, gap.reason.replace("_", " "), ha="center", va="center", color=REASON)
