@@ -9,6 +9,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from metst_edge import errors
+from metst_edge.errors import MetstError
 from metst_edge.events import Event, Gap, MicroExpression
 
 if TYPE_CHECKING:
@@ -21,7 +23,18 @@ if TYPE_CHECKING:
 __version__ = "unknown"  # of a checkout that is not installed
 with suppress(PackageNotFoundError):
     __version__ = version("metst-edge")
-__all__ = ["Analyzer", "Bundle", "Event", "Gap", "MicroExpression", "Report", "flow", "load_engine"]
+__all__ = [
+    "Analyzer",
+    "Bundle",
+    "Event",
+    "Gap",
+    "MetstError",
+    "MicroExpression",
+    "Report",
+    "errors",
+    "flow",
+    "load_engine",
+]
 
 _LATE = {
     "Analyzer": "metst_edge.analyzer",
