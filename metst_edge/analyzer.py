@@ -14,11 +14,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from metst_edge import _native
 from metst_edge.bundle import Bundle
-from metst_edge.capture import Frame, Image, Interruption, Source, check_timestamp, open_source
+from metst_edge.capture import Frame, Image, Interruption, Source, check_frame, check_timestamp, open_source
 from metst_edge.choices import FLOWS
 from metst_edge.closing import Closing
 from metst_edge.engine import Engine, load_engine
@@ -245,7 +243,7 @@ class Analyzer(Closing):
                 )
             if not isinstance(frame, Frame):
                 # The frame is looked at again with the next one; until then the caller may have drawn on it.
-                own = frame.copy() if isinstance(frame, np.ndarray) else frame
+                own = check_frame(frame).copy()
                 frame = Frame(self._pushed, check_timestamp(timestamp), own)
                 self._seconds.check(frame.timestamp)
             events = self._push(frame)

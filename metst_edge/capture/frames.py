@@ -98,7 +98,7 @@ def check_frame(image: object, expected_shape: tuple[int, ...] | None = None) ->
         FrameError: what is wrong with it, and what to do.
     """
     wanted = "expected a frame that is a numpy array, uint8 (H, W, 3) BGR or (H, W) gray"
-    if not isinstance(image, np.ndarray):
+    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray | np.matrix):  # which compute otherwise
         raise FrameError(f"{wanted}; got {type(image).__name__}: convert it with numpy.asarray")
     if image.dtype != np.uint8:
         raise FrameError(f"{wanted}; got dtype {image.dtype}: scale it to 0..255 and convert it to uint8")
