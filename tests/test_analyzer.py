@@ -402,6 +402,8 @@ def test_after_flush_another_video_may_begin(analyzer, video):
         (np.zeros((64, 64, 3), np.float32), "got dtype float32"),
         (np.zeros((64, 64, 4), np.uint8), r"got shape \(64, 64, 4\)"),
         ([[0]], "got list"),
+        (None, "got NoneType"),
+        (np.ma.masked_array(np.zeros((64, 64), np.uint8), True), "got MaskedArray: convert it with numpy.asarray"),
     ],
 )
 def test_bad_frames_are_refused(analyzer, frame, words):

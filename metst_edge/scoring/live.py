@@ -31,14 +31,18 @@ class LiveEvents:
         self._decoder.reset()
         self._whole = True  # no call of the decoder was broken off
         self._ready: list[Event] = []  # found by a call that was broken off
+        self._items: deque[Item] = deque()  # not looked at by it
         self._forget()
 
     def take(self, items: Iterable[Item]) -> list[Event]:
         """Return the events that are final with these items.
 
-        Where a call was broken off (Ctrl-C), what was decoded before it is kept; what is left of its run is not.
+        Where a call was broken off (Ctrl-C), what was decoded before it is kept, and so are the gaps and runs after it;
+        what is left of its run is not.
         """
-        for item in items:
+        self._items.extend(items)
+        while self._items:
+            item = self._items.popleft()
             if isinstance(item, Gap):
                 self._ready.append(item)
             elif isinstance(item, RunEnd):

@@ -65,7 +65,7 @@ class Scorer:
         self._gap: Gap | None = None  # the one that lasts, its end None
         self._told = False  # whether it was
         self._hole: Gap | None = None  # one that is to be told
-        self._items: list[Item] = []  # of the push under way
+        self._items: list[Item] = []  # of the call under way, or of one that was broken off
         self._next_search = -np.inf
         self.whole = True
 
@@ -102,19 +102,21 @@ class Scorer:
             self._items += self._tell_hole()
         if self.run.going and before is not None:
             if self._timeline.cut():
-                self._items += [*self._end(), *self._tell_hole(), Gap(before.time, picture.time, "scene_cut")]
+                self._items += self._end()
+                self._items += self._tell_hole()
+                self._items.append(Gap(before.time, picture.time, "scene_cut"))
             else:
                 self._items += self._advance(before)
         if not self.run.going:
-            self._items += self._search(picture)
+            self._search(picture)
         if not self.run.going:
             self._items += self._tell_hole()
 
     def _wait_from(self, time: float) -> None:
         """Score nothing any more: the source is too slow, since this time or since the hole that is to be told."""
         self._items += self._end()
-        start, self._hole = (time if self._hole is None else self._hole.start), None
         self._items += self._close_gap(time)
+        start, self._hole = (time if self._hole is None else self._hole.start), None
         self._gap, self._told = Gap(start, None, "too_slow"), False
 
     def interrupt(self, gap: Gap) -> list[Item]:
@@ -139,19 +141,20 @@ class Scorer:
         Args:
             now: seconds of source time, for an interruption that lasts; known of live sources.
         """
-        items, last = self._taken(), self._timeline.last
+        last = self._timeline.last
         if self.whole:
             self.whole = False
             if self.run.going:
                 for moment in self._timeline.flush():
-                    items += self.run.push(moment) or []
-            items += self._end()
+                    self._items += self.run.push(moment) or []
+            self._items += self._end()
         else:
-            items.append(RunEnd())
-        items += self._tell_hole()
+            self._items.append(RunEnd())
+        self._items += self._tell_hole()
         if self._gap is not None:
             end = self._gap.start if now is None else max(self._gap.start, now)
-            items += self._close_gap(end if last is None else last.time)
+            self._items += self._close_gap(end if last is None else last.time)
+        items = self._taken()
         self.reset()
         return items
 
@@ -176,7 +179,7 @@ class Scorer:
         self._next_search = -np.inf
         return items
 
-    def _search(self, picture: Picture) -> list[Item]:
+    def _search(self, picture: Picture) -> None:
         """Begin a run if there is a face, and close the gap before it."""
         face = None
         if picture.time >= self._next_search:
@@ -185,9 +188,10 @@ class Scorer:
         if face is None:
             if self._gap is None:
                 self._lose(picture.time)
-            return []
+            return
         self._next_search = -np.inf  # it is not lost: if this push is broken off, the next picture is looked at
-        return [*self._close_gap(picture.time), *self._advance(picture, face)]
+        self._items += self._close_gap(picture.time)
+        self._items += self._advance(picture, face)
 
     def _lose(self, time: float) -> None:
         self._gap, self._told = Gap(time, None, "face_lost"), False
