@@ -36,7 +36,9 @@ def main(video: str) -> None:
 
 def show(events: list[metst_edge.Event]) -> None:
     for event in events:
-        if isinstance(event, metst_edge.Gap):
+        if isinstance(event, metst_edge.Gap) and event.end is None:
+            print(f"{event.start:7.2f} s on: nothing can be spotted ({event.reason})")
+        elif isinstance(event, metst_edge.Gap):
             print(f"{event.start:7.2f} s to {event.end:.2f} s: nothing could be spotted ({event.reason})")
         else:
             print(f"{event.apex:7.2f} s: {event.emotion}, score {event.score:.2f}")

@@ -8,22 +8,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metst_edge import flow
+    from metst_edge import errors, flow
     from metst_edge.analyzer import Analyzer
     from metst_edge.bundle import Bundle
     from metst_edge.engine import load_engine
+    from metst_edge.errors import MetstError
     from metst_edge.events import Event, Gap, MicroExpression
     from metst_edge.report import Report
 
     __version__: str
 
-__all__ = ["Analyzer", "Bundle", "Event", "Gap", "MicroExpression", "Report", "flow", "load_engine"]
+__all__ = [
+    "Analyzer",
+    "Bundle",
+    "Event",
+    "Gap",
+    "MetstError",
+    "MicroExpression",
+    "Report",
+    "errors",
+    "flow",
+    "load_engine",
+]
 
 _LATE = {
     "Analyzer": "metst_edge.analyzer",
     "Bundle": "metst_edge.bundle",
     "Event": "metst_edge.events",
     "Gap": "metst_edge.events",
+    "MetstError": "metst_edge.errors",
     "MicroExpression": "metst_edge.events",
     "Report": "metst_edge.report",
     "load_engine": "metst_edge.engine",
@@ -36,8 +49,8 @@ def __getattr__(name: str) -> Any:
         return _version()
     from importlib import import_module
 
-    if name == "flow":
-        return import_module("metst_edge.flow")
+    if name in ("errors", "flow"):
+        return import_module(f"metst_edge.{name}")
     if name == "_native":
         try:
             return import_module("metst_edge._native")

@@ -8,25 +8,25 @@ decoded as a whole. A recogniser, where one is given, is told of slots and event
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from metst_edge import _native
 from metst_edge.bundle import Bundle
-from metst_edge.capture import Frame, Image, Interruption, Source, check_timestamp, open_source
+from metst_edge.capture import Frame, Image, Interruption, Source, check_frame, check_timestamp, open_source
 from metst_edge.choices import FLOWS, MOST_THREADS
 from metst_edge.closing import Closing
 from metst_edge.engine import Engine, load_engine
 from metst_edge.engine.lanes import LANES
 from metst_edge.engine.types import DeviceEngine
-from metst_edge.errors import EngineError, MetstError, SourceError
+from metst_edge.errors import EngineError, FrameError, MetstError, SourceError, StateError, TimestampError
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, Finder, open_finder
 from metst_edge.flow import default_threads
+from metst_edge.guard import Guard
 from metst_edge.labels import NEUTRAL
 from metst_edge.origin import Origin
 from metst_edge.recognise.memory import slots_needed
@@ -35,12 +35,15 @@ from metst_edge.report import Report
 from metst_edge.scoring import (
     Collected,
     DeviceLanes,
+    Harmless,
     HostLanes,
     Item,
     LiveEvents,
+    OnSlot,
     OnStage,
     Picture,
     Scorer,
+    SecondsCheck,
     timed,
 )
 from metst_edge.status import Status, Watch
@@ -56,10 +59,15 @@ Progress = Callable[[int, int | None], None]
 class Analyzer(Closing):
     """Spots micro-expressions in one video at a time.
 
+    For one thread at a time, in the process that made it: a call while another is under way is a StateError, and so is
+    any call after `close`, or in a forked process. `close` may be called from any thread. Where a call was broken off,
+    by Ctrl-C or an error that is not about the frame, `push` is a StateError until `flush`, which returns what was
+    found until then, or `reset`. Other errors leave things as they were.
+
     Args:
         model: name of a shipped model, or the path of a bundle (folder or zip).
         engine: "auto", "native", "onnxruntime" or "tensorrt". See `load_engine`.
-        on_stage: told how long every call of a stage took; see `OnStage`.
+        on_stage: told how long every call of a stage took; see `OnStage`. What it raises is logged and has no effect.
         threads: that a frame's flow is spread over on the CPU, at most; default: the processors this process may use, 4
             at most.
         precision: "fp32" or "fp16". See `load_engine`.
@@ -137,6 +145,7 @@ class Analyzer(Closing):
         except ValueError as error:  # the environment variable asks for instructions this processor lacks
             raise EngineError(str(error)) from error
         self.threads = threads or default_threads()
+        on_stage = None if on_stage is None else Harmless(on_stage)
         self.bundle = Bundle.find(model)
         self.decode_settings = self.bundle.decode_settings.changed(
             decoder, synergy, class_priors, ratio, floor, min_score
@@ -149,12 +158,15 @@ class Analyzer(Closing):
             self._finder: Finder = open_finder(face, face_model)
             opened.callback(self._finder.close)
             self._second = None if recognizer is None else self._open_recognizer(recognizer)
-            opened.pop_all()
+            if self._second is not None:
+                opened.callback(self._second.close)
+            self._guard = Guard(self, "Analyzer", opened.pop_all().close)
         self.flow, self.face = lanes.flow, face
         self._on_stage = on_stage
-        on_slot = None if self._second is None else self._saw
+        on_slot = None if self._second is None else _teller(self._second)
         self._scorer = Scorer(self.bundle.fps, self._finder, lanes, on_stage, on_slot, self.engine.precision)
-        self.reset()
+        self._source: Source | None = None  # what `stream` reads
+        self._forget()
 
     def _open_lanes(self, flow: str, on_stage: OnStage | None) -> HostLanes | DeviceLanes:
         """Open a stream, with flow where it is wanted."""
@@ -195,23 +207,40 @@ class Analyzer(Closing):
         return self._watch.status
 
     def close(self) -> None:
-        """Release the face model, the recogniser and the engine. Calling it twice is harmless.
+        """Release the face model, the recogniser and the engine; from any thread. Calling it twice is harmless.
 
-        An opinion under way is waited for, a few seconds at most.
+        A call under way in another thread is waited for, a second at most: `push` ends as ever, `stream` gives what was
+        found until then and ends, `analyze` raises a StateError with what was found as its ``report``. An opinion under
+        way is waited for, a few seconds at most.
         """
+        self._guard.shut()
+        source = self._source
+        if source is not None and source.live:
+            source.close()  # its reader waits for a frame that may not come
         if self._second is not None:
-            self._second.close()
-        self._finder.close()
-        self.engine.close()
+            self._second.hurry()
+        self._guard.close()
 
     def reset(self) -> None:
-        """Forget the video so far; the next frame is the first of another."""
+        """Forget the video so far; the next frame is the first of another. A `stream` under way ends.
+
+        Raises:
+            StateError: as of every call; see above.
+        """
+        with self._guard.use():
+            self._forget()
+
+    def _forget(self) -> None:
         self._scorer.reset()
         self._live.reset()
         if self._second is not None:
             self._second.reset()
         self._pushed = 0
         self._origin, self._watch = Origin(), Watch()
+        self._seconds = SecondsCheck()
+        self._clock: tuple[float, float] | None = None  # of a live source: its time, and the monotonic one
+        self._broken = False
+        self._streaming: object = None  # stands for the `stream` whose video this is
 
     def push(self, frame: Image | Frame, timestamp: float | None = None) -> list[Event]:
         """Take the next frame and return the events that are final with it.
@@ -225,48 +254,121 @@ class Analyzer(Closing):
 
         Raises:
             FrameError: wrong dtype, shape or size. The frame is not taken; the stream can go on.
-            TimestampError: not finite, or not above the one before. Likewise.
+            TimestampError: not finite, not above the one before, or by their steps times are not in seconds. Likewise.
+            StateError: as of every call; see above. Or a `stream` is under way.
         """
-        if not isinstance(frame, Frame):
-            # The frame is looked at again with the next one; until then the caller may have drawn on it.
-            own = frame.copy() if isinstance(frame, np.ndarray) else frame
-            frame = Frame(self._pushed, check_timestamp(timestamp), own)
-        events = self._found(self._scorer.push(frame), frame.timestamp)
-        self._pushed += 1
-        return events
+        with self._guard.use():
+            if self._streaming is not None:
+                raise StateError(
+                    "expected no frame while stream is under way; let it end, or flush or reset first", "busy"
+                )
+            if not isinstance(frame, Frame):
+                # The frame is looked at again with the next one; until then the caller may have drawn on it.
+                own = check_frame(frame).copy()
+                frame = Frame(self._pushed, check_timestamp(timestamp), own)
+                self._seconds.check(frame.timestamp)
+            events = self._push(frame)
+            self._seconds.took(frame.timestamp)
+            self._pushed += 1
+            return events
+
+    def _push(self, frame: Frame) -> list[Event]:
+        if self._broken:
+            raise StateError(
+                "expected a video that goes on, but a call was broken off in the middle of a frame; flush for what was "
+                "found until then, or reset, and begin anew",
+                "broken",
+            )
+        with self._unbroken():
+            return self._found(self._scorer.push(frame), frame.timestamp)
+
+    @contextmanager
+    def _unbroken(self) -> Iterator[None]:
+        """Take note where the body is broken off, by anything but a frame that is refused."""
+        try:
+            yield
+        except (FrameError, TimestampError):
+            self._broken = not self._scorer.whole
+            raise
+        except BaseException:
+            self._broken = True
+            raise
 
     def flush(self) -> list[Event]:
         """End the input: return the events that were still undecided. Then the analyzer is as after `reset`.
 
         With a recogniser, opinions under way are waited for, a few seconds at most; Ctrl-C ends that wait.
+
+        Raises:
+            StateError: as of every call; see above.
         """
-        return list(self._end())
+        with self._guard.use():
+            return [event for events in self._end() for event in events]
 
     def stream(self, source: str | int | Path) -> Iterator[Event]:
         """Read a source to its end and yield events as they become final.
+
+        `reset`, `flush` and another video end it. So does `close`, within a second, from another thread too; only a
+        camera that is being opened takes its time.
 
         Args:
             source: camera index, video file or folder of images.
 
         Raises:
             SourceError: it cannot be opened, or reading broke off; events found until then are yielded first.
+            StateError: as of every call; see above.
         """
-        self.reset()
+        me, steps = object(), self._steps(source)
+        with self._guard.use():
+            self._forget()
+            self._streaming = me
+        try:
+            while self._streaming is me and not self._guard.closed():
+                with self._guard.use():
+                    events = next(steps, None)
+                    if events is None:
+                        return
+                    if self._guard.closed():  # what is released then, is needed for the rest
+                        events += [event for more in steps for event in more]
+                yield from events
+        finally:
+            steps.close()
+            self._leave(me)
+
+    def _leave(self, stream: object) -> None:
+        if self._streaming is stream:
+            self._streaming = None
+
+    def _steps(self, source: str | int | Path) -> Generator[list[Event], None, None]:
+        """Read a source; yield what is final with each of its frames, and at the end what is left."""
         with open_source(source) as frames:
             self.check_rate(frames)
             self._origin = Origin(frames.uri, frames.live)
             _LOG.info("%s: opened, %s frames per second", frames.uri, frames.fps or "an unknown number of")
+            self._source = frames
             try:
-                for frame in self._read(frames):
-                    if isinstance(frame, Interruption):
-                        gap = Gap(frame.start, frame.end, frame.reason)
-                        yield from self._found(self._scorer.interrupt(gap), frame.end)
-                    else:
-                        yield from self._found(self._scorer.push(frame), frame.timestamp)
+                for frame in () if self._guard.closed() else self._read(frames):
+                    yield self._take(frame, frames.live)
+                    if self._guard.closed():
+                        break
             except MetstError:
                 yield from self._end()
                 raise
+            finally:
+                self._source = None
         yield from self._end()
+
+    def _take(self, frame: Frame | Interruption, live: bool) -> list[Event]:
+        """Take what a source gives."""
+        if not isinstance(frame, Interruption):
+            if live:
+                self._clock = frame.timestamp, time.monotonic()
+            return self._push(frame)
+        if self._clock is None:
+            self._clock = frame.start, time.monotonic()
+        with self._unbroken():
+            at = frame.start if frame.end is None else frame.end
+            return self._found(self._scorer.interrupt(Gap(frame.start, frame.end, frame.reason)), at)
 
     def analyze(self, source: str | int | Path, progress: Progress | None = None) -> Report:
         """Read a recorded source to its end and decode it as a whole.
@@ -282,8 +384,13 @@ class Analyzer(Closing):
         Raises:
             SourceError: it cannot be opened, or reading broke off. What was found until then is the error's ``report``.
             EngineError: the recogniser failed; likewise.
+            StateError: as of every call; see above. Where it was closed meanwhile, likewise.
         """
-        self.reset()
+        with self._guard.use():
+            return self._analyze(source, progress)
+
+    def _analyze(self, source: str | int | Path, progress: Progress | None) -> Report:
+        self._forget()
         if self._second is not None:
             self._second.record()
         try:
@@ -295,7 +402,7 @@ class Analyzer(Closing):
                     error.report = self._refined(error.report, self._second, progress)
             raise
         finally:
-            self.reset()
+            self._forget()
 
     def _collect(self, source: str | int | Path, progress: Progress | None) -> Report:
         """Score a recorded source and decode it, the recogniser not asked."""
@@ -312,6 +419,8 @@ class Analyzer(Closing):
                     collected.saw(frame)
                     if progress is not None:
                         progress(collected.frames, frames.frame_count)
+                    if self._guard.closed():
+                        raise StateError(f"{source}: expected to read on, but the Analyzer was closed", "closed")
             collected.add(self._scorer.flush())
         except (MetstError, KeyboardInterrupt) as error:
             if collected.frames:
@@ -349,29 +458,31 @@ class Analyzer(Closing):
             if progress is not None:
                 progress(done, source.frame_count)
 
-    def _saw(self, picture: Picture, face: Face | None) -> None:
-        assert self._second is not None, "nobody else is told"
-        self._second.saw(picture.index, picture.gray, None if face is None else face.landmarks)
-
-    def _found(self, items: list[Item], time: float | None = None) -> list[Event]:
+    def _found(self, items: list[Item], at: float | None = None) -> list[Event]:
         """Return the events that are final with these items, and those that were refined meanwhile.
 
         Args:
             items: what the scorer gave.
-            time: seconds of source time, of the frame or interruption that has just come; None where nothing has.
+            at: seconds of source time, of the frame or interruption that has just come; None where nothing has.
         """
-        if time is not None:
-            self._origin.saw(time)
-            self._watch.saw(time, items, self._scorer.run.going)
+        if at is not None:
+            self._origin.saw(at)
+            self._watch.saw(at, items, self._scorer.run.going)
         events = self._origin.mark(self._live.take(items))
         return events if self._second is None else self._second.take(events)
 
-    def _end(self) -> Iterator[Event]:
+    def _end(self) -> Iterator[list[Event]]:
         """End the input, events first and then, once they are there, opinions on them."""
-        yield from self._found(self._scorer.flush())
+        now = None
+        if self._clock is not None:
+            of_source, then = self._clock
+            now = of_source + time.monotonic() - then
+        with self._unbroken():
+            events = self._found(self._scorer.flush(now))
+        yield events
         if self._second is not None:
-            yield from self._second.finish()
-        self.reset()
+            yield list(self._second.finish())
+        self._forget()
 
     def check_rate(self, source: Source) -> None:
         """Refuse a source so slow that there is a hole between any two of its frames.
@@ -395,3 +506,12 @@ class Analyzer(Closing):
             except StopIteration:
                 return
             yield frame
+
+
+def _teller(second: SecondOpinion) -> OnSlot:
+    """Return what tells the recogniser of slots; it does not know the analyzer, which then ends with its last user."""
+
+    def saw(picture: Picture, face: Face | None) -> None:
+        second.saw(picture.index, picture.gray, None if face is None else face.landmarks)
+
+    return saw

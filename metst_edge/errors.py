@@ -21,6 +21,19 @@ class MetstError(Exception):
     report: Report | None = None
 
 
+class StateError(MetstError, RuntimeError):
+    """An object cannot be used now, whatever it is asked for.
+
+    Attributes:
+        state: "busy": a call is under way, in another thread or around this one; "closed"; "broken": a call before was
+            broken off, by Ctrl-C or an error; "forked": it was made in the process that this one was forked off.
+    """
+
+    def __init__(self, message: str, state: str = "broken") -> None:
+        super().__init__(message)
+        self.state = state
+
+
 class SourceError(MetstError):
     """A camera, video file or image folder cannot be opened, or broke off while it was read."""
 

@@ -105,7 +105,7 @@ def scores(analyzer: pipeline.Analyzer, clip: Path) -> tuple[npt.NDArray[np.floa
     for item in items:
         if hasattr(item, "spot"):
             spot[item.frame] = item.spot
-    return spot, sum(isinstance(item, Gap) for item in items)
+    return spot, sum(isinstance(item, Gap) and item.end is not None for item in items)
 
 
 def compare(clip: Path, bundle: Bundle, rois: int, threads: int, runs: int) -> tuple[Rows, Rows, list[str]]:
@@ -134,7 +134,7 @@ def compare(clip: Path, bundle: Bundle, rois: int, threads: int, runs: int) -> t
 
     with cores(threads):
         # Also the warm-up: libraries load, pages are touched.
-        lost = sum(isinstance(event, Gap) for event in native.stream(clip))
+        lost = sum(isinstance(event, Gap) and event.end is not None for event in native.stream(clip))
         spot, gaps = scores(native, clip)
         frames = len(spot)
         torch.set_num_threads(torch_threads(reference, frames, threads))

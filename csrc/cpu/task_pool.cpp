@@ -3,8 +3,11 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__unix__)
@@ -42,7 +45,7 @@ public:
     }
 
     void run(void (*task)(void*, int), void* context, int count, int threads) {
-        while (static_cast<int>(workers_.size()) < threads - 1) workers_.emplace_back([this] { work(); });
+        grow(threads - 1);
         {
             // A worker that is still leaving the last call must not see this one's tasks half written.
             const std::lock_guard<std::mutex> lock(mutex_);
@@ -50,6 +53,7 @@ public:
             context_ = context;
             count_ = count;
             next_.store(0, std::memory_order_relaxed);
+            failure_ = nullptr;
             open_ = threads - 1;
             generation_.fetch_add(1, std::memory_order_release);
         }
@@ -60,13 +64,29 @@ public:
             open_ = 0;  // who has not come by now need not
         }
         while (busy_.load(std::memory_order_acquire) > 0) pause_briefly();
+        if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
 private:
-    void take(void (*task)(void*, int), void* context, int count) {
-        for (int i = next_.fetch_add(1, std::memory_order_relaxed); i < count;
-             i = next_.fetch_add(1, std::memory_order_relaxed)) {
-            task(context, i);
+    // Fewer workers, or none, will do as well.
+    void grow(int workers) {
+        try {
+            while (static_cast<int>(workers_.size()) < workers) workers_.emplace_back([this] { work(); });
+        } catch (const std::system_error&) {  // this process may not have more
+        } catch (const std::bad_alloc&) {
+        }
+    }
+
+    void take(void (*task)(void*, int), void* context, int count) noexcept {
+        try {
+            for (int i = next_.fetch_add(1, std::memory_order_relaxed); i < count;
+                 i = next_.fetch_add(1, std::memory_order_relaxed)) {
+                task(context, i);
+            }
+        } catch (...) {
+            next_.store(count, std::memory_order_relaxed);
+            const std::lock_guard<std::mutex> lock(mutex_);
+            if (!failure_) failure_ = std::current_exception();
         }
     }
 
@@ -105,6 +125,7 @@ private:
     void (*task_)(void*, int) = nullptr;
     void* context_ = nullptr;
     int count_ = 0;
+    std::exception_ptr failure_;
     std::atomic<unsigned> generation_{0};
     std::atomic<int> next_{0};
     std::atomic<int> busy_{0};

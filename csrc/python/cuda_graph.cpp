@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "guarded.h"
+
 namespace py = pybind11;
 
 namespace {
@@ -19,14 +21,26 @@ const metst::cuda::GraphDriver& driver() {
 
 CUstream_st* stream_of(std::uintptr_t handle) { return reinterpret_cast<CUstream_st*>(handle); }
 
-class CudaGraph {
+class CudaGraph : public metst::python::Guarded {
 public:
     CudaGraph() : graph_(driver()) {}
 
-    void begin(std::uintptr_t stream) { check(graph_.begin(stream_of(stream)), "the stream cannot be recorded"); }
-    void end() { check(graph_.end(), "the recording failed"); }
-    void launch(std::uintptr_t stream) { check(graph_.launch(stream_of(stream)), "the graph cannot be launched"); }
-    void close() { graph_.close(); }
+    void begin(std::uintptr_t stream) {
+        expect_made();
+        check(graph_.begin(stream_of(stream)), "the stream cannot be recorded");
+    }
+    void end() {
+        expect_made();
+        check(graph_.end(), "the recording failed");
+    }
+    void launch(std::uintptr_t stream) {
+        expect_made();
+        check(graph_.launch(stream_of(stream)), "the graph cannot be launched");
+    }
+    void close() {
+        expect_made();
+        graph_.close();
+    }
 
 private:
     void check(int status, const char* what) const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "guarded.h"
 #include "metst/aligned_floats.h"
 #include "metst/metst_network.h"
 #include "metst/metst_plus_network.h"
@@ -217,7 +218,7 @@ private:
     metst::AlignedFloats packed_;
 };
 
-class NetworkStream {
+class NetworkStream : public Guarded {
 public:
     NetworkStream(std::shared_ptr<const Network> network, std::int64_t lanes)
         : network_(std::move(network)),
@@ -225,6 +226,7 @@ public:
           memory_(network_->stream_size(lanes_)) {}
 
     py::tuple step(const FloatArray& features, const py::array_t<bool, py::array::c_style>& reset) {
+        const Use use(*this, "NetworkStream");
         check_shape("features", features, "(lanes, channels)", {lanes_, network_->channels()});
         check_shape("reset", reset, "(lanes,)", {lanes_});
         py::array_t<float> spot(lanes_);
@@ -249,6 +251,7 @@ public:
     }
 
     void reset() {
+        const Use use(*this, "NetworkStream");
         memory_.clear();
         fed_ = 0;
     }

@@ -7,12 +7,17 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "arrays.h"
+#include "guarded.h"
+
+#include "roi_flow_plan.h"
 
 namespace py = pybind11;
 
@@ -43,6 +48,11 @@ struct Picture {
         if (array.strides(1) != 1 || array.strides(0) < array.shape(1)) {
             array = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>(given);
         }
+        for (int axis = 0; axis < 2; ++axis) {
+            if (array.shape(axis) > std::numeric_limits<int>::max()) {
+                throw py::value_error("expected a gray picture of at most 2^31 - 1 pixels a side");
+            }
+        }
         gray.pixels = static_cast<const std::uint8_t*>(array.data());
         gray.height = static_cast<int>(array.shape(0));
         gray.width = static_cast<int>(array.shape(1));
@@ -50,14 +60,44 @@ struct Picture {
     }
 };
 
-class PyFarneback {
+// Pixels a side: rows of floats and sums of them are counted in int.
+constexpr int kLargestFlow = 1 << 20;
+
+FarnebackParameters checked(const FarnebackParameters& p) {
+    constexpr int kMost = 1 << 12;
+    const bool good = p.pyramid_scale > 0.0 && p.pyramid_scale < 1.0 && p.levels >= 0 && p.window >= 1 &&
+                      p.window <= kMost && p.iterations >= 1 && p.iterations <= kMost && p.reach >= 1 &&
+                      p.reach <= ExpansionKernels::kMaxReach && p.sigma > 0.0 && std::isfinite(p.sigma);
+    if (!good) {
+        throw py::value_error("expected 0 < pyr_scale < 1, levels >= 0, winsize and iterations 1 to " +
+                              std::to_string(kMost) + ", poly_n 1 to " + std::to_string(ExpansionKernels::kMaxReach) +
+                              ", poly_sigma > 0");
+    }
+    const ExpansionKernels kernels = expansion_kernels(p.reach, p.sigma);
+    for (float factor : {kernels.even[0], kernels.second[0], kernels.y, kernels.xy}) {
+        if (!std::isfinite(factor)) throw py::value_error("expected poly_sigma of a fraction of a pixel at least");
+    }
+    return p;
+}
+
+const Gray& checked(const Gray& picture) {
+    if (picture.height > kLargestFlow || picture.width > kLargestFlow) {
+        throw py::value_error("expected a picture of at most " + std::to_string(kLargestFlow) + " pixels a side");
+    }
+    return picture;
+}
+
+class PyFarneback : public Guarded {
 public:
     PyFarneback(const py::array& anchor, double pyramid_scale, int levels, int window, int iterations, int reach,
                 double sigma, const std::string& path)
         : picture_(anchor),
-          flow_(picture_.gray, {pyramid_scale, levels, window, iterations, reach, sigma}, resolve_path(path)) {}
+          flow_(checked(picture_.gray), checked({pyramid_scale, levels, window, iterations, reach, sigma}),
+                resolve_path(path)) {}
 
+    // Of several threads at a time, too: each has its own working memory.
     FloatArray to(const py::array& frame) const {
+        expect_made();
         const Picture picture(frame);
         if (picture.gray.height != picture_.gray.height || picture.gray.width != picture_.gray.width) {
             throw py::value_error("expected a picture of the anchor's size");
@@ -75,8 +115,10 @@ private:
     Farneback flow_;
 };
 
-class PyRoiFlow {
+class PyRoiFlow : public Guarded {
 public:
+    static constexpr const char* kName = "RoiFlow";
+
     PyRoiFlow(const py::array& anchor, const Corners& box, const std::vector<Corners>& patches,
               const std::vector<std::tuple<int, Corners, double>>& regions, const Corners& nose,
               const Corners& nose_inside, double nose_share, bool compat, const std::string& path) {
@@ -93,6 +135,8 @@ public:
         layout.nose = to_rect(nose);
         layout.nose_inside = to_rect(nose_inside);
         layout.nose_share = nose_share;
+        const auto is_share = [](double share) { return share >= 0.0 && share <= 1.0; };
+        bool shares_good = is_share(nose_share);
         bool good = within(layout.nose, RoiFlow::kCropSize, RoiFlow::kCropSize) &&
                     within(layout.nose_inside, layout.nose.height(), layout.nose.width());
         for (const Corners& patch : patches) {
@@ -101,19 +145,34 @@ public:
         }
         for (const auto& [patch, rect, share] : regions) {
             if (patch < 0 || patch >= layout.patch_count) throw py::value_error("expected a region of a patch");
+            shares_good = shares_good && is_share(share);
             layout.regions[layout.region_count++] = {patch, to_rect(rect), share};
             const Rect& around = layout.patches[patch];
             good = good && (to_rect(rect).empty() ||
                             (!around.empty() && within(to_rect(rect), around.height(), around.width())));
         }
+        if (!shares_good) throw py::value_error("expected shares of the vectors from 0 to 1");
         if (!good) throw py::value_error("expected patches inside the crop, regions inside their patches");
         flow_ = std::make_unique<RoiFlow>(picture.gray, to_rect(box), layout, resolve_path(path));
     }
 
-    RoiFlow& flow() const { return *flow_; }
+    RoiFlow& flow() const { return *flow_; }  // within a Use
     void set_box(const Corners& box) {
+        const Use use(*this, kName);
         check_box(to_rect(box));
         flow_->set_box(to_rect(box));
+    }
+    Corners box() const {
+        const Use use(*this, kName);
+        return from_rect(flow_->box());
+    }
+    std::pair<double, double> motion() const {
+        const Use use(*this, kName);
+        return {flow_->motion()[0], flow_->motion()[1]};
+    }
+    double likeness() const {
+        const Use use(*this, kName);
+        return flow_->likeness();
     }
     bool fits(const Picture& picture) const { return picture.gray.height == height_ && picture.gray.width == width_; }
 
@@ -131,10 +190,13 @@ private:
 std::vector<FloatArray> measure_lanes(const std::vector<PyRoiFlow*>& lanes, const py::array& frame, int threads) {
     const Picture picture(frame);
     std::vector<RoiFlow*> flows;
+    std::vector<std::unique_ptr<Guarded::Use>> uses;
     std::vector<FloatArray> out;
     std::vector<float*> features;
     for (PyRoiFlow* lane : lanes) {
-        if (lane == nullptr || !lane->fits(picture)) throw py::value_error("expected a picture of the anchors' size");
+        if (lane == nullptr) throw py::value_error("expected lanes, got None among them");
+        uses.push_back(std::make_unique<Guarded::Use>(*lane, PyRoiFlow::kName));  // twice of one is refused, too
+        if (!lane->fits(picture)) throw py::value_error("expected a picture of the anchors' size");
         flows.push_back(&lane->flow());
         out.emplace_back(static_cast<py::ssize_t>(lane->flow().channels()));
         features.push_back(out.back().mutable_data());
@@ -167,14 +229,9 @@ void define_roi_flow(py::module_& m) {
                       bool, const std::string&>(),
              py::arg("anchor"), py::arg("box"), py::arg("patches"), py::arg("regions"), py::arg("nose"),
              py::arg("nose_inside"), py::arg("nose_share"), py::arg("compat"), py::arg("path") = "auto")
-        .def_property(
-            "box", [](const PyRoiFlow& self) { return from_rect(self.flow().box()); }, &PyRoiFlow::set_box)
-        .def_property_readonly("motion",
-                               [](const PyRoiFlow& self) {
-                                   const double* const m = self.flow().motion();
-                                   return std::make_pair(m[0], m[1]);
-                               })
-        .def_property_readonly("likeness", [](const PyRoiFlow& self) { return self.flow().likeness(); });
+        .def_property("box", &PyRoiFlow::box, &PyRoiFlow::set_box)
+        .def_property_readonly("motion", &PyRoiFlow::motion)
+        .def_property_readonly("likeness", &PyRoiFlow::likeness);
     m.def("measure", &measure_lanes, py::arg("lanes"), py::arg("frame"), py::arg("threads"),
           "Measure one frame in several RoiFlow: a list of float32 (C,).");
     m.def("thumbnail", &py_thumbnail, py::arg("picture"), "uint8 (H, W) -> float32 (1024,), free of mean and scale.");

@@ -77,6 +77,37 @@ void callers_on_threads_each_get_their_work_done() {
     for (std::thread& caller : callers) caller.join();
 }
 
+// Whichever thread it is thrown on: the caller gets it, after all that was begun is done, and the pool goes on.
+void what_a_task_throws_is_thrown_to_the_caller() {
+    struct Failing {
+        std::atomic<int> begun{0}, done{0};
+        int bad = 0;
+
+        static void task(void* context, int i) {
+            Failing& self = *static_cast<Failing*>(context);
+            self.begun.fetch_add(1);
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+            self.done.fetch_add(1);
+            if (i >= self.bad) throw i;
+        }
+    };
+    for (int threads = 1; threads <= 4; ++threads) {
+        for (int bad : {0, 3, 7}) {
+            Failing failing;
+            failing.bad = bad;
+            int caught = -1;
+            try {
+                metst::run_tasks(Failing::task, &failing, 8, threads);
+            } catch (int thrown) {
+                caught = thrown;
+            }
+            EXPECT(caught >= bad, "%d threads, bad from %d: %d", threads, bad, caught);
+            EXPECT(failing.begun == failing.done, "%d threads: some were still under way", threads);
+            calls(7, threads, 20, "after a failure");
+        }
+    }
+}
+
 // The pool's threads are not there in the child; it must not wait for them.
 void a_child_works_alone() {
     calls(8, 4, 2, "the parent");
@@ -100,6 +131,7 @@ int main() {
     every_thread_takes_part_when_tasks_take_long();
     the_pool_works_after_a_pause();
     callers_on_threads_each_get_their_work_done();
+    what_a_task_throws_is_thrown_to_the_caller();
     a_child_works_alone();
     std::printf("%d failures\n", failures);
     return failures != 0;

@@ -68,6 +68,8 @@ def describe(event: Event) -> str:
     """Return an event as a line for people."""
     from metst_edge.events import Gap
 
+    if isinstance(event, Gap) and event.end is None:
+        return f"{event.start:8.2f} -      s  gap: {event.reason.replace('_', ' ')}"
     if isinstance(event, Gap):
         end = "..." if event.end is None else f"{event.end:.2f}"
         return f"{event.start:8.2f} - {end} s  gap: {event.reason.replace('_', ' ')}"

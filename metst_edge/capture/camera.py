@@ -69,12 +69,12 @@ class Patience:
 
 
 class Camera(OfOneProcess):
-    """Yields a camera's frames as they come, and an `Interruption` where it was away.
+    """Yields a camera's frames as they come, and an `Interruption` as soon as it is away and another when it is back.
 
     Timestamps are seconds on the monotonic clock since the camera was opened, taken when the driver hands a frame over.
     A reader that is late gets the newest frames. A picture equal to the one before, byte for byte, is not a new frame
     and is left out. When the camera stalls, freezes, is lost or changes size it is reopened, for as long as it takes;
-    the Interruption comes before the first frame after.
+    the second Interruption comes before the first frame after.
 
     Args:
         index: the camera's number.
@@ -109,6 +109,7 @@ class Camera(OfOneProcess):
         self._last: Image | None = None
         self._shape: tuple[int, ...] | None = None
         self._trouble: tuple[float, str] | None = None  # where the interruption under way began, and why
+        self._told = False  # whether it was
         self._delay = self._patience.first_delay  # before the next reopening
         self._held: Frame | None = None  # the frame that ends an interruption, after it was told
         self._retired: list[_Reader] = []  # stopped, but perhaps hanging in the driver
@@ -138,6 +139,10 @@ class Camera(OfOneProcess):
             frame, self._held = self._held, None
             return self._give(frame)
         while True:
+            if self._trouble is not None and not self._told:
+                self._told = True
+                start, reason = self._trouble
+                return Interruption(start, None, reason)
             reader = self._reader
             arrived, late = self._wait(reader)
             if self._closed:
@@ -198,6 +203,7 @@ class Camera(OfOneProcess):
 
     def _reopen(self, reason: str) -> None:
         if self._trouble is None:
+            self._told = False
             self._trouble = (max(self._time, 0.0), reason)
         self._shape = None
         delay, self._delay = self._delay, min(2 * self._delay, self._patience.longest_delay)

@@ -74,16 +74,18 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """A live source was away and is back; the frames before and after do not belong together.
+    """A live source is away, or is back; the frames before and after do not belong together.
+
+    It comes twice: as soon as the source is away, and before the first frame after it.
 
     Attributes:
         start: seconds of source time, of the last frame before it; 0 where there was none.
-        end: seconds of source time, of the first frame after it.
+        end: seconds of source time, of the first frame after it; None while the source is away.
         reason: "camera_stalled", "camera_frozen", "camera_lost" or "size_changed".
     """
 
     start: float
-    end: float
+    end: float | None
     reason: str
 
 
@@ -98,7 +100,7 @@ def check_frame(image: object, expected_shape: tuple[int, ...] | None = None) ->
         FrameError: what is wrong with it, and what to do.
     """
     wanted = "expected a frame that is a numpy array, uint8 (H, W, 3) BGR or (H, W) gray"
-    if not isinstance(image, np.ndarray):
+    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray | np.matrix):  # which compute otherwise
         raise FrameError(f"{wanted}; got {type(image).__name__}: convert it with numpy.asarray")
     if image.dtype != np.uint8:
         raise FrameError(f"{wanted}; got dtype {image.dtype}: scale it to 0..255 and convert it to uint8")
@@ -156,8 +158,9 @@ def check_timestamp(timestamp: Any, previous: float | None = None) -> float:
         TimestampError: it is not a finite number, or does not rise.
     """
     try:
-        seconds = float(timestamp)
-    except (TypeError, ValueError):
+        # What float() takes besides numbers is text and truth values: an accident, whatever it says.
+        seconds = math.nan if isinstance(timestamp, str | bytes | bytearray | bool | np.bool_) else float(timestamp)
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not math.isfinite(seconds):
         raise TimestampError(

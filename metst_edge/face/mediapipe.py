@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from metst_edge.errors import FaceModelError
 from metst_edge.face.landmarks import Face
+from metst_edge.guard import Guard
 
 Image = npt.NDArray[np.uint8]
 Find = Callable[[Image], "Any"]
@@ -37,14 +38,20 @@ class MediaPipeFinder:
         # MediaPipe's libraries announce themselves on stderr; a user who wants that sets the variable.
         os.environ.setdefault("GLOG_minloglevel", "2")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        self._find, self._close = _solutions(confidence) if task is None else _tasks(Path(task), confidence)
+        self._find, close = _solutions(confidence) if task is None else _tasks(Path(task), confidence)
+        self._guard = Guard(self, "MediaPipeFinder", close)
 
     def find(self, image: Image) -> Face | None:
-        """Find the face in ``image``: uint8 (H, W, 3) BGR or (H, W) gray. None where there is none to be measured."""
+        """Find the face in ``image``: uint8 (H, W, 3) BGR or (H, W) gray. None where there is none to be measured.
+
+        Raises:
+            StateError: it was closed, another thread is in here, or this process was forked off.
+        """
         import cv2
 
         rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
-        points = self._find(rgb)
+        with self._guard.use():
+            points = self._find(rgb)
         if not points:
             return None
         height, width = image.shape[:2]
@@ -52,8 +59,7 @@ class MediaPipeFinder:
 
     def close(self) -> None:
         """Release the model. Calling it twice is harmless."""
-        close, self._close = self._close, lambda: None
-        close()
+        self._guard.close()
 
 
 def _solutions(confidence: float) -> tuple[Find, Callable[[], None]]:

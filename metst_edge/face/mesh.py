@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from metst_edge.errors import FaceModelError
 from metst_edge.face.landmarks import Face
+from metst_edge.guard import Guard
 
 MODELS = Path(__file__).parent.parent / "models" / "face"
 DETECTOR, MESH = "face_detection_short_range.tflite", "face_landmark.tflite"
@@ -83,18 +84,23 @@ class FaceFinder:
 
     def __init__(self, confidence: float = 0.5) -> None:
         self._confidence = confidence
-        self._detector: Any = _load(DETECTOR)
-        self._mesh: Any = _load(MESH)
+        self._models: dict[str, Any] = {name: _load(name) for name in (DETECTOR, MESH)}
+        self._guard = Guard(self, "FaceFinder", self._models.clear)
 
     def find(self, image: npt.NDArray[np.uint8]) -> Face | None:
-        """Find the face in ``image``: uint8 (H, W, 3) BGR or (H, W) gray. None where there is none to be measured."""
-        square = self._detect(image)
-        mesh = None if square is None else self._points(image, square)
+        """Find the face in ``image``: uint8 (H, W, 3) BGR or (H, W) gray. None where there is none to be measured.
+
+        Raises:
+            StateError: it was closed, another thread is in here, or this process was forked off.
+        """
+        with self._guard.use():
+            square = self._detect(image)
+            mesh = None if square is None else self._points(image, square)
         return None if mesh is None else Face.of_mesh(mesh, *image.shape[:2])
 
     def close(self) -> None:
         """Release the models. Calling it twice is harmless."""
-        self._detector = self._mesh = None
+        self._guard.close()
 
     def _detect(self, image: npt.NDArray[np.uint8]) -> _Square | None:
         """Return where to look for the mesh, or None where there is no face."""
@@ -103,8 +109,8 @@ class FaceFinder:
         height, width = image.shape[:2]
         whole = _Square(width / 2, height / 2, max(height, width))
         shown = _rgb(whole.draw(image, DETECTOR_SIZE, cv2.BORDER_CONSTANT), 1 / 127.5, 127.5)
-        self._detector.setInput(shown)
-        scores, rows = self._detector.forward(["classificators", "regressors"])
+        self._models[DETECTOR].setInput(shown)
+        scores, rows = self._models[DETECTOR].forward(["classificators", "regressors"])
         found = _best(scores.ravel(), rows.reshape(len(_ANCHORS), -1) / DETECTOR_SIZE, self._confidence)
         if found is None:
             return None
@@ -121,8 +127,8 @@ class FaceFinder:
         """Return the mesh inside a square, float32 (468, 2) in pixels of the picture, or None where it sees no face."""
         import cv2
 
-        self._mesh.setInput(_rgb(square.draw(image, MESH_SIZE, cv2.BORDER_REPLICATE), 1 / 255, 0.0))
-        points, present = self._mesh.forward(["conv2d_21", "conv2d_31"])
+        self._models[MESH].setInput(_rgb(square.draw(image, MESH_SIZE, cv2.BORDER_REPLICATE), 1 / 255, 0.0))
+        points, present = self._models[MESH].forward(["conv2d_21", "conv2d_31"])
         if _sigmoid(float(present.ravel()[0])) < PRESENT:
             return None
         flat = points.reshape(-1, 3)[:, :2].astype(np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.closing import Closing
-from metst_edge.errors import BundleError, EngineError, MetstError
+from metst_edge.errors import BundleError, EngineError, MetstError, StateError
 from metst_edge.events import Event, MicroExpression
 from metst_edge.recognise.crops import Gray
 from metst_edge.recognise.memory import Clip, FaceMemory
@@ -85,6 +85,10 @@ class SecondOpinion(Closing):
         """Drop what is under way and release the recogniser. Calling it twice is harmless."""
         self._worker.close()
 
+    def hurry(self) -> None:
+        """Let nobody wait for an opinion any more; from any thread. It is to be closed next."""
+        self._worker.stop()
+
     def reset(self) -> None:
         """Forget the video so far; opinions under way are dropped."""
         self._count(late=self._worker.forget())
@@ -130,6 +134,7 @@ class SecondOpinion(Closing):
 
         Raises:
             EngineError: the recogniser failed.
+            StateError: it was closed meanwhile.
         """
         assert self._track is not None, "it was not recorded"
         places = [place for place, event in enumerate(events) if isinstance(event, MicroExpression)]
@@ -144,7 +149,10 @@ class SecondOpinion(Closing):
         """Wait for the opinion on an interval, however long it takes."""
         self._worker.ask(event, clip)
         self._worker.wait(None)
-        (question,) = self._worker.answers()
+        answers = self._worker.answers()
+        if not answers:
+            raise StateError(f"expected an open recogniser, {self.name!r} was closed meanwhile", "closed")
+        (question,) = answers
         if question.refined is None:
             self._count(failed=1)
             if isinstance(question.error, MetstError):

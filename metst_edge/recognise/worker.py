@@ -103,9 +103,9 @@ class Worker:
         return done
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until all questions are done, at most so long; None for as long as it takes."""
+        """Wait until all questions are done, at most so long; None for as long as it takes, or until `stop`."""
         with self._changed:
-            self._changed.wait_for(lambda: all(question.done for question in self._asked), seconds)
+            self._changed.wait_for(lambda: self._closing or all(question.done for question in self._asked), seconds)
 
     def forget(self) -> int:
         """Drop all questions; return how many had not been done. The answer of the one under way is dropped too."""
@@ -115,12 +115,16 @@ class Worker:
             self._asked.clear()
             return dropped
 
-    def close(self) -> None:
-        """End the thread, waiting for the question under way no longer than CLOSE_SECONDS. Harmless twice."""
+    def stop(self) -> None:
+        """Take no more questions, drop those that wait, and let nobody wait for the one under way."""
         with self._changed:
             self._closing = True
             self._waiting.clear()
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the thread, waiting for the question under way no longer than CLOSE_SECONDS. Harmless twice."""
+        self.stop()
         self._thread.join(CLOSE_SECONDS)
         atexit.unregister(self.close)
 

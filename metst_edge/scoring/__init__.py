@@ -9,25 +9,29 @@ from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.items import Item, RunEnd, Scored
 from metst_edge.scoring.live import LiveEvents
+from metst_edge.scoring.pace import SecondsCheck
 from metst_edge.scoring.recording import WholeWindows
-from metst_edge.scoring.run import Run
+from metst_edge.scoring.run import OnSlot, Run
 from metst_edge.scoring.scorer import Scorer
 from metst_edge.scoring.slots import Moment, Picture, Timeline
-from metst_edge.scoring.stages import OnStage, timed
+from metst_edge.scoring.stages import Harmless, OnStage, timed
 
 __all__ = [
     "Collected",
     "DeviceLanes",
+    "Harmless",
     "HostLanes",
     "Item",
     "LiveEvents",
     "Moment",
+    "OnSlot",
     "OnStage",
     "Picture",
     "Run",
     "RunEnd",
     "Scored",
     "Scorer",
+    "SecondsCheck",
     "Timeline",
     "WholeWindows",
     "found_in",

@@ -49,10 +49,11 @@ class Collected:
         return len(self._times)
 
     def add(self, items: Iterable[Item]) -> None:
-        """Keep scores, run by run, and gaps."""
+        """Keep scores, run by run, and gaps once they have ended."""
         for item in items:
             if isinstance(item, Gap):
-                self._gaps.append(item)
+                if item.end is not None:
+                    self._gaps.append(item)
             elif isinstance(item, RunEnd):
                 self._runs.append([])
             else:

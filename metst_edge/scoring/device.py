@@ -7,7 +7,7 @@ from metst_edge.engine.types import DeviceFlow, DeviceStream
 from metst_edge.face import Face
 from metst_edge.scoring.slots import Moment, Picture
 from metst_edge.scoring.stages import OnStage, timed
-from metst_edge.scoring.windows import Window, lost, unknown
+from metst_edge.scoring.windows import Find, Window, gone, lost, unknown
 
 
 class DeviceLanes:
@@ -48,8 +48,14 @@ class DeviceLanes:
         self._flow.start(lane, face.box, face.crop_landmarks)
         self._windows[lane] = Window(anchor)
 
-    def push(self, moment: Moment) -> list[FrameScore] | None:
-        """Score a moment; None, and nothing done, if the face is lost."""
+    def push(self, moment: Moment, find: Find) -> list[FrameScore] | None:
+        """Score a moment; None, and nothing done, if the face is lost.
+
+        Args:
+            moment: next on the grid.
+            find: returns the face on a picture; asked where a crop no longer looks like its anchor's. Where the crop
+                is, the device alone knows: it is not carried after the face, as `HostLanes` does.
+        """
         flow, starting = self._flow, self.network.starting
         assert flow is not None, "no window has been started"
         windows = {lane: window for lane, window in self._windows.items() if lane != starting}
@@ -63,7 +69,8 @@ class DeviceLanes:
                 flow.blend(shares)
         with timed("network", self._on_stage):
             scores = self.network.push(None)
-        if lost(flow.likeness[list(windows)]):  # known now: waiting for it before would cost more
+        likeness = flow.likeness[list(windows)]  # known now: waiting for it before would cost more
+        if measured and lost(likeness) and (gone(likeness) or find(measured[-1][0]) is None):
             self.network.take_back(scores)
             return None
         return scores

@@ -10,7 +10,7 @@ from metst_edge.face import Face
 from metst_edge.flow import RoiFlow, channels, measure
 from metst_edge.scoring.slots import Moment, Picture
 from metst_edge.scoring.stages import OnStage, timed
-from metst_edge.scoring.windows import Window, lost, unknown
+from metst_edge.scoring.windows import Find, Window, carried, gone, lost, same_face, unknown
 
 
 class _HostWindow(Window):
@@ -20,6 +20,15 @@ class _HostWindow(Window):
         super().__init__(anchor)
         self.flow = RoiFlow(anchor.gray, face.box, face.crop_landmarks, roi_set, compat)
         self.before = self.last = np.zeros(channels(roi_set), np.float32)
+        self._face = face.box
+
+    def follow(self, face: Face, picture: Picture, threads: int) -> bool:
+        """Measure the last picture again with the crop carried to where its face is; False where that is another."""
+        if not same_face(self.flow.box, face.box):
+            return False
+        self.flow.box = carried(self._face, self._face, face.box, *picture.gray.shape)
+        (self.last,) = measure([self.flow], picture.gray, threads)
+        return not gone(self.flow.likeness)
 
 
 class HostLanes:
@@ -63,20 +72,34 @@ class HostLanes:
         """Begin a lane's window."""
         self._windows[lane] = _HostWindow(anchor, face, self._roi_set, self._compat)
 
-    def push(self, moment: Moment) -> list[FrameScore] | None:
-        """Score a moment; None, and nothing done, if the face is lost."""
+    def push(self, moment: Moment, find: Find) -> list[FrameScore] | None:
+        """Score a moment; None, and nothing done, if the face is lost.
+
+        Args:
+            moment: next on the grid.
+            find: returns the face on a picture; asked where a crop no longer looks like its anchor's.
+        """
         starting = self.network.starting
         windows = {lane: window for lane, window in self._windows.items() if lane != starting}
         features = np.zeros((LANES, self._channels), np.float32)
+        measured = unknown(windows, moment)
         with timed("flow", self._on_stage):
-            for picture, lanes in unknown(windows, moment):
+            for picture, lanes in measured:
                 flows = [windows[lane].flow for lane in lanes]
                 for lane, new in zip(lanes, measure(flows, picture.gray, self._threads), strict=True):
                     windows[lane].before, windows[lane].last = windows[lane].last, new
-            for lane, window in windows.items():
-                of_before, of_last = window.shares(moment)
-                features[lane] = of_before * window.before + of_last * window.last
-        if lost([window.flow.likeness for window in windows.values()]):
+        if measured and not self._there([windows[lane] for lane in measured[-1][1]], measured[-1][0], find):
             return None
+        for lane, window in windows.items():
+            of_before, of_last = window.shares(moment)
+            features[lane] = of_before * window.before + of_last * window.last
         with timed("network", self._on_stage):
             return self.network.push(features)
+
+    def _there(self, windows: list[_HostWindow], picture: Picture, find: Find) -> bool:
+        """Tell whether the face is in all crops of the picture; one that it has jumped out of is put on it again."""
+        doubtful = [window for window in windows if lost(window.flow.likeness)]
+        if not doubtful:
+            return True
+        face = find(picture)
+        return face is not None and all(window.follow(face, picture, self._threads) for window in doubtful)

@@ -29,25 +29,47 @@ class LiveEvents:
     def reset(self) -> None:
         """Forget all scores."""
         self._decoder.reset()
+        self._whole = True  # no call of the decoder was broken off
+        self._ready: list[Event] = []  # found by a call that was broken off
+        self._items: deque[Item] = deque()  # not looked at by it
         self._forget()
 
     def take(self, items: Iterable[Item]) -> list[Event]:
-        """Return the events that are final with these items."""
-        events: list[Event] = []
-        for item in items:
+        """Return the events that are final with these items.
+
+        Where a call was broken off (Ctrl-C), what was decoded before it is kept, and so are the gaps and runs after it;
+        what is left of its run is not.
+        """
+        self._items.extend(items)
+        while self._items:
+            item = self._items.popleft()
             if isinstance(item, Gap):
-                events.append(item)
+                self._ready.append(item)
             elif isinstance(item, RunEnd):
-                events += self._events(self._decoder.flush())
-                self._forget()
-            else:
-                self._scored.append(item)
-                if len(self._scored) > self._decoder.reach:
-                    self._scored.popleft()
-                    self._first += 1
-                with timed("decode", self._on_stage):
-                    events += self._events(self._decoder.push(item.spot, item.emotion))
+                self._end()
+            elif self._whole:
+                self._decode(item)
+        events, self._ready = self._ready, []
         return events
+
+    def _decode(self, item: Scored) -> None:
+        self._whole = False
+        self._scored.append(item)
+        if len(self._scored) > self._decoder.reach:
+            self._scored.popleft()
+            self._first += 1
+        with timed("decode", self._on_stage):
+            self._ready += self._events(self._decoder.push(item.spot, item.emotion))
+        self._whole = True
+
+    def _end(self) -> None:
+        whole, self._whole = self._whole, False
+        if whole:
+            self._ready += self._events(self._decoder.flush())
+        else:
+            self._decoder.reset()
+        self._forget()
+        self._whole = True
 
     def _forget(self) -> None:
         self._scored: deque[Scored] = deque()  # of the latest slots, as far back as an interval may reach

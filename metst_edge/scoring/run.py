@@ -17,6 +17,7 @@ from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.items import RunEnd, Scored
 from metst_edge.scoring.slots import Moment, Picture
+from metst_edge.scoring.windows import Find
 
 OnSlot = Callable[[Picture, Face | None], None]
 """Called with the picture nearest to a slot that was scored, and the face on it where a window starts there."""
@@ -39,7 +40,7 @@ class Run:
     def __init__(
         self,
         lanes: HostLanes | DeviceLanes,
-        find: Callable[[Picture], Face | None],
+        find: Find,
         on_slot: OnSlot | None = None,
         precision: str = "fp32",
     ) -> None:
@@ -50,6 +51,7 @@ class Run:
         """Forget the face, and its scores under way."""
         self.going = False
         self.lanes.reset()
+        self._seen: tuple[Picture, Face | None] | None = None  # what was found last
         self._waiting: deque[Picture] = deque()  # the anchors of slots whose scores are still under way
 
     def push(self, moment: Moment, face: Face | None = None) -> list[Scored] | None:
@@ -70,17 +72,23 @@ class Run:
         if starting is None:
             face = None
         else:
-            face = face or self._find(moment.anchor)
+            face = face or self._look(moment.anchor)
             if face is None:
                 return None
             self.lanes.start(starting, moment.anchor, face)
-        scores = self.lanes.push(moment)
+        scores = self.lanes.push(moment, self._look)
         if scores is None:
             return None
         self._waiting.append(moment.anchor)
         if self._on_slot is not None:
             self._on_slot(moment.anchor, face)
         return self._scored(scores)
+
+    def _look(self, picture: Picture) -> Face | None:
+        """Find the face on a picture, once."""
+        if self._seen is None or self._seen[0] is not picture:
+            self._seen = picture, self._find(picture)
+        return self._seen[1]
 
     def end(self) -> list[Scored | RunEnd]:
         """End the run: return its scores still under way. Harmless where there is none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from metst_edge.capture import Frame
@@ -10,7 +12,8 @@ from metst_edge.events import Gap
 from metst_edge.face import Face, Finder, find_again, same_person
 from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
-from metst_edge.scoring.items import Item
+from metst_edge.scoring.items import Item, RunEnd
+from metst_edge.scoring.pace import Pace
 from metst_edge.scoring.run import OnSlot, Run
 from metst_edge.scoring.slots import Picture, Timeline
 from metst_edge.scoring.stages import OnStage, timed
@@ -26,6 +29,9 @@ class Scorer:
     last window found it, it is lost, whoever else is seen. The grid begins anew with each run, on the picture on which
     the face was found.
 
+    A gap that lasts is told when it begins, its end None, and again when it has ended. A hole in time is told with the
+    next frame: holes on either side of one frame are one gap, and of a source that is too slow they are no holes.
+
     Args:
         fps: slots of the grid per second.
         finder: finds the face.
@@ -36,6 +42,7 @@ class Scorer:
 
     Attributes:
         run: of the face.
+        whole: False where the last `push` was broken off, by Ctrl-C or an error, while it changed something.
     """
 
     def __init__(
@@ -48,16 +55,21 @@ class Scorer:
         precision: str = "fp32",
     ) -> None:
         self._finder, self._on_stage = finder, on_stage
-        self._timeline = Timeline(fps, on_stage)
+        self._timeline, self._pace = Timeline(fps, on_stage), Pace(fps)
         self.run = Run(lanes, self._find, on_slot, precision)
         self.reset()
 
     def reset(self) -> None:
         """Forget the video so far; the next frame is the first of another."""
         self._timeline.reset()
+        self._pace.reset()
         self.run.reset()
-        self._lost_since: float | None = None
+        self._gap: Gap | None = None  # the one that lasts, its end None
+        self._told = False  # whether it was
+        self._hole: Gap | None = None  # one that is to be told
+        self._items: list[Item] = []  # of the call under way, or of one that was broken off
         self._next_search = -np.inf
+        self.whole = True
         self._face: Face | None = None  # the one followed, as it was found last
 
     def push(self, frame: Frame) -> list[Item]:
@@ -72,36 +84,97 @@ class Scorer:
         """
         before = self._timeline.last
         picture = self._timeline.take(frame)
-        items: list[Item] = []
+        self.whole = False
+        waited, slow = self._pace.slow, self._pace.push(picture.time)
+        if waited and not slow:
+            self._items += self._close_gap(picture.time)
+        if slow:
+            if not waited and before is not None:
+                self._wait_from(before.time)
+        else:
+            self._follow(before, picture)
+        if self._gap is not None and not self._told:
+            self._told = True
+            self._items.append(self._gap)
+        self.whole = True
+        return self._taken()
+
+    def _follow(self, before: Picture | None, picture: Picture) -> None:
+        """Go on with the face, or look for it."""
+        if not self._pace.interrupted:
+            self._items += self._tell_hole()
         if self.run.going and before is not None:
             if self._timeline.cut():
-                items += self._end()
+                self._items += self._end()
                 self._face = None
-                items.append(Gap(before.time, picture.time, "scene_cut"))
+                self._items += self._tell_hole()
+                self._items.append(Gap(before.time, picture.time, "scene_cut"))
             else:
-                items += self._advance(before)
+                self._items += self._advance(before)
         if not self.run.going:
-            items += self._search(picture)
-        return items
+            self._search(picture)
+        if not self.run.going:
+            self._items += self._tell_hole()
+
+    def _wait_from(self, time: float) -> None:
+        """Score nothing any more: the source is too slow, since this time or since the hole that is to be told."""
+        self._items += self._end()
+        self._items += self._close_gap(time)
+        start, self._hole = (time if self._hole is None else self._hole.start), None
+        self._gap, self._told = Gap(start, None, "too_slow"), False
 
     def interrupt(self, gap: Gap) -> list[Item]:
-        """End the run at a gap the source reports; the size of the frames may change across it."""
-        items = self.flush()
-        items.append(gap)
+        """End the run at a gap the source reports; the size of the frames may change across it.
+
+        Args:
+            gap: as it begins, its end None, or as it has ended, told before or not.
+        """
+        lasted = self._gap
+        if lasted is not None and (lasted.start, lasted.reason) == (gap.start, gap.reason):
+            self._gap = None  # it ends now
+        items = [*self.flush(), gap]
+        if gap.end is None:
+            self._gap, self._told = gap, True
         return items
 
-    def flush(self) -> list[Item]:
-        """End the input: return the scores still under way, and the gap that is still open."""
-        items: list[Item] = []
+    def flush(self, now: float | None = None) -> list[Item]:
+        """End the input: return the scores still under way, and the gap that is still open.
+
+        After a push that was broken off, scores under way are lost.
+
+        Args:
+            now: seconds of source time, for an interruption that lasts; known of live sources.
+        """
         last = self._timeline.last
-        if self.run.going:
-            for moment in self._timeline.flush():
-                items += self.run.push(moment) or []
-        items += self._end()
-        if self._lost_since is not None and last is not None:
-            items.append(Gap(self._lost_since, last.time, "face_lost"))
+        if self.whole:
+            self.whole = False
+            if self.run.going:
+                for moment in self._timeline.flush():
+                    self._items += self.run.push(moment) or []
+            self._items += self._end()
+        else:
+            self._items.append(RunEnd())
+        self._items += self._tell_hole()
+        if self._gap is not None:
+            end = self._gap.start if now is None else max(self._gap.start, now)
+            self._items += self._close_gap(end if last is None else last.time)
+        items = self._taken()
         self.reset()
         return items
+
+    def _taken(self) -> list[Item]:
+        items, self._items = self._items, []
+        return items
+
+    def _tell_hole(self) -> list[Item]:
+        """Return the hole that is to be told, if there is one."""
+        hole, self._hole = self._hole, None
+        return [] if hole is None else [hole]
+
+    def _close_gap(self, time: float) -> list[Item]:
+        """Return the gap that lasts, if there is one, as it has ended; nothing where it has no length."""
+        gap, self._gap = self._gap, None
+        return [] if gap is None or (gap.start == time and not self._told) else [replace(gap, end=time)]
 
     def _end(self) -> list[Item]:
         """End the run and its grid, if there is one, and look for a face on the next frame."""
@@ -110,22 +183,22 @@ class Scorer:
         self._next_search = -np.inf
         return items
 
-    def _search(self, picture: Picture) -> list[Item]:
+    def _search(self, picture: Picture) -> None:
         """Begin a run if there is a face, and close the gap before it."""
         face = None
         if picture.time >= self._next_search:
             self._next_search = picture.time + SEARCH_SECONDS
             face = self._find(picture)
         if face is None:
-            if self._lost_since is None:
-                self._lost_since = picture.time
-            return []
+            if self._gap is None:
+                self._lose(picture.time)
+            return
         self._next_search = -np.inf  # it is not lost: if this push is broken off, the next picture is looked at
-        items: list[Item] = []
-        if self._lost_since is not None:
-            items.append(Gap(self._lost_since, picture.time, "face_lost"))
-            self._lost_since = None
-        return items + self._advance(picture, face)
+        self._items += self._close_gap(picture.time)
+        self._items += self._advance(picture, face)
+
+    def _lose(self, time: float) -> None:
+        self._gap, self._told = Gap(time, None, "face_lost"), False
 
     def _find(self, picture: Picture) -> Face | None:
         with timed("face", self._on_stage):
@@ -146,12 +219,13 @@ class Scorer:
         for moment in self._timeline.advance():
             if isinstance(moment, Hole):
                 items += self._end()
-                items.append(Gap(moment.start, moment.end, "no_frames"))
+                start = moment.start if self._hole is None else self._hole.start
+                self._hole = Gap(start, moment.end, "no_frames")
                 break
             scores = self.run.push(moment, face)
             if scores is None:
                 items += self._end()
-                self._lost_since = before.time
+                self._lose(before.time)
                 break
             items += scores
         return items

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,28 @@ OnStage = Callable[[str, float], None]
 - network: scoring that slot; draining the scores under way where a run ends is no part.
 - decode: taking one slot's scores and finding what is final with them. Not of `analyze`, which decodes at the end.
 """
+
+_LOG = logging.getLogger(__name__)
+
+
+class Harmless:
+    """Stands before somebody's `OnStage`: an error of it is logged, the first one only, and goes no further.
+
+    Args:
+        on_stage: what is called.
+    """
+
+    def __init__(self, on_stage: OnStage) -> None:
+        self._on_stage, self._failed = on_stage, False
+
+    def __call__(self, stage: str, seconds: float) -> None:
+        """Tell it."""
+        try:
+            self._on_stage(stage, seconds)
+        except Exception:
+            if not self._failed:
+                _LOG.exception("on_stage failed; what it raises has no effect")
+            self._failed = True
 
 
 @contextmanager

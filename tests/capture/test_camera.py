@@ -87,7 +87,28 @@ def camera():
 
 
 def take(camera, n):
-    return list(itertools.islice(camera, n))
+    """Frames and whole interruptions; that one has begun is told just before."""
+    items, begun = [], None
+    while len(items) < n:
+        item = next(camera)
+        if isinstance(item, Interruption) and item.end is None:
+            assert begun is None, "it is told once that one has begun"
+            begun = item
+            continue
+        if isinstance(item, Interruption):
+            assert (begun.start, begun.reason) == (item.start, item.reason)
+            begun = None
+        assert begun is None, "no frame comes while it lasts"
+        items.append(item)
+    return items
+
+
+def test_trouble_is_told_when_it_begins_though_the_camera_never_comes_back(camera):
+    cam, _ = camera(steady(3, then="lose"), *[None] * 500)
+    *_, last = take(cam, 3)
+    began = time.monotonic()
+    assert next(cam) == Interruption(last.timestamp, None, "camera_lost")
+    assert time.monotonic() - began < 1
 
 
 def steady(n, first=0, shape=(48, 64, 3), then="block", pace=PACE):

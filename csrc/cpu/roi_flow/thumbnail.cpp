@@ -13,7 +13,8 @@ void thumbnail(Gray picture, Rect part, float* out) {
     const FlowLoops& loops = flow_loops(SimdPath::kAuto);
     thread_local std::vector<std::uint32_t> sums;  // of columns
     sums.resize(std::max(sums.size(), size(part.width())));
-    const auto edge = [](int i, int length) { return i * length / kThumbnail; };
+    // In 64 bits: 32 times a side is more than an int holds from 67 million pixels on.
+    const auto edge = [](std::int64_t i, int length) { return static_cast<int>(i * length / kThumbnail); };
     double mean = 0.0;
     for (int i = 0; i < kThumbnail; ++i) {
         const int top = edge(i, part.height()), bottom = std::max(edge(i + 1, part.height()), top + 1);
@@ -25,7 +26,8 @@ void thumbnail(Gray picture, Rect part, float* out) {
             const int left = edge(j, part.width()), right = std::max(edge(j + 1, part.width()), left + 1);
             std::uint64_t cell = 0;
             for (int x = left; x < right; ++x) cell += sums[size(x)];
-            out[i * kThumbnail + j] = static_cast<float>(cell) / static_cast<float>((bottom - top) * (right - left));
+            const std::int64_t pixels = static_cast<std::int64_t>(bottom - top) * (right - left);
+            out[i * kThumbnail + j] = static_cast<float>(cell) / static_cast<float>(pixels);
             mean += static_cast<double>(out[i * kThumbnail + j]);
         }
     }

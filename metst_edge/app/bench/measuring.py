@@ -103,7 +103,7 @@ class Bench:
             if frame is None:
                 return
             if isinstance(frame, Interruption):
-                self._interruptions += self._warm
+                self._interruptions += self._warm and frame.end is not None
                 self._saw([Gap(frame.start, frame.end, frame.reason), *analyzer.flush()])
                 continue
             events = analyzer.push(frame)
@@ -123,7 +123,7 @@ class Bench:
 
     def _saw(self, events: Sequence[Event]) -> None:
         if self._warm:
-            self._gaps.update(event.reason for event in events if isinstance(event, Gap))
+            self._gaps.update(event.reason for event in events if isinstance(event, Gap) and event.end is not None)
 
     def result(self, analyzer: Analyzer, rate: float | None = None) -> dict[str, Any]:
         """Return what was measured so far, as it is written to JSON: times in milliseconds, memory in MiB.

@@ -1,0 +1,161 @@
+"""What Python can do to the compiled classes: no call ends the process, whatever is given, on whatever thread."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from metst_edge import _native
+from metst_edge.engine import load_engine
+from metst_edge.errors import StateError
+from metst_edge.face import Box
+from metst_edge.flow import Farneback, RoiFlow, measure, thumbnail
+
+LANDMARKS = np.random.default_rng(0).uniform(40, 280, (68, 2)).astype(np.float32)
+
+
+def picture(seed=0, shape=(240, 320)):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def flow(seed=0):
+    return RoiFlow(picture(seed), Box(0, 240, 0, 320), LANDMARKS)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: _native.Farneback.__new__(_native.Farneback).to(picture()),
+        lambda: _native.RoiFlow.__new__(_native.RoiFlow).box,
+        lambda: _native.RoiFlow.__new__(_native.RoiFlow).motion,
+        lambda: _native.RoiFlow.__new__(_native.RoiFlow).likeness,
+        lambda: setattr(_native.RoiFlow.__new__(_native.RoiFlow), "box", (0, 9, 0, 9)),
+        lambda: _native.measure([_native.RoiFlow.__new__(_native.RoiFlow)], picture(), 1),
+        lambda: _native.NetworkStream.__new__(_native.NetworkStream).reset(),
+        lambda: _native.NetworkStream.__new__(_native.NetworkStream).step(
+            np.zeros((2, 10), np.float32), np.zeros(2, bool)
+        ),
+        lambda: _native.CudaGraph.__new__(_native.CudaGraph).close(),
+        lambda: _native.CudaGraph.__new__(_native.CudaGraph).begin(0),
+        lambda: _native.CudaGraph.__new__(_native.CudaGraph).end(),
+        lambda: _native.CudaGraph.__new__(_native.CudaGraph).launch(0),
+    ],
+)
+def test_an_object_whose_init_never_ran_is_refused(call):
+    with pytest.raises(TypeError, match="expected an object that was made by calling its class"):
+        call()
+
+
+def test_a_network_whose_init_never_ran_is_refused():
+    with pytest.raises((TypeError, RuntimeError)):
+        _native.NetworkStream(_native.MetstNetwork.__new__(_native.MetstNetwork), 2)
+
+
+GOOD = {"pyr_scale": 0.5, "levels": 3, "winsize": 15, "iterations": 5, "poly_n": 7, "poly_sigma": 1.5}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *[{"poly_n": n} for n in (0, -1, 33, 1000, 2**31 - 1)],
+        *[{"winsize": n} for n in (0, -5, 2**31 - 1)],
+        *[{"iterations": n} for n in (0, 2**31 - 1)],
+        *[{"pyr_scale": x} for x in (0.0, 1.0, -1.0, float("nan"), float("inf"))],
+        *[{"poly_sigma": x} for x in (0.0, -1.0, float("nan"), float("inf"), 1e-300, 1e-3)],
+        {"levels": -1},
+    ],
+)
+def test_parameters_out_of_their_range_are_refused_by_both_classes(bad):
+    parameters = GOOD | bad
+    with pytest.raises(ValueError, match="expected"):
+        _native.Farneback(picture(), *parameters.values())
+    with pytest.raises(ValueError, match="expected"):
+        Farneback(picture(), **parameters)
+
+
+def test_parameters_at_the_ends_of_their_ranges_work():
+    for changed in (
+        {"poly_n": 32},
+        {"poly_n": 1},
+        {"winsize": 300},
+        {"winsize": 1},
+        {"levels": 2**31 - 1},
+        {"pyr_scale": 0.999},
+    ):
+        assert np.isfinite(Farneback(picture(0, (40, 40)), **(GOOD | changed)).to(picture(1, (40, 40)))).all(), changed
+
+
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), -0.1, 1.1])
+def test_a_share_that_is_none_is_refused(share):
+    places = ([(0, 100, 0, 100)], [(0, (0, 50, 0, 50), 0.5)], (100, 150, 100, 150), (0, 40, 0, 40))
+    make = lambda *shares: _native.RoiFlow(picture(), (0, 240, 0, 320), *places, *shares)  # noqa: E731
+    make(0.5, False)
+    with pytest.raises(ValueError, match="expected shares of the vectors from 0 to 1"):
+        make(share, False)
+    places = (places[0], [(0, (0, 50, 0, 50), share)], *places[2:])
+    with pytest.raises(ValueError, match="expected shares of the vectors from 0 to 1"):
+        make(0.5, False)
+
+
+@pytest.mark.parametrize("shape", [(1, 70_000_000), (70_000_000, 1)])
+def test_a_thumbnail_of_a_side_of_seventy_million_pixels_is_right(shape):
+    long = np.zeros(shape, np.uint8).reshape(-1)
+    for i in range(32):
+        long[i * len(long) // 32 : (i + 1) * len(long) // 32] = 8 * i
+    small = thumbnail(long.reshape(shape)).reshape(32, 32)
+    expected = np.broadcast_to(8.0 * np.arange(32), (32, 32))
+    expected = (expected if shape[0] == 1 else expected.T) - expected.mean()
+    np.testing.assert_allclose(small, expected / np.linalg.norm(expected), atol=1e-6)
+
+
+def test_a_side_too_long_for_flow_is_refused():
+    with pytest.raises(ValueError, match="at most 1048576 pixels a side"):
+        Farneback(np.zeros((1, 2**20 + 1), np.uint8))
+
+
+def test_a_lane_given_twice_is_refused_and_works_afterwards():
+    lane = flow()
+    with pytest.raises(StateError, match="expected one call of a RoiFlow at a time") as busy:
+        measure([lane, lane], picture(1))
+    assert busy.value.state == "busy"
+    np.testing.assert_array_equal(lane.measure(picture(1)), flow().measure(picture(1)))
+
+
+def together(calls):
+    """Call from several threads at once, many times; return what was raised."""
+    raised = []
+
+    def run(call):
+        for _ in range(60):
+            try:
+                call()
+            except Exception as error:
+                raised.append(error)
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def test_one_lane_in_several_threads_is_busy_and_nothing_else():
+    lane = flow()
+    raised = together([lambda: measure([lane], picture(1), 2), lambda: lane.box, lambda: lane.measure(picture(2))])
+    assert all(isinstance(error, StateError) and error.state == "busy" for error in raised)
+    np.testing.assert_array_equal(lane.measure(picture(1)), lane.measure(picture(1)))
+
+
+def test_one_stream_in_several_threads_is_busy_and_nothing_else():
+    stream = load_engine("demo", "native").open_stream(lanes=2)
+    features = np.random.default_rng(0).normal(size=(2, 10)).astype(np.float32)
+    raised = together([lambda: stream._stream.step(features, np.zeros(2, bool)), stream._stream.reset] * 2)
+    assert all(isinstance(error, StateError) and error.state == "busy" for error in raised)
+
+
+def test_one_farneback_serves_several_threads():
+    whole = Farneback(picture(0, (90, 120)))
+    expected = whole.to(picture(1, (90, 120)))
+    raised = together([lambda: np.testing.assert_array_equal(whole.to(picture(1, (90, 120))), expected)] * 3)
+    assert not raised
