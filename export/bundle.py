@@ -65,8 +65,10 @@ def write(
         clips: video of faces, on which what half precision must hold is measured besides the packaged clip.
 
     Raises:
-        ExportError: `out` exists, no engine is present to check with, or one differs by more than the tolerances.
+        ExportError: `out` exists, no engine is present to check with, or one differs by more than the tolerances;
+            `clips` without fp16.
     """
+    _check_clips(clips, precision == "fp16")
     with staged(out, force) as staging:
         manifest = _write_network(network, description, staging, inline)
         bundle = _seal(staging, manifest)
@@ -126,8 +128,9 @@ def write_again(
 
     Raises:
         ExportError: `out` exists, the bundle does not fit its network, ONNX Runtime is missing, or the new graphs
-            differ from the old ones by more than the tolerances.
+            differ from the old ones by more than the tolerances; `clips` without fp16.
     """
+    _check_clips(clips, "fp16" in bundle.precisions)
     with staged(out, force) as staging:
         again = _copied(bundle, staging)
         offsets = {tensor.name: tensor.offset for tensor in bundle.tensors}
@@ -241,6 +244,14 @@ def staged(out: Path, force: bool) -> Iterator[Path]:
         raise ExportError(f"{out}: cannot write there ({error}); choose another --out") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check_clips(clips: Sequence[Path], half: bool) -> None:
+    if clips and not half:
+        raise ExportError(
+            "--clips is for what fp16 must hold, and no graphs in fp16 are written: add --precision fp16 (to a bundle "
+            "with `python -m export fp16`), or leave it out"
+        )
 
 
 def check_out(out: Path, force: bool) -> None:

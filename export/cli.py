@@ -126,6 +126,8 @@ def _write_recogniser(
         (f"--precision {options.precision}", options.precision != PRECISIONS[0]),
         ("--inline", options.inline),
         ("--clips", bool(options.clips)),
+        *((f"--{name.replace('_', '-')}", getattr(options, name, None) is not None) for name in ("fps", "k", "k_p")),
+        ("--no-compat", not getattr(options, "compat", True)),
     ):
         if given:
             raise ExportError(f"{option} is for networks that spot, and {network.name} is a recogniser: leave it out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,9 @@ class Description:
         training: on what it was trained, any plain JSON value, shown in the model card.
         licence: of the weights, shown in the model card.
         metrics: how it did, any plain JSON value, shown in the model card.
+
+    Raises:
+        ExportError: the frame rate is not finite.
     """
 
     name: str
@@ -48,6 +52,11 @@ class Description:
     training: Any = None
     licence: str = "not stated"
     metrics: Any = None
+
+    def __post_init__(self) -> None:
+        # JSON has no word for it, so no manifest could be written that is then refused by name.
+        if isinstance(self.fps, float) and not math.isfinite(self.fps):
+            raise ExportError(f"expected fps to be a frame rate, got {self.fps}")
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], name: str) -> Description:

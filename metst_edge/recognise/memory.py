@@ -124,8 +124,9 @@ class FaceMemory:
         if positions is None:
             return None
         first, last = span(positions)
-        view = slots[0].view
-        crops = [_part(kept, view) for kept in (slots[0], *slots[first : last + 1])]
+        # Where slots share the onset frame, a window may begin with the second: the face was looked for on that frame.
+        shown = [kept for kept in slots if kept.frame == onset][-1]
+        crops = [_part(kept, shown.view) for kept in (shown, *slots[first : last + 1])]
         if any(crop is None for crop in crops):
             return None
         onset_crop, *others = (crop for crop in crops if crop is not None)

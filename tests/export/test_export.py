@@ -296,6 +296,25 @@ def test_a_published_state_dict_needs_to_be_told_its_rate_and_window(out, tmp_pa
     assert "--trained-on, or all of --fps, --k and --k-p" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fps", ["nan", "inf"])
+def test_a_rate_that_is_no_number_is_refused(fps, out, tmp_path, capsys):
+    torch.save(build("metst64").state_dict(), tmp_path / "weights.pkl")
+    arguments = ["--trained-on", "samm-lv", "--fps", fps, "--out", str(out)]
+    assert main(["upstream", str(tmp_path / "weights.pkl"), *arguments]) == 1
+    assert f"expected fps to be a frame rate, got {fps}" in capsys.readouterr().err
+    assert left_behind(out) == []
+
+
+def test_clips_are_refused_where_nothing_is_measured_on_them(checkpoint, out, capsys):
+    clips = ["--clips", "missing.mp4"]
+    assert main(["bundle", str(checkpoint), "--out", str(out), *clips]) == 1
+    assert "no graphs in fp16 are written" in capsys.readouterr().err
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
+    assert main(["again", str(out), "--out", str(out.with_name("again")), *clips]) == 1
+    assert "no graphs in fp16 are written" in capsys.readouterr().err
+    assert left_behind(out) == ["bundle"]
+
+
 @pytest.mark.parametrize(
     ("meta", "message"),
     [

@@ -5,6 +5,7 @@ import pytest
 
 from metst_edge.recognise import cut, view_of
 from metst_edge.recognise.memory import FaceMemory, slots_needed
+from metst_edge.recognise.recorded import FaceTrack
 
 
 def landmarks(x, y, side):
@@ -91,6 +92,19 @@ def test_two_slots_of_one_frame_are_kept_once():
     clip = memory.clip(2, 3, 4, 11)
     assert clip.positions == pytest.approx([i * 0.4 for i in range(11)]) and len(clip.crops) == 5
     np.testing.assert_array_equal(clip.crops[0], clip.onset)
+
+
+def test_an_onset_on_which_a_window_begins_late_is_seen_as_by_who_reads_it_again():
+    """A camera slower than the model: frame 3 has two slots, and a window begins with the second."""
+    frames, slots = pictures(8), [0, 1, 2, 3, 3, 4, 5, 6]
+    faces = {0: landmarks(160, 120, 100), 4: landmarks(163, 121, 104)}
+    memory, track = FaceMemory(30), FaceTrack()
+    for number, slot in enumerate(slots):
+        for each in (memory, track):
+            each.saw(slot, frames[slot], faces.get(number))
+    clip = memory.clip(3, 4, 6, 11)
+    np.testing.assert_array_equal(clip.onset, cut(frames[3], view_of(faces[4], 240, 320)))
+    np.testing.assert_array_equal(clip.onset, cut(frames[3], track.view(3)))
 
 
 def test_pictures_are_not_kept_alive():
