@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from metst_edge.capture import Frame
+from metst_edge.capture import Frame, check_timestamp
 from metst_edge.capture.retime import Hole
 from metst_edge.events import Gap
 from metst_edge.face import Face, Finder, find_again, same_person
@@ -83,6 +83,8 @@ class Scorer:
             TimestampError: not finite, or not above the one before. Likewise.
         """
         before = self._timeline.last
+        if before is None and self._gap is not None and check_timestamp(frame.timestamp) < self._gap.start:
+            check_timestamp(frame.timestamp, self._gap.start)  # after an interruption the last frame is forgotten
         picture = self._timeline.take(frame)
         self.whole = False
         waited, slow = self._pace.slow, self._pace.push(picture.time)

@@ -261,7 +261,7 @@ def test_json_to_stdout_is_nothing_but_json(capsys, test_data):
 
 
 def broken_file(tmp_path, test_data):
-    whole = (test_data / "WolfgangLanger_Pexels.mp4").read_bytes()
+    whole = demo_clip().read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
     return path
@@ -303,7 +303,9 @@ def test_a_frame_size_that_changes_in_a_folder_is_one_line(capsys, tmp_path):
     status, out, err = run(capsys, "--source", tmp_path, "--fps", 30, "--json")
     assert status == 1
     assert "5.png" in err and "64" in err and "96" in err
-    assert json.loads(out)["type"] == "gap", "what was known before is printed"
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [event["type"] for event in told] == ["gap"] * 2, "what was known before is printed"
+    assert told[0]["end"] is None and told[1]["end"] == round(4 / 30, 4)
 
 
 def damaged(tmp_path, name, change):

@@ -27,7 +27,7 @@ from training.data.folder import Video, pictures_in
 from training.presets import Preset
 from training.samples import Annotation, frame_labels
 
-FORMAT = 2
+FORMAT = 3
 """Change it when the SDK measures differently: every cache is then made anew."""
 
 
