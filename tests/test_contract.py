@@ -319,13 +319,12 @@ def test_a_forked_process_ends_as_it_likes():
 def test_an_analyzer_that_is_forgotten_releases_what_it_held(pictures):
     analyzer = metst_edge.Analyzer(threads=1)
     analyzer.push(pictures[0], 0.0)
-    gone, closed = weakref.ref(analyzer), []
-    close = analyzer._finder.close
-    analyzer._finder.close = lambda: (closed.append(1), close())
+    gone, finder = weakref.ref(analyzer), analyzer._finder
     gc.disable()
     try:
         del analyzer
         assert gone() is None, "nothing in it refers back to it"
+        assert state_of(lambda: finder.find(pictures[0])) == "closed"
     finally:
         gc.enable()
 
