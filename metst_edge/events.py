@@ -54,10 +54,10 @@ class MicroExpression:
         face: which face of the picture; always 0 while one face is followed.
         recognizer: its opinion; None in revision 0, and where none is asked.
         revision: 0 or 1; None where no recogniser is asked. Its JSON has neither of the two then.
-        names: of the files of the onset's, the apex's and the offset's picture; None where pictures have no files of
-            their own. Its JSON has no names then.
         source: what it was found in, as given; None of frames that were pushed. No part of what makes events equal.
         time: wall clock at the onset, with its time zone; None where the source is not live. Likewise.
+        names: of the files of the onset's, the apex's and the offset's picture; None where pictures have no files of
+            their own. Its JSON has no names then.
     """
 
     onset: float
@@ -72,9 +72,9 @@ class MicroExpression:
     face: int = 0
     recognizer: Opinion | None = None
     revision: int | None = None
-    names: tuple[str, str, str] | None = None
     source: str | None = field(default=None, compare=False)
     time: datetime | None = field(default=None, compare=False)
+    names: tuple[str, str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object as a dict, seconds rounded to a tenth of a millisecond."""

@@ -1,6 +1,7 @@
 """Every JSON that a command prints or writes is as its schema in docs/schema says."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import jsonschema
@@ -61,7 +62,7 @@ def test_gaps_and_what_a_camera_adds(capsys, test_data):
     for opinion in None, Opinion("small", emotions):
         revision = 0 if opinion is None else 1
         found = MicroExpression(0.1, 0.2, 0.3, 3, 6, 9, "others", emotions, 0.5, 0, opinion, revision, "0", now)
-        events.append(found.to_dict())
+        events += [found.to_dict(), replace(found, names=("1.png", "4.png", "7.png")).to_dict()]
     for event in events:
         check("event", event)
 
