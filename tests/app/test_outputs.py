@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,15 +37,17 @@ def clip(tmp_path):
     return Path(shutil.copy(demo_clip(), tmp_path / "v.avi"))
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file may grow beyond `LIMIT` bytes: what a write on a full disk is like."""
+    """No file may grow beyond `LIMIT` bytes: what a write on a full disk is like. Neither may the log of the tests."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def links(path, folder):
@@ -130,20 +133,22 @@ def test_a_run_that_finds_nothing_leaves_the_old_results(capsys, tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
-def test_a_full_disk_leaves_the_old_file_and_is_told_with_its_name(capsys, clip, tmp_path, full_disk):
+def test_a_full_disk_leaves_the_old_file_and_is_told_with_its_name(capsys, clip, tmp_path):
     for option, name in ("--plot", "out.png"), ("--json", "out.json"):
         path = tmp_path / name
         path.write_text("yesterday")
-        status, _, err = run(capsys, "analyze", clip, "--scores", option, path)
+        with full_disk():
+            status, _, err = run(capsys, "analyze", clip, "--scores", option, path)
         assert status == 1 and str(path) in err and os.strerror(errno.EFBIG) in err
         assert path.read_text() == "yesterday"
         assert not list(tmp_path.glob(".*"))
 
 
-def test_what_was_whole_before_the_disk_was_full_is_kept_aside(tmp_path, full_disk):
+def test_what_was_whole_before_the_disk_was_full_is_kept_aside(tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_text("yesterday")
-    with pytest.raises(OSError, match="what was written before is in") as caught, Output(path) as output:
+    told = pytest.raises(OSError, match="what was written before is in")
+    with full_disk(), told as caught, Output(path) as output:
         output.write("first\n")
         output.write("x" * LIMIT)
     assert caught.value.filename == str(path) and path.read_text() == "yesterday"
