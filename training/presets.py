@@ -93,6 +93,6 @@ PRESETS = {
     "metst_plus_small": replace(
         _PLUS,
         model="metst_plus_small",
-        synthetic=Schedule(learning_rate=2e-3, batch=32, steps=4500, ratio=0.45, floor=0.5),
+        synthetic=Schedule(learning_rate=2e-3, batch=32, steps=3000, ratio=0.45, floor=0.5),
     ),
 }
