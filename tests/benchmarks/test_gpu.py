@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks import results
-from benchmarks.gpu import flow, library, peers, run, scan, step, timing
+from benchmarks.gpu import flow, fused, library, peers, run, scan, step, timing
 from benchmarks.gpu import tests as cpp_tests
 from benchmarks.gpu.scan import Shape
 from benchmarks.gpu.timing import Rates
@@ -558,7 +558,7 @@ def machine(emulated, monkeypatch, tmp_path):
         "Event": Event,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    for module in (timing, step, flow):
+    for module in (timing, step, fused, flow):
         monkeypatch.setattr(module, "capture", Graph)
     monkeypatch.setattr(timing, "ROUNDS", (1, 1))
     monkeypatch.setattr(timing, "WARM_UP", (1, 0.0))
@@ -573,6 +573,11 @@ def machine(emulated, monkeypatch, tmp_path):
     monkeypatch.setattr(scan.errors, "__defaults__", (scan.CHECKED, 0))
     monkeypatch.setattr(step, "build", lambda model: build(model, dim=16, depth=2, d_state=8))
     monkeypatch.setattr(step.check, "__defaults__", (6, 1, None))
+    small = {"channels": 10, "dim": 16, "depth": 2, "d_state": 8, "d_conv": 4, "expand": 2, "dt_rank": 1}
+    monkeypatch.setattr(fused, "SIZES", {"metst64": small})
+    monkeypatch.setattr(fused, "LANES", (2,))
+    monkeypatch.setattr(fused, "CHECKED", 6)
+    monkeypatch.setattr(fused, "STEPS", 1)
     monkeypatch.setattr(flow, "SETS", {"metst": 5})
     monkeypatch.setattr(flow, "LANES", (1,))
     monkeypatch.setattr(flow, "MOTIONS", (3.0,))
@@ -607,6 +612,9 @@ def test_a_whole_run_writes_every_part(machine):
     assert [row["a thread"] for row in kept["paired"]["rows"]] == ["16 states", "2 x 8 states"] * 6
     assert kept["paired"]["notes"][: len(kept["errors"]["notes"])] == kept["errors"]["notes"]
     assert kept["step"]["rows"][0]["largest diff"] < step.AGREEMENT
+    assert [row["what"][:5] for row in kept["fused"]["rows"]] == ["step", "frame"]
+    assert kept["fused"]["rows"][0]["largest diff"] < 1e-5
+    assert "the fused step of metst64, 2 lanes" in kept["fused"]["notes"][0]
     assert kept["flow"]["rows"][0]["largest diff px"] < 1e-2
     assert kept["tests"]["rows"][0]["outcome"] == "passed" and "not run: the plugin" in kept["tests"]["notes"]
 
