@@ -18,7 +18,7 @@ from benchmarks.gpu.timing import Rates, capture, median_ms, time_events
 from benchmarks.results import verdict
 from metst_edge import _native
 from metst_edge.engine import networks
-from metst_edge.engine.cuda.library import FusedStep
+from metst_edge.engine.cuda.library import CLUSTER, FusedStep
 from metst_edge.engine.networks.shape import Network
 
 SIZES = {
@@ -27,9 +27,13 @@ SIZES = {
 }
 CLASSES = 5
 LANES = (1, 2, 8, 32)
+BLOCKS = (1, CLUSTER)
+"""That a lane is spread over; more than 1 needs a GPU with clusters."""
+CLUSTERS_FROM = 9
+"""Compute capability, its major number."""
 FRAME_LANES = 2
-PREDICTED_MS = {"metst64": 0.045, "metst128": 0.100}
-"""On an H100 and an Orin alike, from the bytes that one multiprocessor gets of its L2 cache and trips to memory."""
+PREDICTED_MS = {("metst64", 1): 0.045, ("metst64", 8): 0.025, ("metst128", 1): 0.100, ("metst128", 8): 0.035}
+"""By blocks a lane; from the bytes that one multiprocessor gets of its L2 cache, trips to memory and barriers."""
 MOST_MS = 0.05
 """For metst64 in two lanes."""
 AGREEMENT = 1e-4
@@ -68,6 +72,7 @@ class Fused:
         sizes: of a manifest.
         library: has the kernel.
         lanes: of the stream.
+        blocks: that a lane is spread over.
         features: float32 (lanes, channels) to read; its own where there is none.
 
     Attributes:
@@ -79,12 +84,12 @@ class Fused:
     """
 
     def __init__(
-        self, sizes: dict[str, int], library: Library, lanes: int, features: torch.Tensor | None = None
+        self, sizes: dict[str, int], library: Library, lanes: int, blocks: int, features: torch.Tensor | None = None
     ) -> None:
         self.network = networks.describe("metst64", sizes, "the benchmark")
         self.weights = draw(self.network, seed=1)
         self._step = FusedStep(library.c, self.network)
-        self._library, self._lanes = library, lanes
+        self._library, self._lanes, self._blocks = library, lanes, blocks
         self._packed = torch.from_numpy(self._step.pack(self.weights)).to(library.device)
         self._states = [self._zeros(lanes, self._step.state) for _ in range(2)]
         self.features = self._zeros(lanes, sizes["channels"]) if features is None else features
@@ -108,7 +113,8 @@ class Fused:
         tensors = {"features": self.features, "reset": self.reset, "state": read, "next_state": written}
         tensors |= {"spot": self.spot, "emotion": self.emotion}
         addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
-        self._step.enqueue(self._lanes, self._packed.data_ptr(), addresses, self._library.stream() or 0)
+        stream = self._library.stream() or 0
+        self._step.enqueue(self._lanes, self._packed.data_ptr(), addresses, stream, self._blocks)
 
 
 def error(fused: Fused, sizes: dict[str, int], steps: Sequence[Callable[[], object]], count: int) -> float:
@@ -137,14 +143,16 @@ def error(fused: Fused, sizes: dict[str, int], steps: Sequence[Callable[[], obje
     return worst
 
 
-def time_step(model: str, sizes: dict[str, int], lanes: int, library: Library, rates: Rates) -> Row:
+def time_step(model: str, sizes: dict[str, int], lanes: int, blocks: int, library: Library, rates: Rates) -> Row:
     """Check and time a captured step; raises RuntimeError where it differs from the CPU's."""
-    fused = Fused(sizes, library, lanes)
+    fused = Fused(sizes, library, lanes, blocks)
     graphs = [capture([step], 1) for step in fused.directions()]
     fused.forget()
     difference = error(fused, sizes, [graph.replay for graph in graphs], CHECKED)
     if not difference <= AGREEMENT:
-        raise RuntimeError(f"{model}, {lanes} lanes: scores differ from the CPU's step by {difference:.1e}")
+        raise RuntimeError(
+            f"{model}, {lanes} lanes of {blocks} blocks: scores differ from the CPU's step by {difference:.1e}"
+        )
     alone = time_events([graph.replay for graph in graphs])
     both = capture(fused.directions(), 2 * STEPS)  # so that the launch from the host does not hide it
     ms = [each / (2 * STEPS) for each in time_events([both.replay])]
@@ -153,21 +161,22 @@ def time_step(model: str, sizes: dict[str, int], lanes: int, library: Library, r
         "what": "step",
         "model": model,
         "lanes": lanes,
+        "blocks a lane": blocks,
         "largest diff": difference,
         "captured, warm ms": median_ms(ms),
         "least ms": min(ms),
         "a graph each ms": median_ms(alone),
-        "predicted ms": PREDICTED_MS[model],
+        "predicted ms": PREDICTED_MS[model, blocks],
         "weights MB": weights / 1e6,
         "states MB": states / 1e6,
         "launch alone ms": 1e3 * rates.node,
     }
 
 
-def time_frame(model: str, sizes: dict[str, int], library: Library, rates: Rates) -> Row:
+def time_frame(model: str, sizes: dict[str, int], blocks: int, library: Library, rates: Rates) -> Row:
     """Time a frame captured in one graph: its upload, flow in two lanes, the step, the download of the scores."""
     batch = Batch(library, FRAME_LANES, "metst")
-    fused = Fused(sizes, library, FRAME_LANES, batch.features)
+    fused = Fused(sizes, library, FRAME_LANES, blocks, batch.features)
     anchor = torch.from_numpy(picture(0.0, 0.0, 0))
     for lane in range(FRAME_LANES):
         batch.start(lane, anchor.to(library.device))
@@ -194,6 +203,7 @@ def time_frame(model: str, sizes: dict[str, int], library: Library, rates: Rates
         "what": "frame: upload, flow, step, download",
         "model": model,
         "lanes": FRAME_LANES,
+        "blocks a lane": blocks,
         "largest diff": "-",
         "captured, warm ms": median_ms(ms),
         "least ms": min(ms),
@@ -216,11 +226,14 @@ def run(library: Library, rates: Rates, save: Callable[[list[Row]], None]) -> li
     rows: list[Row] = []
     for model, published in SIZES.items():
         sizes = {**published, "classes": CLASSES}
-        for lanes in LANES:
-            rows.append(time_step(model, sizes, lanes, library, rates))
+        for blocks in BLOCKS:
+            if blocks > 1 and torch.cuda.get_device_capability()[0] < CLUSTERS_FROM:
+                continue
+            for lanes in LANES:
+                rows.append(time_step(model, sizes, lanes, blocks, library, rates))
+                save(rows)
+            rows.append(time_frame(model, sizes, blocks, library, rates))
             save(rows)
-        rows.append(time_frame(model, sizes, library, rates))
-        save(rows)
     return rows
 
 
@@ -230,6 +243,6 @@ def judge(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row["what"] == "step" and row["lanes"] == FRAME_LANES:
             most = MOST_MS if row["model"] == "metst64" else row["predicted ms"]
-            what = f"the fused step of {row['model']}, {FRAME_LANES} lanes, warm, launches of one graph"
+            what = f"the fused step of {row['model']}, {FRAME_LANES} lanes of {row['blocks a lane']} blocks, warm"
             lines.append(verdict(what, row["captured, warm ms"], "ms", most=most))
     return lines

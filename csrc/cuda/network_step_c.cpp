@@ -82,10 +82,10 @@ METST_API int metst_network_step_pack(const std::int64_t* sizes, const float* co
     return number(NetworkStepStatus::kTooLarge);
 }
 
-// Addresses in device memory; see NetworkStepBuffers.
+// Addresses in device memory; see NetworkStepBuffers. blocks: 1, or 8 where the device has clusters of blocks.
 METST_API int metst_network_step(const std::int64_t* sizes, std::int64_t lanes, const float* weights,
                                  const float* features, const float* reset, const float* state, float* next_state,
-                                 float* spot, float* emotion, CUstream_st* stream) {
+                                 float* spot, float* emotion, int blocks, CUstream_st* stream) {
     const NetworkStepBuffers buffers{weights, features, reset, state, next_state, spot, emotion};
-    return number(metst::cuda::network_step(sizes_of(sizes), lanes, buffers, stream));
+    return number(metst::cuda::network_step(sizes_of(sizes), lanes, buffers, stream, blocks));
 }

@@ -612,9 +612,10 @@ def test_a_whole_run_writes_every_part(machine):
     assert [row["a thread"] for row in kept["paired"]["rows"]] == ["16 states", "2 x 8 states"] * 6
     assert kept["paired"]["notes"][: len(kept["errors"]["notes"])] == kept["errors"]["notes"]
     assert kept["step"]["rows"][0]["largest diff"] < step.AGREEMENT
-    assert [row["what"][:5] for row in kept["fused"]["rows"]] == ["step", "frame"]
-    assert kept["fused"]["rows"][0]["largest diff"] < 1e-5
-    assert "the fused step of metst64, 2 lanes" in kept["fused"]["notes"][0]
+    told = [(row["what"][:5], row["blocks a lane"]) for row in kept["fused"]["rows"]]
+    assert told == [("step", 1), ("frame", 1), ("step", 8), ("frame", 8)]
+    assert max(row["largest diff"] for row in kept["fused"]["rows"] if row["what"] == "step") < 1e-5
+    assert "the fused step of metst64, 2 lanes of 8 blocks" in kept["fused"]["notes"][1]
     assert kept["flow"]["rows"][0]["largest diff px"] < 1e-2
     assert kept["tests"]["rows"][0]["outcome"] == "passed" and "not run: the plugin" in kept["tests"]["notes"]
 

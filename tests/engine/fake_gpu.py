@@ -550,7 +550,7 @@ class Step(step_library.FusedStep):
         super().__init__(library, network)
         self.gpu, self.channels, self.classes = gpu, network.channels, network.classes
 
-    def enqueue(self, lanes, weights, arrays, stream):
+    def enqueue(self, lanes, weights, arrays, stream, blocks=1):
         gpu = self.gpu
         gpu.current("step")
         floats = {"features": self.channels, "reset": 1, "state": self.state, "next_state": self.state, "spot": 1}
@@ -562,7 +562,7 @@ class Step(step_library.FusedStep):
             views = {name: gpu.floats(address, (lanes, floats[name])) for name, address in arrays.items()}
             on_host = {name: view.ctypes.data for name, view in views.items()}
             packed = gpu.floats(weights, (self.weights,))
-            super(Step, self).enqueue(lanes, packed.ctypes.data, on_host, 0)
+            super(Step, self).enqueue(lanes, packed.ctypes.data, on_host, 0, blocks)
 
         gpu.streams[stream].enqueue(run)
 

@@ -37,6 +37,8 @@ std::int64_t lay_out_shared(const MetstSizes& s, Plan& plan) {
     plan.shared.dt = shared.take(s.rank);
     plan.shared.y = shared.take(s.inner);
     plan.shared.branch = shared.take(s.dim);
+    plan.shared.part_of_x = shared.take(2 * s.states + s.rank);
+    plan.shared.part_of_branch = shared.take(s.dim);
     return shared.end();
 }
 

@@ -44,13 +44,15 @@ struct Plan {
         int total;          // of a lane
     } state;
     struct {
-        int seen[2];   // of the stem: (kFrames, inputs)
-        int x;         // (dim), from block to block
-        int normed;    // (dim)
-        int u, gate;   // (inner)
-        int b, c, dt;  // (states), (states), (rank)
-        int y;         // (inner)
-        int branch;    // (dim)
+        int seen[2];         // of the stem: (kFrames, inputs)
+        int x;               // (dim), from block to block
+        int normed;          // (dim)
+        int u, gate;         // (inner)
+        int b, c, dt;        // (states), (states), (rank)
+        int y;               // (inner)
+        int branch;          // (dim)
+        int part_of_x;       // (2 states + rank): what x_proj gives of one block's channels, where several share a lane
+        int part_of_branch;  // (dim): out_proj, likewise
         int total;
     } shared;
 };

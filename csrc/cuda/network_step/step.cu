@@ -1,5 +1,5 @@
-// The fused step of network_step_cuda.h: all layers in one kernel, a block of kThreads threads for every lane, so that a
-// layer waits for the one before at a barrier of the block and not for another launch.
+// The fused step of network_step_cuda.h: all layers in one kernel, a block of threads for every lane or a cluster of eight
+// of them, so that a layer waits for the one before at a barrier and not for another launch.
 //
 // A layer is a chain: norm, in_proj, the time convolution on what comes out of it, x_proj, scan, out_proj, norm and sum.
 // What one link hands to the next lies in shared memory, weights come from the second-level cache and are read once, the
@@ -7,12 +7,17 @@
 // in 3,200 cycles: predicted from that and the trips to memory, 45 us a step on an H100 and on an Orin, 100 with dim
 // 128. Nothing of it has been measured.
 //
+// In a cluster each block has an eighth of the inner channels: of in_proj's outputs, of the scan, and of the inputs of
+// x_proj and out_proj, whose partial sums all blocks read from each other's shared memory. Two barriers of the cluster a
+// layer; stem and norms are done by every block for itself. Predicted: 1.5 us a layer of dim 64, a third of the above.
+//
 // A linear map: 8, 16 or 32 lanes of a warp read a row together, four inputs each, several rows at once, and sum their
 // products by shuffles that leave each row's sum with another lane. That lane goes on with it. A scan: some lanes hold
 // the states of a channel, as many as give each of them up to eight.
 #include <algorithm>
 
 #include "activations.cuh"
+#include "cluster.cuh"
 #include "launch.h"
 #include "metst/network_step_cuda.h"
 #include "network_step/pack.h"
@@ -24,7 +29,9 @@ namespace {
 using fused::kFrames;
 using fused::Plan;
 
-constexpr int kThreads = 1024;
+// Of a block. One of several that share a lane has few channels, and needs no more to keep loads under way.
+template <int Blocks>
+constexpr int kThreads = Blocks == 1 ? 1024 : 256;
 constexpr int kWarpSize = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr float kLayerNormEps = 1e-5f;  // torch's default, which the published networks use
@@ -67,30 +74,39 @@ __device__ inline float sum_transposed(const float (&p)[Count], int lanes, int l
     }
 }
 
-// Calls done(o, sum) in one thread for every output o of a linear map. x, in shared memory, is padded with zeros. Rows:
-// those that lanes read at once.
-template <int Rows, class Done>
-__device__ inline void linear(const float* weights, int inputs, int outputs, const float* x, Done&& done) {
-    const int width = quads_of(inputs);
-    const int lanes = width <= 8 ? 8 : width <= 16 ? 16 : 32;
+// Some inputs of a linear map: from number 4 `first` on, `width` times four; each row has `stride` times four.
+struct Inputs {
+    int first, width, stride;
+};
+
+// Calls done(o, sum) in one thread for every output o of a linear map, whose weights are in row row_of(o). x, in shared
+// memory, is all inputs, padded with zeros. Rows: those that lanes read at once.
+template <int Threads, int Rows, class RowOf, class Done>
+__device__ inline void linear(const float* weights, const Inputs& in, int outputs, const float* x, RowOf&& row_of,
+                              Done&& done) {
+    const int lanes = in.width <= 8 ? 8 : in.width <= 16 ? 16 : 32;
     const int group = static_cast<int>(threadIdx.x) / lanes, lane = static_cast<int>(threadIdx.x) % lanes;
-    const int each = (outputs + kThreads / lanes - 1) / (kThreads / lanes);
-    const float4* const x4 = reinterpret_cast<const float4*>(x);
+    const int each = (outputs + Threads / lanes - 1) / (Threads / lanes);
+    const float4* const rows = reinterpret_cast<const float4*>(weights) + in.first;
+    const float4* const x4 = reinterpret_cast<const float4*>(x) + in.first;
     for (int base = 0; base < each; base += Rows) {
         const int first = group * each + base;
         const int count = min(min(Rows, each - base), outputs - first);
-        const float4* const rows =
-            reinterpret_cast<const float4*>(weights) + static_cast<std::ptrdiff_t>(first) * width;
         float sums[Rows] = {};
-        for (int k = lane; k < width; k += lanes) {
-            float4 row[Rows];
+        for (int k = lane; k < in.width; k += lanes) {
+            const float4 value = x4[k];
 #pragma unroll
-            for (int r = 0; r < Rows; ++r) {
-                row[r] = r < count ? __ldg(rows + r * width + k) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            for (int some = 0; some < Rows; some += 4) {  // under way at once: more would not fit the registers
+                float4 row[4];
+#pragma unroll
+                for (int r = 0; r < 4; ++r) {
+                    const bool there = some + r < count;
+                    row[r] = there ? __ldg(rows + row_of(first + some + r) * in.stride + k)
+                                   : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                }
+#pragma unroll
+                for (int r = 0; r < 4; ++r) sums[some + r] = dot(row[r], value, sums[some + r]);
             }
-            const float4 in = x4[k];
-#pragma unroll
-            for (int r = 0; r < Rows; ++r) sums[r] = dot(row[r], in, sums[r]);
         }
         const float sum = sum_transposed<Rows>(sums, lanes, lane);
         const int r = lane / (lanes / Rows);
@@ -112,30 +128,65 @@ __device__ inline void norm(const float* of_norm, int size, const float* x, Done
     }
 }
 
-// What is at hand of a lane's step.
+// What is at hand of a lane's step in one of its blocks. Each of several has a part of the inner channels, whole fours of
+// them, and all of everything else.
+template <int Blocks>
 struct Frame {
+    static constexpr int kSize = kThreads<Blocks>;
+
     const Plan& p;
     const float* weights;
     const float* state;
     float* next_state;
     float* shared;
+    int rank;       // of the block
+    int first_own;  // of its channels
+    int own;        // how many
 
     // The stem's two convolutions -> x. Flags: does this frame, the one before, and the one before that begin a window?
     __device__ void stem(const float* features, bool now, bool one_ago, bool two_ago) const {
-        for (int i = static_cast<int>(threadIdx.x); i < p.channels; i += kThreads) {
+        for (int i = static_cast<int>(threadIdx.x); i < p.channels; i += kSize) {
             see(0, p.channels, i, features[i], one_ago, now);
         }
         __syncthreads();
-        linear<4>(weights + p.weight.stem[0], kFrames * p.channels, p.dim, shared + p.shared.seen[0],
-                  [&](int o, float sum) {
-                      const float newest = fmaxf(sum + __ldg(weights + p.weight.stem_bias[0] + o), 0.0f);
-                      see(1, p.dim, o, newest, two_ago, one_ago);
-                  });
+        every_input<4>(weights + p.weight.stem[0], kFrames * p.channels, p.dim, shared + p.shared.seen[0],
+                       [&](int o, float sum) {
+                           const float newest = fmaxf(sum + __ldg(weights + p.weight.stem_bias[0] + o), 0.0f);
+                           see(1, p.dim, o, newest, two_ago, one_ago);
+                       });
         __syncthreads();
-        linear<4>(weights + p.weight.stem[1], kFrames * p.dim, p.dim, shared + p.shared.seen[1], [&](int o, float sum) {
-            shared[p.shared.x + o] = fmaxf(sum + __ldg(weights + p.weight.stem_bias[1] + o), 0.0f);
-        });
+        every_input<4>(weights + p.weight.stem[1], kFrames * p.dim, p.dim, shared + p.shared.seen[1],
+                       [&](int o, float sum) {
+                           shared[p.shared.x + o] = fmaxf(sum + __ldg(weights + p.weight.stem_bias[1] + o), 0.0f);
+                       });
         __syncthreads();
+    }
+
+    // A linear map of all of its inputs.
+    template <int Rows, class Done>
+    __device__ void every_input(const float* map, int inputs, int outputs, const float* x, Done&& done) const {
+        const int width = quads_of(inputs);
+        linear<kSize, Rows>(map, {0, width, width}, outputs, x, [](int o) { return o; }, done);
+    }
+
+    // A linear map of the inner channels. Of several blocks each works out its own channels' part of every output into
+    // `part`, and once all have, sums the parts of all.
+    template <int Rows, class Done>
+    __device__ void inner_channels(const float* map, int outputs, const float* x, float* part, Done&& done) const {
+        const Inputs in{first_own / 4, quads_of(own), quads_of(p.inner)};
+        const auto row_of = [](int o) { return o; };
+        if constexpr (Blocks == 1) {
+            linear<kSize, Rows>(map, in, outputs, x, row_of, done);
+        } else {
+            linear<kSize, Rows>(map, in, outputs, x, row_of, [&](int o, float sum) { part[o] = sum; });
+            sync_cluster();
+            for (int o = static_cast<int>(threadIdx.x); o < outputs; o += kSize) {
+                float sum = 0.0f;
+#pragma unroll
+                for (int other = 0; other < Blocks; ++other) sum += of_rank(part, other)[o];
+                done(o, sum);
+            }
+        }
     }
 
     // Value i of the newest frame of a convolution's input: keeps it, and lays out the frames that are seen. Where the
@@ -149,6 +200,7 @@ struct Frame {
         seen[i] = first ? 0.0f : __ldg(past + inputs + i);
         seen[inputs + i] = one_ago;
         seen[2 * inputs + i] = after_last ? 0.0f : newest;
+        if (rank > 0) return;
         kept[i] = newest;
         kept[inputs + i] = one_ago;
     }
@@ -171,8 +223,8 @@ struct Frame {
             scan(block, of_state + p.state.scan, begins);
             __syncthreads();
             float* const branch = shared + p.shared.branch;
-            linear<4>(block + p.in_block.out_proj, p.inner, p.dim, shared + p.shared.y,
-                      [&](int o, float sum) { branch[o] = sum; });
+            inner_channels<4>(block + p.in_block.out_proj, p.dim, shared + p.shared.y, shared + p.shared.part_of_branch,
+                              [&](int o, float sum) { branch[o] = sum; });
             __syncthreads();
             if (of_first_warp) {
                 norm(block + p.in_block.post_norm, p.dim, branch, [&](int d, float y) { x[d] += y; });
@@ -186,30 +238,35 @@ struct Frame {
         const float* const conv = block + p.in_block.conv;
         const float* const past = state + taps_at;
         float* const kept = next_state + taps_at;
-        linear<4>(block + p.in_block.in_proj, p.dim, 2 * p.inner, shared + p.shared.normed, [&](int o, float sum) {
-            if (o >= p.inner) {
-                shared[p.shared.gate + o - p.inner] = silu(sum);
+        const int width = quads_of(p.dim);
+        const auto row_of = [&](int o) { return first_own + (o < own ? o : p.inner - own + o); };
+        const auto done = [&](int o, float sum) {
+            if (o >= own) {
+                shared[p.shared.gate + first_own + o - own] = silu(sum);
                 return;
             }
-            float u = fmaf(sum, __ldg(conv + p.inner + o), __ldg(conv + o)), newer = sum;
+            const int d = first_own + o;
+            float u = fmaf(sum, __ldg(conv + p.inner + d), __ldg(conv + d)), newer = sum;
             for (int age = 1; age < p.conv; ++age) {
-                const float older = begins ? 0.0f : __ldg(past + (age - 1) * p.inner + o);
-                u = fmaf(older, __ldg(conv + (1 + age) * p.inner + o), u);
-                kept[(age - 1) * p.inner + o] = newer;
+                const float older = begins ? 0.0f : __ldg(past + (age - 1) * p.inner + d);
+                u = fmaf(older, __ldg(conv + (1 + age) * p.inner + d), u);
+                kept[(age - 1) * p.inner + d] = newer;
                 newer = older;
             }
-            shared[p.shared.u + o] = silu(u);
-        });
+            shared[p.shared.u + d] = silu(u);
+        };
+        linear<kSize, 4>(block + p.in_block.in_proj, {0, width, width}, 2 * own, shared + p.shared.normed, row_of,
+                         done);
     }
 
     // u -> B, C and the factors of the time step.
     __device__ void project_x(const float* block) const {
-        linear<8>(block + p.in_block.x_proj, p.inner, 2 * p.states + p.rank, shared + p.shared.u,
-                  [&](int o, float sum) {
-                      const int of = o / p.states;
-                      const int at = of == 0 ? p.shared.b : of == 1 ? p.shared.c : p.shared.dt;
-                      shared[at + o - min(of, 2) * p.states] = sum;
-                  });
+        inner_channels<8>(block + p.in_block.x_proj, 2 * p.states + p.rank, shared + p.shared.u,
+                          shared + p.shared.part_of_x, [&](int o, float sum) {
+                              const int of = o / p.states;
+                              const int at = of == 0 ? p.shared.b : of == 1 ? p.shared.c : p.shared.dt;
+                              shared[at + o - min(of, 2) * p.states] = sum;
+                          });
     }
 
     // One step of the selective scan -> y.
@@ -223,11 +280,13 @@ struct Frame {
         const float4* const rates = reinterpret_cast<const float4*>(block + p.in_block.rates);
         const float4* const past = reinterpret_cast<const float4*>(state + scan_at);
         float4* const kept = reinterpret_cast<float4*>(next_state + scan_at);
-        for (int first = 0; first < p.inner; first += kThreads / lanes) {
+        const int end = first_own + own;
+        for (int first = first_own; first < end; first += kSize / lanes) {
             const int d = first + static_cast<int>(threadIdx.x) / lanes;
             float y = 0.0f;
-            if (d < p.inner) {
+            if (d < end) {
                 const float dt = time_step(block + p.in_block.dt_proj, d), dt_u = dt * shared[p.shared.u + d];
+#pragma unroll 2
                 for (int n = lane; n < width; n += lanes) {
                     const float4 rate = __ldg(rates + d * width + n), b = B[n];
                     float4 h = begins ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : __ldg(past + d * width + n);
@@ -240,7 +299,7 @@ struct Frame {
                 }
             }
             y = sum_of(y, lanes);
-            if (lane == 0 && d < p.inner) {
+            if (lane == 0 && d < end) {
                 y = fmaf(__ldg(block + p.in_block.skip + d), shared[p.shared.u + d], y);
                 shared[p.shared.y + d] = y * shared[p.shared.gate + d];
             }
@@ -256,7 +315,7 @@ struct Frame {
 
     // x -> scores.
     __device__ void heads(float* spot, float* emotion) const {
-        linear<4>(weights + p.weight.heads, p.dim, 1 + p.classes, shared + p.shared.x, [&](int o, float sum) {
+        every_input<4>(weights + p.weight.heads, p.dim, 1 + p.classes, shared + p.shared.x, [&](int o, float sum) {
             const float score = sum + __ldg(weights + p.weight.heads_bias + o);
             if (o == 0) {
                 *spot = 1.0f / (1.0f + exp2f(-score * kLog2E));
@@ -267,24 +326,30 @@ struct Frame {
     }
 };
 
-__global__ void __launch_bounds__(kThreads) step_lanes(const Job job) {
+template <int Blocks>
+__global__ void __launch_bounds__(kThreads<Blocks>, 1) step_lanes(const Job job) {
     METST_DYNAMIC_SHARED(float, shared);
     const Plan& p = job.plan;
-    const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(blockIdx.x);
+    const int rank = static_cast<int>(blockIdx.x) % Blocks;
+    const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(blockIdx.x) / Blocks;
     const float* const state = job.at.state + lane * p.state.total;
     float* const next_state = job.at.next_state + lane * p.state.total;
     const bool now = job.at.reset[lane] != 0.0f;
     const bool one_ago = state[p.state.resets] != 0.0f, two_ago = state[p.state.resets + 1] != 0.0f;
-    for (int i = static_cast<int>(threadIdx.x); i < p.shared.total; i += kThreads) shared[i] = 0.0f;
-    if (threadIdx.x == 0) {
+    for (int i = static_cast<int>(threadIdx.x); i < p.shared.total; i += kThreads<Blocks>) shared[i] = 0.0f;
+    if (threadIdx.x == 0 && rank == 0) {
         next_state[p.state.resets] = now ? 1.0f : 0.0f;
         next_state[p.state.resets + 1] = one_ago ? 1.0f : 0.0f;
     }
     __syncthreads();
-    const Frame frame{p, job.at.weights, state, next_state, shared};
+    const int share = Blocks == 1 ? p.inner : 4 * ((quads_of(p.inner) + Blocks - 1) / Blocks);
+    const int first_own = Blocks == 1 ? 0 : min(rank * share, p.inner);
+    const Frame<Blocks> frame{p,      job.at.weights, state,     next_state,
+                              shared, rank,           first_own, min(share, p.inner - first_own)};
     frame.stem(job.at.features + lane * p.channels, now, one_ago, two_ago);
     frame.blocks(two_ago);
-    frame.heads(job.at.spot + lane, job.at.emotion + lane * p.classes);
+    if constexpr (Blocks > 1) sync_cluster();  // nobody leaves while others read its shared memory
+    if (rank == 0) frame.heads(job.at.spot + lane, job.at.emotion + lane * p.classes);
 }
 
 NetworkStepStatus checked_plan(const MetstSizes& s, Plan* plan) {
@@ -312,18 +377,25 @@ NetworkStepStatus pack_network_step(const MetstSizes& sizes, const MetstWeights&
 }
 
 NetworkStepStatus network_step(const MetstSizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers,
-                               CUstream_st* stream) noexcept {
+                               CUstream_st* stream, int blocks) noexcept {
     constexpr std::int64_t kMostLanes = 65535;
     Job job{{}, buffers};
     const NetworkStepStatus status = checked_plan(sizes, &job.plan);
     if (status != NetworkStepStatus::kOk) return status;
-    if (lanes < 1 || lanes > kMostLanes) return NetworkStepStatus::kBadSize;
+    if (lanes < 1 || lanes > kMostLanes || (blocks != 1 && blocks != kClusterBlocks))
+        return NetworkStepStatus::kBadSize;
     if (!buffers.weights || !buffers.features || !buffers.reset || !buffers.state || !buffers.next_state ||
         !buffers.spot || !buffers.emotion) {
         return NetworkStepStatus::kNullPointer;
     }
     const std::size_t bytes = static_cast<std::size_t>(job.plan.shared.total) * sizeof(float);
-    METST_LAUNCH(step_lanes, dim3(static_cast<unsigned>(lanes)), dim3(kThreads), bytes, stream, job);
+    const dim3 grid(static_cast<unsigned>(lanes * blocks));
+    if (blocks == 1) {
+        METST_LAUNCH(step_lanes<1>, grid, dim3(kThreads<1>), bytes, stream, job);
+    } else {
+        METST_LAUNCH_CLUSTER(step_lanes<kClusterBlocks>, kClusterBlocks, grid, dim3(kThreads<kClusterBlocks>), bytes,
+                             stream, job);
+    }
     const cudaError_t error = cudaGetLastError();
     if (error == cudaSuccess) return NetworkStepStatus::kOk;
     last_error = error;

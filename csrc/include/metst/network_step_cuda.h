@@ -1,5 +1,5 @@
 // What metst::network_step (metst_network.h) does for ME-TST, on an NVIDIA GPU: one frame through the whole network in
-// one launch, a block of threads for every lane. Needs no CUDA header and no engine that was built before; knows no
+// one launch, a block of threads for every lane or, on sm_90 and later, a cluster of blocks. Needs no CUDA header and no engine that was built before; knows no
 // framework. csrc/cuda/network_step_c.cpp is the same for other languages.
 //
 // Scores are within float32 rounding of the CPU's.
@@ -47,10 +47,12 @@ struct NetworkStepBuffers {
     float* emotion = nullptr;         // (lanes, classes), logits
 };
 
+constexpr int kClusterBlocks = 8;
+
 // Enqueues a step on `stream` of the current device. Neither allocates nor waits, and its arguments may stay the same
 // but for the two states that change places: it may be captured in a CUDA graph. What it has read is left as it was, so
-// a step is taken back by stepping from the same state again.
+// a step is taken back by stepping from the same state again. blocks: that a lane is spread over, 1 or kClusterBlocks.
 NetworkStepStatus network_step(const MetstSizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers,
-                               CUstream_st* stream) noexcept;
+                               CUstream_st* stream, int blocks = 1) noexcept;
 
 }  // namespace metst::cuda

@@ -22,6 +22,9 @@ from metst_edge.errors import EngineError
 VERSION = 1
 """Of the library's functions, metst_network_step_version in csrc/cuda/network_step_c.cpp."""
 
+CLUSTER = 8
+"""kClusterBlocks of csrc/include/metst/network_step_cuda.h."""
+
 ARRAYS = ("features", "reset", "state", "next_state", "spot", "emotion")
 """What a step reads and writes beside its weights: NetworkStepBuffers of csrc/include/metst/network_step_cuda.h."""
 
@@ -84,7 +87,7 @@ class FusedStep:
         self._check(self._library.metst_network_step_pack(self._sizes, pointers, ctypes.c_size_t(len(arrays)), at))
         return packed
 
-    def enqueue(self, lanes: int, weights: int, arrays: Mapping[str, int], stream: int) -> None:
+    def enqueue(self, lanes: int, weights: int, arrays: Mapping[str, int], stream: int, blocks: int = 1) -> None:
         """Enqueue a step on a raw CUDA stream. Neither allocates nor waits.
 
         Args:
@@ -92,12 +95,15 @@ class FusedStep:
             weights: address of what `pack` returns.
             arrays: addresses of ARRAYS: float32 (lanes, C), (lanes,), (lanes, state) twice, (lanes,) and (lanes, E).
             stream: the raw CUDA stream.
+            blocks: that a lane is spread over: 1, or CLUSTER on a GPU of compute capability 9.0 or later. Which is
+                faster has not been measured; benchmarks/gpu does.
 
         Raises:
             EngineError: CUDA refuses the launch.
         """
-        addresses = map(ctypes.c_void_p, (weights, *_in_order(arrays), stream))
-        self._check(self._library.metst_network_step(self._sizes, ctypes.c_int64(lanes), *addresses))
+        addresses = map(ctypes.c_void_p, (weights, *_in_order(arrays)))
+        after = ctypes.c_int(blocks), ctypes.c_void_p(stream)
+        self._check(self._library.metst_network_step(self._sizes, ctypes.c_int64(lanes), *addresses, *after))
 
     def _check(self, status: int) -> None:
         if status:
