@@ -44,6 +44,7 @@ from benchmarks.results import missed, show, verdict
 from benchmarks.timing import alternate, quantiles
 from metst_edge.bundle import Bundle
 from metst_edge.engine import ENGINES, Stream, load_engine, networks, why_missing
+from metst_edge.engine.cuda.library import why_not
 from metst_edge.engine.networks.shape import MambaBlock, SlowFast
 from training.models import MODELS
 
@@ -64,6 +65,8 @@ TORCH = f"torch, window of {WINDOW} / {WINDOW}"
 def open_streams(bundle: Bundle, lanes: int) -> dict[str, Stream]:
     """Return a stream of every contender that is installed."""
     present = [name for name in ENGINES if why_missing(name) is None]
+    if "cuda" in present and why_not(bundle) is not None:
+        present.remove("cuda")
     streams = {name: load_engine(bundle, name).open_stream(lanes) for name in present}
     streams[HALF] = load_engine(bundle, "native", "fp16").open_stream(lanes)
     if "slow_dim" in bundle.sizes:

@@ -66,13 +66,13 @@ class Analyzer(Closing):
 
     Args:
         model: name of a shipped model, or the path of a bundle (folder or zip).
-        engine: "auto", "native", "onnxruntime" or "tensorrt". See `load_engine`.
+        engine: "auto", "native", "onnxruntime", "tensorrt" or "cuda". See `load_engine`.
         on_stage: told how long every call of a stage took; see `OnStage`. What it raises is logged and has no effect.
         threads: that a frame's flow is spread over on the CPU, at most; default: the processors this process may use, 4
             at most.
         precision: "fp32" or "fp16". See `load_engine`.
-        flow: where optical flow is measured: "cpu", "cuda", or "auto": "cuda" where the engine is "tensorrt" and the
-            plugin's library is installed, else "cpu".
+        flow: where optical flow is measured: "cpu", "cuda", or "auto": "cuda" where the engine is "cuda", or
+            "tensorrt" and the plugin's library is installed, else "cpu".
         face: what finds the face: "opencv", with the models that come along, or "mediapipe", the package of that name.
         face_model: a ``face_landmarker.task``, which MediaPipe needs from 0.10.30 on.
         decoder: how a peak of the spotting curve becomes an interval, "fixed" or "adaptive"; default: the model's.
@@ -171,7 +171,7 @@ class Analyzer(Closing):
     def _open_lanes(self, flow: str, on_stage: OnStage | None) -> HostLanes | DeviceLanes:
         """Open a stream, with flow where it is wanted."""
         bundle, engine = self.bundle, self.engine
-        why_not: str | None = f"engine {engine.name!r} takes features from the host only; use 'tensorrt'"
+        why_not: str | None = f"engine {engine.name!r} takes features from the host only; use 'tensorrt' or 'cuda'"
         if isinstance(engine, DeviceEngine) and flow != "cpu":
             why_not = engine.why_no_flow()
             if why_not is None:

@@ -3,7 +3,7 @@
 DECODERS = ("fixed", "adaptive")
 """How a peak of the spotting curve becomes an interval."""
 
-ENGINES = ("native", "onnxruntime", "tensorrt")
+ENGINES = ("native", "onnxruntime", "tensorrt", "cuda")
 """What runs the network; "auto" picks one."""
 
 FACES = ("opencv", "mediapipe")

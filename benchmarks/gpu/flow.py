@@ -85,8 +85,8 @@ class Batch:
         self._flow.start(lane, BOX, LANDMARKS, self._library.stream())
 
     def show(self, frame: torch.Tensor) -> None:
-        """Put the next picture in place."""
-        self._frame.copy_(frame)
+        """Put the next picture in place; from the device or pinned memory it can be captured."""
+        self._frame.copy_(frame, non_blocking=True)
 
     def measure(self) -> None:
         """Enqueue the measurement of every lane; it can be captured."""

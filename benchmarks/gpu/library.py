@@ -38,7 +38,7 @@ class ScanArgs(ctypes.Structure):
 
 
 class Library:
-    """The functions of kernels.cu, and those that metst_edge.engine.tensorrt.roi_flow loads.
+    """The functions of kernels.cu, and those that metst_edge's engines load.
 
     Args:
         path: of the compiled library.
@@ -54,6 +54,7 @@ class Library:
     def __init__(self, path: Path, device: str = "cuda") -> None:
         self.device = device
         self.c = load(path)
+        self.c.metst_network_step_text.restype = ctypes.c_char_p
         self.c.metst_scan_args_bytes.restype = ctypes.c_size_t
         self.c.metst_scan_workspace.restype = ctypes.c_size_t
         self.c.metst_scan_workspace.argtypes = [ctypes.c_int64] * 4

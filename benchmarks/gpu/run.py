@@ -17,6 +17,8 @@ scan    its time, for (B, L, D) from (2, 1, 128) to (64, 8192, 2048), N = 64 and
 paired  the scan's two layouts for N = 64 beside each other: a thread holds 16 states of a channel, or 8 of two, which
         reads B and C half as often; checked against float64, timed for the longer sequences
 step    a whole step of ME-TST, two lanes, captured in one CUDA graph: our scan, torch's matrix products, small kernels
+fused   the same as one kernel, for 1 to 32 lanes, a block or a cluster of eight each, against the CPU's step; and a
+        frame in one graph: upload, flow, step, download of the scores
 flow    the regions' optical flow for 1, 2, 16 and 64 lanes, captured
 tests   the C++ tests on the GPU, and under compute-sanitizer where that is there
 
@@ -39,10 +41,11 @@ variable TENSORRT_ROOT (an unpacked TensorRT) or TENSORRT_INCLUDE_DIR (the folde
 include/tensorrt in the PyPI wheel kernel-lens, unpacked.
 
 --out writes DATE-gpu-PART.json and .md in FOLDER (benchmarks/results), each as soon as the part is done; the scan's
-after every shape, ours and mamba_ssm for all shapes before torch. --quick: four shapes, N = 64, float32, no compiled
-peer, no compute-sanitizer. On a machine that is lent for minutes, one process per part, so that none costs the others:
+after every shape, ours and mamba_ssm for all shapes before torch, and the fused step's after every row. --quick: four
+shapes, N = 64, float32, no compiled peer, no compute-sanitizer. On a machine that is lent for minutes, one process per
+part, so that none costs the others:
 
-    for part in errors flow step tests paired scan; do
+    for part in errors flow step fused tests paired scan; do
         timeout -k 10 580 python benchmarks/gpu/run.py --only $part --build /tmp/built --out /tmp/results
     done
 """
@@ -63,7 +66,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from csrc.cuda import shared_library
 
-PARTS = ("errors", "scan", "paired", "step", "flow", "tests")
+PARTS = ("errors", "scan", "paired", "step", "fused", "flow", "tests")
 INSTALL = "pip install --no-deps --no-build-isolation -e ."
 """In place: what finds such an installation is asked before sys.path, whose first folder is this checkout."""
 
@@ -208,6 +211,18 @@ class Run:
 
         rows = step.run(self.library, self.rates)
         self.show("A captured step of ME-TST", rows, "step", step.judge(rows))
+
+    def fused(self) -> None:
+        """Check and time the step as one kernel."""
+        from benchmarks.gpu import fused
+
+        title = "The fused step of ME-TST"
+
+        def save(rows: list[dict[str, Any]]) -> None:
+            self.write(title, rows, "fused", fused.judge(rows))
+
+        rows = fused.run(self.library, self.rates, save)
+        self.show(title, rows, "fused", fused.judge(rows))
 
     def flow(self) -> None:
         """Check and time the regions' flow."""

@@ -48,6 +48,7 @@ class Test:
 CONTRACT = ROOT / "csrc/tensorrt/selective_scan.json"
 TESTS = (
     Test("test_selective_scan_gpu"),
+    Test("test_network_step_gpu"),
     Test("test_roi_flow_gpu"),
     Test("test_cuda_graph", arguments=("gpu",)),
     Test("test_plugin", ("metst_edge_plugin",), (str(CONTRACT),)),

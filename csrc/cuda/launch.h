@@ -16,4 +16,19 @@
     type* const name = reinterpret_cast<type*>(name##_memory)
 #define METST_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
+// The same with so many neighbouring blocks in a cluster (sm_90 and later; cluster.cuh).
+#define METST_LAUNCH_CLUSTER(kernel, blocks_together, grid, block, shared_bytes, stream, ...) \
+    do {                                                                                      \
+        cudaLaunchAttribute cluster_attribute{};                                              \
+        cluster_attribute.id = cudaLaunchAttributeClusterDimension;                           \
+        cluster_attribute.val.clusterDim = {static_cast<unsigned>(blocks_together), 1, 1};    \
+        cudaLaunchConfig_t cluster_launch{};                                                  \
+        cluster_launch.gridDim = grid;                                                        \
+        cluster_launch.blockDim = block;                                                      \
+        cluster_launch.dynamicSmemBytes = shared_bytes;                                       \
+        cluster_launch.stream = stream;                                                       \
+        cluster_launch.attrs = &cluster_attribute;                                            \
+        cluster_launch.numAttrs = 1;                                                          \
+        cudaLaunchKernelEx(&cluster_launch, kernel, __VA_ARGS__);                             \
+    } while (false)
 #endif

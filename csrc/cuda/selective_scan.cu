@@ -41,6 +41,7 @@
 #include <cfloat>
 #include <climits>
 
+#include "activations.cuh"
 #include "launch.h"
 
 namespace metst::cuda {
@@ -48,7 +49,6 @@ namespace {
 
 constexpr int kWarpSize = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr float kLog2E = 1.44269504088896341f;
 
 constexpr std::int64_t kMaxStates = 256;
 constexpr std::int64_t kChunkedLength = 512;  // shorter: two more launches cost more than they save
@@ -114,22 +114,6 @@ __device__ inline void store(void* array, std::size_t i, float value, Type type)
         static_cast<__half*>(array)[i] = __float2half_rn(value);
     }
 }
-
-// log(1 + e^x) without loss at either end: max(x, 0) + log(1 + e), e = e^-|x|, the logarithm as 2 artanh(e / (2 + e))
-// with a minimax series of relative error 4e-9.
-__device__ inline float softplus(float x) {
-    const float e = exp2f(-fabsf(x) * kLog2E);
-    const float s = __fdividef(e, 2.0f + e);
-    const float s2 = s * s;
-    float p = 0.281783351f;
-    p = fmaf(p, s2, 0.279606027f);
-    p = fmaf(p, s2, 0.400249103f);
-    p = fmaf(p, s2, 0.666663147f);
-    p = fmaf(p, s2, 2.00000001f);
-    return fmaxf(x, 0.0f) + s * p;
-}
-
-__device__ inline float silu(float x) { return __fdividef(x, 1.0f + exp2f(-x * kLog2E)); }
 
 // What dt is multiplied by for the decay 2^(dt rate); finite, so that dt = 0 decays nothing.
 __device__ inline float decay_rate(float a) {

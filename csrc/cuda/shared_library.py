@@ -12,7 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = tuple(
     ROOT / "csrc/cuda" / name
-    for name in ("roi_flow_c.cpp", "selective_scan.cu", "roi_flow/batch.cu", "roi_flow/setup.cpp")
+    for name in (
+        *("roi_flow_c.cpp", "selective_scan.cu", "roi_flow/batch.cu", "roi_flow/setup.cpp"),
+        *("network_step_c.cpp", "network_step/step.cu", "network_step/plan.cpp", "network_step/pack.cpp"),
+    )
 )
 INCLUDES = (ROOT / "csrc/include", ROOT / "csrc/cuda", ROOT / "csrc/shared")
 

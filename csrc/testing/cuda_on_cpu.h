@@ -3,12 +3,12 @@
 // memory through METST_SHARED (csrc/cuda/launch.h), and is otherwise plain CUDA.
 //
 // A launch returns when the grid is done. Blocks run one after another; the threads of a block are fibers that switch
-// at barriers and shuffles only. A warp runs as far as it comes without the others. Blocks, warps and lanes take turns
+// at barriers and shuffles only; those of a cluster's blocks run together. A warp runs as far as it comes without the others. Blocks, warps and lanes take turns
 // in ascending order, or, where METST_EMULATION_SEED is set, in an order that is drawn anew at every turn: what depends
 // on it is a race, and shows as another result. A barrier that some thread misses ends the process with a message, and
 // the address and undefined-behaviour sanitizers see every access to an array.
 //
-// Covered: 1-D to 3-D grids, shared memory (NaN when a block starts), __constant__, shuffles and sums over whole warps,
+// Covered: 1-D to 3-D grids, clusters of blocks and the dynamic shared memory of each for all, shared memory (NaN when a block starts), __constant__, shuffles and sums over whole warps,
 // 16-bit floats, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant memory are
 // static variables: launch from one host thread at a time.
 #pragma once
@@ -46,9 +46,12 @@
 #define METST_SHARED(type, name, ...)                                \
     static cuda_on_cpu::SharedArray<type __VA_ARGS__> name##_memory; \
     auto& name = name##_memory.array
-#define METST_DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(cuda_on_cpu::dynamic_shared.data())
+#define METST_DYNAMIC_SHARED(type, name) \
+    type* name = reinterpret_cast<type*>(cuda_on_cpu::dynamic_shared_of(cuda_on_cpu::rank_in_cluster()))
 #define METST_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     cuda_on_cpu::launch(grid, block, shared_bytes, stream, [&] { kernel(__VA_ARGS__); })
+#define METST_LAUNCH_CLUSTER(kernel, blocks_together, grid, block, shared_bytes, stream, ...) \
+    cuda_on_cpu::launch(grid, block, shared_bytes, stream, [&] { kernel(__VA_ARGS__); }, blocks_together)
 
 struct dim3 {
     unsigned x, y, z;
@@ -85,7 +88,7 @@ struct Warp {
 struct Fiber {
     std::unique_ptr<char[]> stack{new char[kStackBytes]};
     void* context[5];
-    dim3 index;
+    dim3 index, block;
     bool started, finished;
 };
 
@@ -94,8 +97,11 @@ inline std::vector<unsigned> warp_turns, lane_turns;  // who runs after whom
 inline unsigned finished;
 inline unsigned long progress;  // barriers that threads have come to, and threads that have finished
 inline std::vector<Warp> warps;
-inline Barrier block_barrier;
-inline unsigned threads, current, idle_switches;
+inline std::vector<Barrier> block_barriers;  // of the blocks that run together
+inline Barrier cluster_barrier;
+inline unsigned threads, current, idle_switches;  // threads of a block; a fiber's number among those that run together
+inline unsigned cluster = 1;                      // blocks that run together
+inline std::size_t shared_quads;                  // of a block's dynamic shared memory
 inline void* scheduler[5];
 inline std::function<void()> body;
 inline std::vector<float4> dynamic_shared;
@@ -150,6 +156,9 @@ __attribute__((noinline, no_sanitize("address"))) inline void switch_context(voi
     if (__builtin_setjmp(from) == 0) jump(to);
 }
 
+inline unsigned rank_in_cluster() { return current / threads; }
+inline float4* dynamic_shared_of(unsigned rank) { return dynamic_shared.data() + rank * shared_quads; }
+
 // Lets the other threads of the block run.
 inline void yield() {
     void* fake_stack = nullptr;
@@ -164,7 +173,7 @@ inline void wait(Barrier& barrier) {
     barrier.pass_if_all_there();
     idle_switches = 0;
     while (barrier.passed == passed) {
-        if (++idle_switches > 4 * threads) {
+        if (++idle_switches > 4 * threads * cluster) {
             std::fprintf(stderr, "cuda_on_cpu: not every thread of block (%u, %u, %u) reaches a barrier or shuffle\n",
                          blockIdx.x, blockIdx.y, blockIdx.z);
             std::abort();
@@ -181,9 +190,13 @@ inline void fiber_main() {
     ++finished, ++progress;
     idle_switches = 0;
     Barrier& of_warp = warps[current / kWarpSize].barrier;
-    --of_warp.expected, --block_barrier.expected;  // threads that have returned are not waited for
-    of_warp.pass_if_all_there();
-    block_barrier.pass_if_all_there();
+    Barrier& of_block = block_barriers[rank_in_cluster()];
+    --of_warp.expected, --of_block.expected, --cluster_barrier.expected;  // who has returned is not waited for
+    for (Barrier* barrier : {&of_warp, &of_block, &cluster_barrier}) barrier->pass_if_all_there();
+    if (of_block.expected == 0) {  // its shared memory goes with a block: no other of the cluster may read it any more
+        std::fill_n(reinterpret_cast<char*>(dynamic_shared_of(rank_in_cluster())), shared_quads * sizeof(float4),
+                    kUndefined);
+    }
     before_switch(nullptr, scheduler_stack, scheduler_stack_size);
     jump(scheduler);
 }
@@ -200,7 +213,7 @@ __attribute__((noinline, no_sanitize("address"))) inline void start(Fiber& fiber
 
 inline void resume(Fiber& fiber) {
     void* fake_stack = nullptr;
-    threadIdx = fiber.index;
+    threadIdx = fiber.index, blockIdx = fiber.block;
     before_switch(&fake_stack, fiber.stack.get(), kStackBytes);
     if (fiber.started) {
         switch_context(scheduler, fiber.context);
@@ -213,7 +226,7 @@ inline void resume(Fiber& fiber) {
 
 // Runs a warp as far as it comes without the others.
 inline void run_warp(unsigned warp) {
-    const unsigned first = warp * kWarpSize, lanes = std::min(kWarpSize, threads - first);
+    const unsigned first = warp * kWarpSize, lanes = std::min(kWarpSize, threads * cluster - first);
     for (unsigned long before = ~0ul; before != progress;) {
         before = progress;
         draw_order(lane_turns, lanes);
@@ -224,19 +237,25 @@ inline void run_warp(unsigned warp) {
     }
 }
 
-inline void run_block() {
-    block_barrier = Barrier{};
-    block_barrier.expected = threads;
-    warps.assign((threads + kWarpSize - 1) / kWarpSize, Warp{});
-    for (unsigned i = 0; i < threads; ++i) {
+// Runs the blocks of a cluster, mostly one, from number `first` on.
+inline void run_blocks(unsigned first) {
+    const unsigned all = threads * cluster;
+    block_barriers.assign(cluster, Barrier{});
+    for (Barrier& barrier : block_barriers) barrier.expected = threads;
+    cluster_barrier = Barrier{};
+    cluster_barrier.expected = all;
+    warps.assign((all + kWarpSize - 1) / kWarpSize, Warp{});
+    for (unsigned i = 0; i < all; ++i) {
         ++warps[i / kWarpSize].barrier.expected;
-        fibers[i].index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
+        const unsigned thread = i % threads, block = first + i / threads;
+        fibers[i].index = dim3(thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y);
+        fibers[i].block = dim3(block % gridDim.x, block / gridDim.x % gridDim.y, block / gridDim.x / gridDim.y);
         fibers[i].started = fibers[i].finished = false;
     }
     for (const auto& [memory, bytes] : static_shared) std::memset(memory, kUndefined, bytes);
     std::fill_n(reinterpret_cast<char*>(dynamic_shared.data()), dynamic_shared.size() * sizeof(float4), kUndefined);
     idle_switches = finished = 0;
-    while (finished < threads) {
+    while (finished < all) {
         draw_order(warp_turns, static_cast<unsigned>(warps.size()));
         for (unsigned warp : warp_turns) run_warp(warp);
     }
@@ -244,24 +263,25 @@ inline void run_block() {
 
 inline int last_error = 0;
 
-inline void launch(dim3 grid, dim3 block, std::size_t shared_bytes, const void*, std::function<void()> kernel) {
+inline void launch(dim3 grid, dim3 block, std::size_t shared_bytes, const void*, std::function<void()> kernel,
+                   unsigned blocks_together = 1) {
     threads = block.x * block.y * block.z;
-    if (threads == 0 || threads > 1024 || shared_bytes > 227 * 1024 || grid.x == 0 || grid.x > 0x7fffffffu ||
+    cluster = blocks_together;
+    if (cluster == 0 || cluster > 8 || grid.x % cluster != 0 || (cluster > 1 && threads % kWarpSize != 0) ||
+        threads == 0 || threads > 1024 || shared_bytes > 227 * 1024 || grid.x == 0 || grid.x > 0x7fffffffu ||
         grid.y == 0 || grid.y > 65535 || grid.z == 0 || grid.z > 65535) {
         last_error = 9;  // cudaErrorInvalidConfiguration
         return;
     }
-    if (fibers.size() < threads) fibers.resize(threads);
-    dynamic_shared.resize((shared_bytes + sizeof(float4) - 1) / sizeof(float4));
+    if (fibers.size() < threads * cluster) fibers.resize(threads * cluster);
+    shared_quads = (shared_bytes + sizeof(float4) - 1) / sizeof(float4);
+    dynamic_shared.resize(cluster * shared_quads);
     body = std::move(kernel);
     gridDim = grid, blockDim = block;
     launched_blocks.push_back(grid.x * grid.y * grid.z);
     std::vector<unsigned> blocks;
-    draw_order(blocks, launched_blocks.back());
-    for (unsigned block_number : blocks) {
-        blockIdx = dim3(block_number % grid.x, block_number / grid.x % grid.y, block_number / grid.x / grid.y);
-        run_block();
-    }
+    draw_order(blocks, launched_blocks.back() / cluster);
+    for (unsigned number : blocks) run_blocks(number * cluster);
 }
 
 // What lane `source(lane)` of the warp offers; every lane of the warp that has not returned must take part.
@@ -283,7 +303,7 @@ T exchange(unsigned mask, T value, Source source) {
 
 }  // namespace cuda_on_cpu
 
-inline void __syncthreads() { cuda_on_cpu::wait(cuda_on_cpu::block_barrier); }
+inline void __syncthreads() { cuda_on_cpu::wait(cuda_on_cpu::block_barriers[cuda_on_cpu::rank_in_cluster()]); }
 inline void __syncwarp(unsigned mask = 0xffffffffu) {
     cuda_on_cpu::exchange(mask, 0, [](unsigned lane) { return lane; });
 }

@@ -134,6 +134,31 @@ void races_show_when_the_order_is_drawn() {
     cuda_on_cpu::random_order = before;
 }
 
+// Every block gives what its threads have summed to all blocks of its cluster.
+__global__ void sum_over_the_cluster(int* out) {
+    METST_DYNAMIC_SHARED(int, sum);
+    const int block = static_cast<int>(blockIdx.x);
+    if (threadIdx.x == 0) sum[0] = 0;
+    __syncthreads();
+    atomicAdd(&sum[0], block);
+    cuda_on_cpu::wait(cuda_on_cpu::cluster_barrier);
+    int of_all = 0;
+    for (unsigned rank = 0; rank < 4; ++rank) of_all += *reinterpret_cast<int*>(cuda_on_cpu::dynamic_shared_of(rank));
+    out[block * 64 + static_cast<int>(threadIdx.x)] = of_all;
+    cuda_on_cpu::wait(cuda_on_cpu::cluster_barrier);
+}
+
+void blocks_of_a_cluster_run_together_and_see_each_others_shared_memory() {
+    std::vector<int> out(12 * 64);
+    METST_LAUNCH_CLUSTER(sum_over_the_cluster, 4, 12, 64, sizeof(int), nullptr, out.data());
+    for (int i = 0; i < 12 * 64; ++i) {
+        const int first = i / 64 / 4 * 4;
+        EXPECT(out[static_cast<std::size_t>(i)] == 64 * (4 * first + 6), "%d: %d", i, out[static_cast<std::size_t>(i)]);
+    }
+    METST_LAUNCH_CLUSTER(sum_over_the_cluster, 4, 6, 64, sizeof(int), nullptr, out.data());
+    EXPECT(cudaGetLastError() == cudaErrorInvalidConfiguration, "half a cluster");
+}
+
 void a_launch_that_cuda_refuses_is_refused() {
     int count = 0;
     METST_LAUNCH(some_threads_leave_early, 1, 1025, 0, nullptr, &count);
@@ -180,6 +205,7 @@ int main() {
     shuffles_move_values_within_their_width();
     shared_memory_starts_as_nan_in_every_block();
     a_missed_barrier_ends_the_process_and_a_returned_thread_does_not();
+    blocks_of_a_cluster_run_together_and_see_each_others_shared_memory();
     races_show_when_the_order_is_drawn();
     a_launch_that_cuda_refuses_is_refused();
     sixteen_bit_floats_convert_and_round_to_nearest_even();

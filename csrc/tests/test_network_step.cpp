@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "drawn_weights.h"
 #include "expect.h"
 #include "fenced_array.h"
 #include "metst/metst_network.h"
@@ -28,64 +29,13 @@ namespace {
 
 std::size_t count(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-// Weights that stay where they are.
-class Drawn {
-public:
-    explicit Drawn(Fence fence) : fence_(fence), random_(1) {}
-
-    const float* draw(std::int64_t size, float low, float high) {
-        std::uniform_real_distribution<float> values(low, high);
-        arrays_.push_back(std::make_unique<FencedArray>(count(size), fence_));
-        for (std::size_t i = 0; i < count(size); ++i) (*arrays_.back())[i] = values(random_);
-        return arrays_.back()->data();
-    }
-    const float* matrix(std::int64_t inputs, std::int64_t outputs) {
-        const float bound = 1.0f / std::sqrt(static_cast<float>(inputs));
-        return draw(inputs * outputs, -bound, bound);
-    }
-    AffineWeights affine(std::int64_t inputs, std::int64_t outputs) {
-        return {matrix(inputs, outputs), draw(outputs, -0.3f, 0.3f)};
-    }
-    std::vector<metst::BlockWeights> blocks(std::int64_t number, const metst::BlockSizes& s) {
-        std::vector<metst::BlockWeights> blocks(count(number));
-        for (metst::BlockWeights& b : blocks) {
-            b.norm_weight = draw(s.dim, 0.8f, 1.2f);
-            b.norm_bias = draw(s.dim, -0.3f, 0.3f);
-            b.in_proj = matrix(s.dim, 2 * s.inner);
-            b.conv_weight = matrix(s.conv, s.inner);
-            b.conv_bias = draw(s.inner, -0.3f, 0.3f);
-            b.x_proj = matrix(s.inner, s.rank + 2 * s.states);
-            b.dt_proj = matrix(s.rank, s.inner);
-            b.dt_bias = draw(s.inner, -5.0f, 0.0f);
-            b.A = draw(s.inner * s.states, -20.0f, -0.01f);
-            b.D = draw(s.inner, -2.0f, 2.0f);
-            b.out_proj = matrix(s.inner, s.dim);
-            b.post_norm_weight = draw(s.dim, 0.8f, 1.2f);
-            b.post_norm_bias = draw(s.dim, -0.3f, 0.3f);
-        }
-        return blocks;
-    }
-
-private:
-    Fence fence_;
-    std::mt19937 random_;
-    std::vector<std::unique_ptr<FencedArray>> arrays_;
-};
-
 void pack(const MetstSizes& s, MatrixFormat format, Fence fence, float* packed) {
-    Drawn drawn(fence);
-    const std::vector<metst::BlockWeights> blocks = drawn.blocks(s.depth, s.block());
-    metst::MetstWeights w;
-    w.stem[0] = drawn.affine(3 * s.channels, s.dim);
-    w.stem[1] = drawn.affine(3 * s.dim, s.dim);
-    w.blocks = blocks.data();
-    w.spot = drawn.affine(s.dim, 1);
-    w.emotion = drawn.affine(s.dim, s.classes);
-    metst::pack_network(s, w, format, packed);
+    const DrawnMetst drawn(s, fence);
+    metst::pack_network(s, drawn.weights, format, packed);
 }
 
 void pack(const MetstPlusSizes& s, MatrixFormat format, Fence fence, float* packed) {
-    Drawn drawn(fence);
+    DrawnWeights drawn(fence);
     std::vector<metst::PathwayWeights> pathways;
     std::vector<std::vector<metst::BlockWeights>> blocks;
     std::vector<std::vector<AffineWeights>> laterals;

@@ -134,15 +134,15 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default=argparse.SUPPRESS,
         choices=("auto", *ENGINES),
-        help="what runs the network (default: auto, which is tensorrt where it can run, else native)",
+        help="what runs the network (default: auto, which is tensorrt where it can run, else cuda, else native)",
     )
     add_precision(parser)
     parser.add_argument(
         "--flow",
         default=argparse.SUPPRESS,
         choices=FLOWS,
-        help="where optical flow is measured (default: auto, which is cuda with --engine tensorrt and the plugin's "
-        "library, else cpu)",
+        help="where optical flow is measured (default: auto, which is cuda with --engine tensorrt or cuda and the "
+        "compiled kernels, else cpu)",
     )
     parser.add_argument(
         "--face",

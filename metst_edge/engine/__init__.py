@@ -34,10 +34,11 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
 
     Args:
         bundle: a bundle, the name of a shipped one, or a path.
-        engine: "native" (numpy and the compiled part), "onnxruntime", "tensorrt", or "auto": "tensorrt" where it,
-            pycuda and a GPU are there, else "native".
-        precision: "fp32", or "fp16": "native" rounds the weights that it reads most, the others need a bundle that has
-            such graphs. Features and scores are float32 all the same.
+        engine: "native" (numpy and the compiled part), "onnxruntime", "tensorrt", "cuda" (ME-TST in one kernel on a
+            GPU; nothing is built before), or "auto": "tensorrt" where it, pycuda and a GPU are there, else "cuda" where
+            pycuda, a GPU and the compiled kernels are there and run the bundle in this precision, else "native".
+        precision: "fp32", or "fp16": "native" rounds the weights that it reads most, "onnxruntime" and "tensorrt" need
+            a bundle that has such graphs, "cuda" has none. Features and scores are float32 all the same.
 
     Raises:
         EngineError: the engine is unknown or not installed, or has no such precision.
@@ -50,9 +51,11 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
 
     found = bundle if isinstance(bundle, Bundle) else Bundle.find(bundle)
     if engine == "auto":
-        reason = why_missing("tensorrt")
-        engine = "tensorrt" if reason is None else "native"
-        _LOG.info("engine 'auto' is %r; TensorRT: %s", engine, reason or "here, with pycuda and a GPU")
+        engine = _chosen(found, precision)
+    if engine == "cuda":
+        from metst_edge.engine.cuda.runtime import CudaEngine
+
+        return CudaEngine(found, precision)
     if engine == "tensorrt":
         from metst_edge.engine.tensorrt.runtime import TensorRTEngine
 
@@ -66,27 +69,62 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
     return NativeEngine(found, precision)
 
 
+def _chosen(bundle: Bundle, precision: str) -> str:
+    """Return what "auto" is for a bundle."""
+    no_tensorrt = why_missing("tensorrt")
+    if no_tensorrt is None:
+        _LOG.info("engine 'auto' is 'tensorrt': here, with pycuda and a GPU")
+        return "tensorrt"
+    no_cuda = why_missing("cuda") or _why_not_cuda(bundle, precision)
+    engine = "native" if no_cuda else "cuda"
+    _LOG.info("engine 'auto' is %r; TensorRT: %s; CUDA: %s", engine, no_tensorrt, no_cuda or "here")
+    return engine
+
+
+def _why_not_cuda(bundle: Bundle, precision: str) -> str | None:
+    from metst_edge.engine.cuda.library import why_not
+
+    return why_not(bundle) if precision == "fp32" else f"it has no precision {precision!r}"
+
+
 def why_missing(engine: str) -> str | None:
     """Return why an engine of ENGINES cannot run here and what to do, or None where it can."""
     if engine == "onnxruntime":
         return None if find_spec("onnxruntime") else "not installed: pip install 'metst-edge[onnxruntime]'"
     if engine == "tensorrt":
-        from metst_edge.engine.tensorrt.gpu import find_gpu
         from metst_edge.engine.tensorrt.module import MODULES
 
         if not any(find_spec(name) for name in MODULES):
             return "not installed: on a Jetson sudo apt install python3-libnvinfer, on a PC pip install tensorrt"
-        if not find_spec("pycuda"):
-            return "needs pycuda: pip install 'metst-edge[tensorrt]'"
-        try:
-            find_gpu()
-        except EngineError as error:
-            return str(error)
-        return None
+        return _no_gpu()
+    if engine == "cuda":
+        from metst_edge.engine.cuda.library import load
+        from metst_edge.engine.cuda.runtime import cuda_library
+
+        reason = _no_gpu()
+        if reason is None:
+            try:
+                load(cuda_library())
+            except EngineError as error:
+                reason = str(error)
+        return reason
     try:
         import metst_edge._native  # noqa: F401
     except ModuleNotFoundError:
         return str(compiled.missing())
     except ImportError as error:
         return f"the compiled part cannot be loaded ({error}): pip install ."
+    return None
+
+
+def _no_gpu() -> str | None:
+    """Return why nothing runs on a GPU here, and what to do; None where something may."""
+    from metst_edge.engine.tensorrt.gpu import find_gpu
+
+    if not find_spec("pycuda"):
+        return "needs pycuda: pip install 'metst-edge[tensorrt]'"
+    try:
+        find_gpu()
+    except EngineError as error:
+        return str(error)
     return None

@@ -40,7 +40,7 @@ GPU = {
     "tensorrt": {"version": "10.3.0", "file": "/usr/lib/python3.10/dist-packages/tensorrt/__init__.py"},
     "tensorrt_rtx": {"error": "No module named 'tensorrt_rtx'", "absent": "tensorrt_rtx"},
     "pycuda": {"version": "2024.1"},
-    "plugin": {},
+    "plugin": {"step": True},
 }
 NO_GPU = {
     "gpu": {"error": "expected an NVIDIA GPU and its driver, but libcuda.so.1 cannot be loaded"},
@@ -120,7 +120,7 @@ def test_a_jetson_that_has_everything_runs_everything(look, monkeypatch, tmp_pat
         "cache",
         "mediapipe",
     }
-    assert report.blocked is None and report.engines["native"] == report.engines["onnxruntime"] == ""
+    assert report.blocked is None and set(report.engines.values()) == {""}
     assert report.flow == "cuda" and "and optical flow on the GPU." in shown(report)
     assert found["gpu"].text == (
         "Orin, compute capability 8.7, 16 multiprocessors; driver 540.4.0 runs CUDA up to 12.6"
@@ -217,11 +217,12 @@ def test_a_tensorrt_that_is_too_old_or_does_not_load_is_wrong(look):
 def test_a_pc_without_a_gpu_lacks_nothing(look):
     report, found = look(DEBIAN, LIBRARIES, NO_GPU)
     assert report.blocked is None and report.engines["tensorrt"] == "no usable GPU, TensorRT, pycuda"
+    assert report.engines["cuda"] == "no usable GPU, CUDA kernels (plugin above), pycuda"
     unneeded = "gpu", "cuda", "tensorrt", "plugin", "pycuda", "cache", "jetpack", "power", "temperature", "gstreamer"
     assert states(found, *unneeded) == {"unneeded"}
     text = shown(report)
     assert "-        pycuda" in text and "install pycuda" not in text
-    assert found["plugin"].text == "not installed; only TensorRT on a GPU uses it"
+    assert found["plugin"].text == "not installed; only a GPU uses it"
     assert report.flow == "cpu" and "and optical flow on the CPU." in text
 
 
@@ -529,6 +530,18 @@ def test_a_plugin_is_compared_with_the_gpu(look, tmp_path, monkeypatch, compiled
     assert ("cmake --install" in str(found["plugin"].fix)) == (state == "wrong")
 
 
+def test_kernels_without_tensorrt_run_their_own_engine_and_measure_flow(look, tmp_path, monkeypatch):
+    monkeypatch.setattr(plugin, "PLUGIN_FOLDERS", (tmp_path,))
+    library = tmp_path / plugin.CUDA_LIBRARY
+    library.write_bytes(b"no library")
+    answers = {**GPU, "tensorrt": NO_GPU["tensorrt"]}
+    report, found = look(JETPACK, LIBRARIES, answers)
+    assert (found["plugin"].state, found["plugin"].text) == ("ok", str(library))
+    assert (report.engines["cuda"], report.engines["tensorrt"], report.flow) == ("", "no usable TensorRT", "cuda")
+    report, _ = look(JETPACK, LIBRARIES, {**answers, "plugin": {"step": False}})
+    assert (report.engines["cuda"], report.flow) == ("no usable CUDA kernels (plugin above)", "cpu")
+
+
 def test_the_json_has_the_same_keys_on_every_machine(look):
     nothing = {name: {"error": "no"} for name in children.QUESTIONS}
     told = [
@@ -539,7 +552,7 @@ def test_the_json_has_the_same_keys_on_every_machine(look):
     for report in told:
         assert json.loads(json.dumps(report)) == report
         assert set(report) == {"format", "version", "runs", "blocked", "engines", "flow", "findings"}
-        assert {"native", "onnxruntime", "tensorrt"} <= set(report["engines"])
+        assert {"native", "onnxruntime", "tensorrt", "cuda"} <= set(report["engines"])
         assert [finding["name"] for finding in report["findings"]] == list(PROBES)
         for finding in report["findings"]:
             assert list(finding) == ["name", "state", "text", "fix", "details"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks import results
-from benchmarks.gpu import flow, library, peers, run, scan, step, timing
+from benchmarks.gpu import flow, fused, library, peers, run, scan, step, timing
 from benchmarks.gpu import tests as cpp_tests
 from benchmarks.gpu.scan import Shape
 from benchmarks.gpu.timing import Rates
@@ -568,7 +568,7 @@ def machine(emulated, monkeypatch, tmp_path):
         "Event": Event,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    for module in (timing, step, flow):
+    for module in (timing, step, fused, flow):
         monkeypatch.setattr(module, "capture", Graph)
     monkeypatch.setattr(timing, "ROUNDS", (1, 1))
     monkeypatch.setattr(timing, "WARM_UP", (1, 0.0))
@@ -583,6 +583,11 @@ def machine(emulated, monkeypatch, tmp_path):
     monkeypatch.setattr(scan.errors, "__defaults__", (scan.CHECKED, 0))
     monkeypatch.setattr(step, "build", lambda model: build(model, dim=16, depth=2, d_state=8))
     monkeypatch.setattr(step.check, "__defaults__", (6, 1, None))
+    small = {"channels": 10, "dim": 16, "depth": 2, "d_state": 8, "d_conv": 4, "expand": 2, "dt_rank": 1}
+    monkeypatch.setattr(fused, "SIZES", {"metst64": small})
+    monkeypatch.setattr(fused, "LANES", (2,))
+    monkeypatch.setattr(fused, "CHECKED", 6)
+    monkeypatch.setattr(fused, "STEPS", 1)
     monkeypatch.setattr(flow, "SETS", {"metst": 5})
     monkeypatch.setattr(flow, "LANES", (1,))
     monkeypatch.setattr(flow, "MOTIONS", (3.0,))
@@ -617,6 +622,10 @@ def test_a_whole_run_writes_every_part(machine):
     assert [row["a thread"] for row in kept["paired"]["rows"]] == ["16 states", "2 x 8 states"] * 6
     assert kept["paired"]["notes"][: len(kept["errors"]["notes"])] == kept["errors"]["notes"]
     assert kept["step"]["rows"][0]["largest diff"] < step.AGREEMENT
+    told = [(row["what"][:5], row["blocks a lane"]) for row in kept["fused"]["rows"]]
+    assert told == [("step", 1), ("frame", 1), ("step", 8), ("frame", 8)]
+    assert max(row["largest diff"] for row in kept["fused"]["rows"] if row["what"] == "step") < 1e-5
+    assert "the fused step of metst64, 2 lanes of 8 blocks" in kept["fused"]["notes"][1]
     assert kept["flow"]["rows"][0]["largest diff px"] < 1e-2
     assert kept["tests"]["rows"][0]["outcome"] == "passed" and "not run: the plugin" in kept["tests"]["notes"]
 

@@ -83,20 +83,27 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
     assert fake.detached <= 1
 
 
+ON_A_GPU = ("tensorrt", "cuda")
+
+
 @pytest.fixture(scope="session")
 def tiny_on_cpu(tiny_folder: Path) -> dict[str, Engine]:
     """The tiny bundle in each engine that needs no GPU."""
-    return {name: load_engine(tiny_folder, name) for name in ENGINES if name != "tensorrt"}
+    return {name: load_engine(tiny_folder, name) for name in ENGINES if name not in ON_A_GPU}
 
 
 @pytest.fixture(params=ENGINES)
 def tiny(request: pytest.FixtureRequest, tiny_folder: Path, tiny_on_cpu: dict[str, Engine]) -> Iterator[Engine]:
-    """The tiny bundle in each engine; "tensorrt" on a GPU that runs its graphs in ONNX Runtime."""
-    if request.param != "tensorrt":
+    """The tiny bundle in each engine: "tensorrt" on a GPU that runs its graphs in ONNX Runtime, "cuda" on one that is
+    emulated.
+    """
+    if request.param not in ON_A_GPU:
         yield tiny_on_cpu[request.param]
         return
-    request.getfixturevalue("gpu")
-    with load_engine(tiny_folder, "tensorrt") as engine:
+    gpu = request.getfixturevalue("gpu")
+    if request.param == "cuda":
+        gpu.give_step(request.getfixturevalue("emulated_kernels"))
+    with load_engine(tiny_folder, request.param) as engine:
         yield engine
 
 

@@ -18,6 +18,8 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import onnxruntime
 
+from metst_edge.engine.cuda import library as step_library
+from metst_edge.engine.cuda import runtime as cuda_runtime
 from metst_edge.engine.tensorrt import builder, device, device_flow, plugin, roi_flow, runtime
 from metst_edge.engine.tensorrt.gpu import Gpu
 from metst_edge.errors import EngineError
@@ -34,7 +36,7 @@ class FakeGpu:
     Attributes:
         log: what happened, in order: ("upload", bytes), ("download", bytes), ("clear", bytes), ("run", addresses),
             ("launch", operations), ("wait",), ("record",), ("free",), ("destroy", kind), ("detach",), ("start", lane),
-            ("measure", lanes), ("blend",).
+            ("measure", lanes), ("blend",), ("step", addresses).
         failing: names of calls that fail.
         one_memory: whether the GPU is one of a board whose memory is the host's.
         pushes: of the primary context.
@@ -74,6 +76,13 @@ class FakeGpu:
         for module in (runtime, device_flow):
             self.monkeypatch.setattr(module, "load", lambda path: loaded)
         self.monkeypatch.setattr(device_flow, "CudaRoiFlow", lambda *arguments: Flow(self, *arguments))
+        self.monkeypatch.setattr(cuda_runtime.roi_flow, "load", lambda path: loaded)
+
+    def give_step(self, library):
+        """Have a library with the fused step: CUDA's kernel in an emulation."""
+        loaded = step_library.load(library)
+        self.monkeypatch.setattr(cuda_runtime, "find_cuda_library", lambda: library)
+        self.monkeypatch.setattr(cuda_runtime, "FusedStep", lambda found, network: Step(self, loaded, network))
 
     def count(self, kind, change):
         self.alive[kind] = self.alive.get(kind, 0) + change
@@ -532,6 +541,30 @@ class Flow:
         self.gpu.count("flow", -1)
         if self.real:
             self.real.close()
+
+
+class Step(step_library.FusedStep):
+    """library.FusedStep on this GPU's memory."""
+
+    def __init__(self, gpu, library, network):
+        super().__init__(library, network)
+        self.gpu, self.channels, self.classes = gpu, network.channels, network.classes
+
+    def enqueue(self, lanes, weights, arrays, stream, blocks=1):
+        gpu = self.gpu
+        gpu.current("step")
+        floats = {"features": self.channels, "reset": 1, "state": self.state, "next_state": self.state, "spot": 1}
+        floats["emotion"] = self.classes
+        assert set(arrays) == set(step_library.ARRAYS) and all(address % 256 == 0 for address in arrays.values())
+
+        def run():
+            gpu.log.append(("step", arrays))
+            views = {name: gpu.floats(address, (lanes, floats[name])) for name, address in arrays.items()}
+            on_host = {name: view.ctypes.data for name, view in views.items()}
+            packed = gpu.floats(weights, (self.weights,))
+            super(Step, self).enqueue(lanes, packed.ctypes.data, on_host, 0, blocks)
+
+        gpu.streams[stream].enqueue(run)
 
 
 class Graph:

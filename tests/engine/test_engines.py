@@ -181,7 +181,7 @@ def test_auto_is_native_where_tensorrt_cannot_run(tiny_folder, monkeypatch):
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones(tiny_folder):
-    with pytest.raises(EngineError, match="'auto', 'native', 'onnxruntime', 'tensorrt', got 'tensorflow'"):
+    with pytest.raises(EngineError, match="'auto', 'native', 'onnxruntime', 'tensorrt', 'cuda', got 'tensorflow'"):
         load_engine(tiny_folder, "tensorflow")
 
 

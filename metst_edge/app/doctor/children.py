@@ -48,12 +48,14 @@ QUESTIONS = {
     "tensorrt_rtx": "import tensorrt_rtx; answer['version'] = tensorrt_rtx.__version__",
     "pycuda": "import pycuda; answer['version'] = pycuda.VERSION_TEXT\nimport pycuda.driver",
     "plugin": "import ctypes\n"
-    "from metst_edge.engine.tensorrt.plugin import find_plugin\n"
-    "path = find_plugin()\n"
+    "from metst_edge.engine.tensorrt.plugin import find_cuda_library, find_plugin\n"
+    "path = find_cuda_library()\n"
     "if path is not None:\n"
     "    library = ctypes.CDLL(str(path))\n"
-    "    for name in ('getCreators', 'setLoggerFinder', 'metst_roi_flow_version'):\n"
+    "    of_tensorrt = ('getCreators', 'setLoggerFinder') if find_plugin() else ()\n"
+    "    for name in (*of_tensorrt, 'metst_roi_flow_version'):\n"
     "        getattr(library, name)\n"
+    "    answer['step'] = hasattr(library, 'metst_network_step_version')\n"  # which older ones have not
     "    if hasattr(library, 'metst_cuda_architectures'):\n"  # which older ones have not
     "        library.metst_cuda_architectures.restype = ctypes.c_char_p\n"
     "        answer['architectures'] = library.metst_cuda_architectures().decode().split()",

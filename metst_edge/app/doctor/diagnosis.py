@@ -49,7 +49,8 @@ class Diagnosis:
     def flow(self) -> str:
         """Where optical flow is measured unless told otherwise: "cuda" or "cpu"."""
         plugin = any(finding.name == "plugin" and finding.state == "ok" for finding in self.findings)
-        return "cuda" if plugin and self.engines.get("tensorrt") == "" else "cpu"
+        runs = "" in (self.engines.get("tensorrt"), self.engines.get("cuda"))
+        return "cuda" if plugin and runs else "cpu"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the diagnosis as plain JSON values."""

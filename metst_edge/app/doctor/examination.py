@@ -83,4 +83,9 @@ def _why_not(engine: str, here: Evidence) -> str:
         lacking += [] if here.works("tensorrt") or here.works("tensorrt_rtx") else ["TensorRT"]
         lacking += [] if here.works("pycuda") else ["pycuda"]
         return f"no usable {', '.join(lacking)}" if lacking else ""
+    if engine == "cuda":
+        lacking = [] if here.works("gpu") else ["GPU"]
+        lacking += [] if here.works("plugin") and here.answer("plugin").get("step") else ["CUDA kernels (plugin above)"]
+        lacking += [] if here.works("pycuda") else ["pycuda"]
+        return f"no usable {', '.join(lacking)}" if lacking else ""
     return ""

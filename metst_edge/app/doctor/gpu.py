@@ -80,7 +80,7 @@ def cuda(here: Evidence) -> Finding:
 
 
 def pycuda(here: Evidence) -> Finding:
-    """Look at pycuda, which engine "tensorrt" talks to the GPU with."""
+    """Look at pycuda, which engines "tensorrt" and "cuda" talk to the GPU with."""
     answer = here.answer("pycuda")
     details = {"version": answer.get("version")}
     if here.works("pycuda"):

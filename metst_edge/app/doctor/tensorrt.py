@@ -17,7 +17,7 @@ from metst_edge.app.doctor.diagnosis import Finding
 from metst_edge.app.doctor.evidence import Evidence
 from metst_edge.app.doctor.gpu import JETPACK
 from metst_edge.engine.tensorrt import cache
-from metst_edge.engine.tensorrt.plugin import PLUGIN_VARIABLE, find_plugin
+from metst_edge.engine.tensorrt.plugin import PLUGIN_VARIABLE, find_cuda_library, find_plugin
 from metst_edge.errors import EngineError
 
 OLDEST_TENSORRT = (10, 3)
@@ -66,12 +66,12 @@ def tensorrt(here: Evidence) -> Finding:
 
 
 def plugin(here: Evidence) -> Finding:
-    """Look at the plugin's library: the scan as one layer, and flow on the GPU."""
+    """Look at the plugin's library: the scan as one layer, the network in one kernel, and flow on the GPU."""
     build = _plugin_command(here)
     compiled = here.answer("plugin").get("architectures")
     details = {"path": None, "architectures": compiled}
     try:
-        path = find_plugin()
+        path = find_cuda_library()
     except EngineError as refused:
         return Finding("plugin", "wrong", str(refused), f"unset {PLUGIN_VARIABLE}", details)
     details["path"] = None if path is None else str(path)
@@ -79,7 +79,7 @@ def plugin(here: Evidence) -> Finding:
         state = here.unless_useless("missing")
         text = "not installed; the scan is built of standard operators and flow is measured on the CPU: both are slower"
         if state == "unneeded":
-            text = "not installed; only TensorRT on a GPU uses it"
+            text = "not installed; only a GPU uses it"
         return Finding("plugin", state, text, build, details)
     error = here.answer("plugin").get("error")
     if error is not None:

@@ -185,6 +185,11 @@ class CudaStream:
             return
         self._driver.memcpy_htod_async(buffer.address + first * _FLOAT, buffer.host[first:end], self._stream)
 
+    def fill(self, buffer: DeviceBuffer, values: Array) -> None:
+        """Copy float32 values, from any memory of the host, to where the buffer begins, and wait for that."""
+        self._driver.memcpy_htod_async(buffer.address, values, self._stream)
+        self.wait()
+
     def download(self, buffer: DeviceBuffer, end: int) -> None:
         """Enqueue copying floats [0, end) of the buffer to the host, where they are not there already."""
         assert buffer.host is not None, "the buffer has no host side"
@@ -230,12 +235,15 @@ class RecordedGraph:
         stream: that it goes to; the graph is given back with it.
         enqueue: does it, the same every time; must not refer to what closes the stream.
         why_not: why it cannot be recorded, where that is known beforehand; asked once it has been enqueued.
+
+    Attributes:
+        enqueue: as given.
     """
 
     def __init__(
         self, stream: CudaStream, enqueue: Callable[[], None], why_not: Callable[[], str | None] = lambda: None
     ) -> None:
-        self._stream, self._enqueue, self._why_not = stream, enqueue, why_not
+        self._stream, self.enqueue, self._why_not = stream, enqueue, why_not
         self._graph: Any = None
         stream.on_close(self._drop)
 
@@ -247,7 +255,7 @@ class RecordedGraph:
         """
         if self._graph is None:
             # As it is, first: TensorRT wants a run before it is recorded; recording itself runs nothing.
-            self._enqueue()
+            self.enqueue()
             if self._stream.unrecorded is None:
                 self._stream.unrecorded = self._why_not()
             if self._stream.unrecorded is None:
@@ -268,7 +276,7 @@ class RecordedGraph:
             graph = CudaGraph()
             graph.begin(self._stream.handle)
             try:
-                self._enqueue()
+                self.enqueue()
             finally:
                 graph.end()
         except (ImportError, RuntimeError, EngineError, self._stream.error) as error:

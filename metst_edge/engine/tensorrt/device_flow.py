@@ -61,12 +61,8 @@ class TensorRTFlow:
                 self._measure_shown = repeated(self._flow.measure, end)
                 self._measure_again = repeated(self._flow.measure, end_of_requests)
                 self._blend = repeated(self._flow.blend, end_of_requests)
-                # So that the first frame finds all of it recorded.
-                self._new = True
-                self.measure((), {})
-                self.measure((), {})
-                self.blend({})
-                self._empty = True  # until a picture is shown
+                self._new, self._empty = True, True  # until a picture is shown
+                self._record()
             except BaseException:
                 self._give_back()
                 raise
@@ -104,14 +100,14 @@ class TensorRTFlow:
         """See types.DeviceFlow."""
         with self._use():
             self._ask(lanes, shares)
-            (self._measure_shown if self._new else self._measure_again).run()
+            self._run(self._measure_shown if self._new else self._measure_again)
             self._new = False
 
     def blend(self, shares: Mapping[int, tuple[float, float]]) -> None:
         """See types.DeviceFlow."""
         with self._use():
             self._ask((), shares)
-            self._blend.run()
+            self._run(self._blend)
 
     def close(self) -> None:
         """See types.DeviceFlow."""
@@ -119,6 +115,16 @@ class TensorRTFlow:
             with self._use():
                 self._open = False
                 self._give_back()
+
+    def _record(self) -> None:
+        """Run everything once, so that the first frame finds it recorded."""
+        self.measure((), {})
+        self.measure((), {})
+        self.blend({})
+
+    def _run(self, asked: RecordedGraph) -> None:
+        """Enqueue what was asked for last."""
+        asked.run()
 
     @contextmanager
     def _use(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Where the TensorRT plugin of csrc/tensorrt is, and what it is called. Loads nothing."""
+"""Where the TensorRT plugin of csrc/tensorrt and the other CUDA kernels are, and what it is called. Loads nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from metst_edge.errors import EngineError
 
 PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE = "SelectiveScan", "1", "metst"
 PLUGIN_LIBRARY = "libmetst_edge_plugin.so"
+CUDA_LIBRARY = "libmetst_edge_cuda.so"
+"""The same without what TensorRT needs: what is built where its headers are not there."""
 PLUGIN_VARIABLE = "METST_EDGE_PLUGIN"
 PLUGIN_FOLDERS = tuple(Path(folder) for folder in metst_edge.__path__)
 """The package's folders: an editable installation has two, the checkout's and that of its compiled parts."""
@@ -34,3 +36,13 @@ def find_plugin() -> Path | None:
     if found is None:
         _LOG.info("no plugin at %s: the scan is built of standard operators", " or ".join(map(str, places)))
     return found
+
+
+def find_cuda_library() -> Path | None:
+    """Return the library with the CUDA kernels: the plugin's, else that without TensorRT; None where there is neither.
+
+    Raises:
+        EngineError: as `find_plugin`.
+    """
+    places = (folder / CUDA_LIBRARY for folder in PLUGIN_FOLDERS)
+    return find_plugin() or next((path for path in places if path.is_file()), None)

@@ -1,36 +1,28 @@
-"""The engine on TensorRT: windows in batches, and streams whose state stays on the GPU.
-
-A stream has two sets of state tensors and goes from one to the other and back. Both directions are recorded as CUDA
-graphs, with the upload of the features and the download of the scores, so that a step is one launch and one wait.
-"""
+"""The engine on TensorRT: windows in batches, and streams whose state stays on the GPU."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import weakref
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from metst_edge.bundle import Bundle
 from metst_edge.closing import Closing
 from metst_edge.engine.tensorrt.builder import MAX_WINDOWS, EngineBuilder, Say
-from metst_edge.engine.tensorrt.device import CudaStream, Device, DeviceBuffer, RecordedGraph, open_device, packed
-from metst_edge.engine.tensorrt.device_flow import TensorRTFlow
-from metst_edge.engine.tensorrt.execution import Context, LoadedEngine, Shape
+from metst_edge.engine.tensorrt.device import CudaStream, Device, open_device, packed
+from metst_edge.engine.tensorrt.execution import LoadedEngine, Shape
 from metst_edge.engine.tensorrt.plugin import find_plugin
 from metst_edge.engine.tensorrt.roi_flow import load
+from metst_edge.engine.tensorrt.stream import BoundStep, StepArrays, StepStream
 from metst_edge.engine.types import (
     Array,
     Scores,
-    StepScores,
     check_lanes,
-    check_reset,
     check_scores,
-    check_step,
     check_windows,
 )
 from metst_edge.errors import EngineError
@@ -106,13 +98,17 @@ class TensorRTEngine(Closing):
     def why_no_flow(self) -> str | None:
         """See types.DeviceEngine."""
         try:
-            plugin = find_plugin()
-            if plugin is None:
-                return "it is in the TensorRT plugin, which is not installed: see docs/jetson.md"
-            load(plugin)
+            load(self.flow_library())
         except EngineError as error:
             return str(error)
         return None
+
+    def flow_library(self) -> Path:
+        """Return the library with the flow, which is the plugin's. Raises EngineError where there is none."""
+        plugin = find_plugin()
+        if plugin is None:
+            raise EngineError("it is in the TensorRT plugin, which is not installed: see docs/jetson.md")
+        return plugin
 
     def close(self) -> None:
         """Give back what this and its streams hold on the GPU. Calling it again is harmless."""
@@ -143,165 +139,22 @@ def _release(device: Device, windows: list[_Windows], loaded: dict[int | None, L
         loaded.clear()
 
 
-class TensorRTStream(Closing):
-    """DeviceStream (see types.py) of a TensorRTEngine, which makes it.
-
-    Attributes:
-        cuda_stream: the raw CUDA stream (cudaStream_t). A step reads its features after what was enqueued on it before.
-        features: address in device memory of float32 (lanes, C), where `step_device` reads them.
-    """
+class TensorRTStream(StepStream):
+    """DeviceStream (see types.py) of a TensorRTEngine, which makes it."""
 
     def __init__(self, engine: TensorRTEngine, step: LoadedEngine, lanes: int) -> None:
-        bundle = engine.bundle
-        self.lanes, self.channels, self.look_ahead = lanes, bundle.channels, bundle.look_ahead
-        self._engine = engine  # which must not end before its stream does
-        self._fed, self._undoable, self._said = 0, False, False
-        self._flow: TensorRTFlow | None = None
-        self._stream = CudaStream(engine.device)
-        self._release = weakref.finalize(self, self._stream.close)
-        self.cuda_stream = self._stream.handle
-        try:
-            with self._stream.use():
-                self._prepare(bundle, step)
-                for direction in self._directions:  # so that the first frame finds both recorded
-                    self._run(direction.step)
-            self.reset()
-        except BaseException:
-            self._release()
-            raise
-
-    def step(self, features: Array, reset: npt.ArrayLike | None = None) -> StepScores | None:
-        """Feed float32 (lanes, C); see types.Stream."""
-        features = check_step(features, self.lanes, self.channels)
-        flags = check_reset(reset, self.lanes)
-        with self._stream.use():
-            self._stream.let_go()  # of a flow that leaves features in the same place
-            self._features[:] = features
-            self._flags[:] = flags
-            return self._run(self._direction.step)
-
-    def step_device(self, reset: npt.ArrayLike | None = None) -> StepScores | None:
-        """Feed the features that lie at `features`, or that the open flow will have left there; see types.DeviceStream.
-
-        Raises:
-            EngineError: the flags do not fit; the GPU or TensorRT fails.
-        """
-        flags = check_reset(reset, self.lanes)
-        with self._stream.use():
-            self._flags[:] = flags
-            return self._run(self._direction.step_device)
-
-    def take_back(self) -> None:
-        """Undo the last step; see types.DeviceStream."""
-        with self._stream.use():
-            if not self._undoable:
-                raise EngineError("expected a step to take back, got none since the last reset, failure or taking back")
-            self._fed, self._undoable = self._fed - 1, False  # what it read has not been written to since
-
-    def reset(self) -> None:
-        """Forget everything, as if just opened."""
-        with self._stream.use():
-            for state in self._states:
-                self._stream.clear(state)
-            self._fed, self._undoable = 0, False
-
-    def open_flow(self, shape: tuple[int, int]) -> TensorRTFlow:
-        """See types.DeviceStream."""
-        plugin = find_plugin()
-        if plugin is None:
-            raise EngineError(f"expected optical flow on the GPU, but {self._engine.why_no_flow()}")
-        with self._stream.use():
-            if self._flow is not None:
-                self._flow.close()
-            self._flow = TensorRTFlow(self._stream, plugin, self._engine.bundle, self.lanes, shape, self.features)
-            for direction in self._directions:
-                self._run(direction.step_device)
-            self.reset()
-        return self._flow
-
-    def close(self) -> None:
-        """Give back what it holds on the GPU. Calling it again is harmless."""
-        self._release()
-
-    def _prepare(self, bundle: Bundle, loaded: LoadedEngine) -> None:
-        lanes, stream = self.lanes, self._stream
-        inputs: dict[str, Shape] = {"features": (lanes, bundle.channels), "reset": (lanes,)}
-        outputs: dict[str, Shape] = {"spot": (lanes,), "emotion": (lanes, len(bundle.labels))}
-        state: dict[str, Shape] = {entry.name: (lanes, *entry.shape) for entry in bundle.state}
-        following = {f"{name}_next": shape for name, shape in state.items()}
-
-        (input_places, input_end), (output_places, output_end) = packed(inputs), packed(outputs)
-        state_places, state_end = packed(state)
-        sent, received = stream.buffer(input_end), stream.buffer(output_end)
-        self._states = stream.buffer(state_end, pinned=False), stream.buffer(state_end, pinned=False)
-        flags_at = input_places["reset"]
-        self.features = sent.addresses(input_places)["features"]
-        self._features = sent.view(input_places["features"], inputs["features"])
-        self._flags = sent.view(flags_at, inputs["reset"])
-        self._spot = received.view(output_places["spot"], outputs["spot"])
-        self._emotion = received.view(output_places["emotion"], outputs["emotion"])
-
-        fixed = sent.addresses(input_places) | received.addresses(output_places)
-        self._directions = []
-        for read, written in (self._states, self._states[::-1]):
-            # A context each: none of its addresses ever changes.
-            context = loaded.context(inputs | state, outputs | following)
-            stream.on_close(context.release)
-            written_to = {f"{name}_next": address for name, address in written.addresses(state_places).items()}
-            context.set_addresses(fixed | read.addresses(state_places) | written_to)
-
-            def repeated(first: int, context: Context = context) -> RecordedGraph:
-                step = partial(_enqueue, stream, context, sent, first, input_end, received, output_end)
-                return RecordedGraph(stream, step, partial(context.why_not_recorded, stream.handle))
-
-            self._directions.append(_Direction(repeated(0), repeated(flags_at)))
-
-    @property
-    def _direction(self) -> _Direction:
-        """From the state tensors that hold the state now to the other ones."""
-        return self._directions[self._fed % 2]
-
-    def _run(self, step: RecordedGraph) -> StepScores | None:
-        self._undoable = False
-        step.run()
-        self._stream.wait()
-        if self._stream.unrecorded and not self._said:
-            self._said = True
-            why = self._stream.unrecorded
-            self._engine.say(f"the step cannot be recorded as a CUDA graph, frames will take longer: {why}")
-        self._fed, self._undoable = self._fed + 1, True
-        if self._fed <= self.look_ahead:
-            return None
-        check_scores(self._spot, self._emotion, self._engine.bundle.path)
-        return StepScores(self._spot.copy(), self._emotion.copy())  # the next step overwrites them
+        state: dict[str, Shape] = {entry.name: (lanes, *entry.shape) for entry in engine.bundle.state}
+        super().__init__(engine, lanes, state, partial(_bind, step))
 
 
-@dataclass(frozen=True)
-class _Direction:
-    """The step from one set of state tensors to the other.
-
-    Attributes:
-        step: with features from the host.
-        step_device: with those that are on the device.
-    """
-
-    step: RecordedGraph
-    step_device: RecordedGraph
-
-
-def _enqueue(
-    stream: CudaStream,
-    context: Context,
-    inputs: DeviceBuffer,
-    first: int,
-    inputs_end: int,
-    outputs: DeviceBuffer,
-    outputs_end: int,
-) -> None:
-    """Enqueue a step: one copy up, the network, one copy down."""
-    stream.upload(inputs, first, inputs_end)
-    context.enqueue(stream.handle)
-    stream.download(outputs, outputs_end)
+def _bind(loaded: LoadedEngine, stream: CudaStream, arrays: StepArrays) -> BoundStep:
+    """Return the step between these arrays. It has a context of its own, none of whose addresses ever changes."""
+    following = {f"{name}_next": shape for name, shape in arrays.state.items()}
+    context = loaded.context(arrays.inputs | arrays.state, arrays.outputs | following)
+    stream.on_close(context.release)
+    written = {f"{name}_next": address for name, address in arrays.written.items()}
+    context.set_addresses(arrays.fixed | arrays.read | written)
+    return BoundStep(context.enqueue, partial(context.why_not_recorded, stream.handle))
 
 
 class _Windows:

@@ -1,0 +1,248 @@
+"""The fused step on the GPU: against the CPU's step, its time for 1 to 32 lanes, and that of a whole frame, captured.
+
+Weights are random. The CPU's step is compared with float64 by tests/engine/test_network_step.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.gpu.flow import Batch, picture
+from benchmarks.gpu.library import Library
+from benchmarks.gpu.timing import Rates, capture, median_ms, time_events
+from benchmarks.results import verdict
+from metst_edge import _native
+from metst_edge.engine import networks
+from metst_edge.engine.cuda.library import CLUSTER, FusedStep
+from metst_edge.engine.networks.shape import Network
+
+SIZES = {
+    "metst64": {"channels": 10, "dim": 64, "depth": 12, "d_state": 64, "d_conv": 4, "expand": 2, "dt_rank": 4},
+    "metst128": {"channels": 10, "dim": 128, "depth": 12, "d_state": 64, "d_conv": 4, "expand": 2, "dt_rank": 8},
+}
+CLASSES = 5
+LANES = (1, 2, 8, 32)
+BLOCKS = (1, CLUSTER)
+"""That a lane is spread over; more than 1 needs a GPU with clusters."""
+CLUSTERS_FROM = 9
+"""Compute capability, its major number."""
+FRAME_LANES = 2
+PREDICTED_MS = {("metst64", 1): 0.045, ("metst64", 8): 0.025, ("metst128", 1): 0.100, ("metst128", 8): 0.035}
+"""By blocks a lane; from the bytes that one multiprocessor gets of its L2 cache, trips to memory and barriers."""
+MOST_MS = 0.05
+"""For metst64 in two lanes."""
+AGREEMENT = 1e-4
+CHECKED = 40
+"""Steps that are compared."""
+STEPS = 25
+"""To and fro in the graph that is timed."""
+
+Row = dict[str, Any]
+Weights = dict[str, npt.NDArray[np.float32]]
+
+
+def draw(network: Network, seed: int) -> Weights:
+    """Return random weights under which every part has an effect, linear maps with the spread of torch's defaults."""
+    rng = np.random.default_rng(seed)
+    weights: Weights = {}
+    for name, shape in network.weights.items():
+        leaf = name.rsplit(".", 1)[-1]
+        if leaf == "A":
+            value = -np.exp(rng.uniform(np.log(0.01), np.log(64.0), shape))
+        elif leaf == "dt_bias":
+            value = rng.uniform(-5.0, 0.0, shape)
+        elif len(shape) == 1:
+            value = rng.uniform(-0.3, 0.3, shape) + ("norm.weight" in name)
+        else:
+            inputs = shape[0] if len(shape) == 2 else shape[1] * shape[2]
+            value = rng.uniform(-1.0, 1.0, shape) / np.sqrt(inputs)
+        weights[name] = value.astype(np.float32)
+    return weights
+
+
+class Fused:
+    """A stream of lanes and torch's memory.
+
+    Args:
+        sizes: of a manifest.
+        library: has the kernel.
+        lanes: of the stream.
+        blocks: that a lane is spread over.
+        features: float32 (lanes, channels) to read; its own where there is none.
+
+    Attributes:
+        features: float32 (lanes, channels), the frame fed next.
+        reset: float32 (lanes,), 1 where it is the first of a window.
+        spot: float32 (lanes,), of the frame two steps earlier.
+        emotion: float32 (lanes, classes), likewise.
+        bytes: of the weights, and of the state that a step reads and writes.
+    """
+
+    def __init__(
+        self, sizes: dict[str, int], library: Library, lanes: int, blocks: int, features: torch.Tensor | None = None
+    ) -> None:
+        self.network = networks.describe("metst64", sizes, "the benchmark")
+        self.weights = draw(self.network, seed=1)
+        self._step = FusedStep(library.c, self.network)
+        self._library, self._lanes, self._blocks = library, lanes, blocks
+        self._packed = torch.from_numpy(self._step.pack(self.weights)).to(library.device)
+        self._states = [self._zeros(lanes, self._step.state) for _ in range(2)]
+        self.features = self._zeros(lanes, sizes["channels"]) if features is None else features
+        self.reset, self.spot, self.emotion = self._zeros(lanes), self._zeros(lanes), self._zeros(lanes, CLASSES)
+        self.bytes = 4 * self._step.weights, 2 * 4 * lanes * self._step.state
+
+    def _zeros(self, *shape: int) -> torch.Tensor:
+        return torch.zeros(*shape, device=self._library.device)
+
+    def directions(self) -> list[Callable[[], None]]:
+        """Return a step from one state to the other, and back; each can be captured."""
+        return [lambda: self._enqueue(0), lambda: self._enqueue(1)]
+
+    def forget(self) -> None:
+        """Be as if just opened."""
+        for state in self._states:
+            state.zero_()
+
+    def _enqueue(self, direction: int) -> None:
+        read, written = self._states[direction], self._states[1 - direction]
+        tensors = {"features": self.features, "reset": self.reset, "state": read, "next_state": written}
+        tensors |= {"spot": self.spot, "emotion": self.emotion}
+        addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        stream = self._library.stream() or 0
+        self._step.enqueue(self._lanes, self._packed.data_ptr(), addresses, stream, self._blocks)
+
+
+def error(fused: Fused, sizes: dict[str, int], steps: Sequence[Callable[[], object]], count: int) -> float:
+    """Return the largest difference of a score from the CPU's, windows beginning anywhere; inf where one is NaN.
+
+    Args:
+        fused: what is stepped, from a zero state.
+        sizes: of its manifest.
+        steps: take a step in either direction.
+        count: of steps.
+    """
+    lanes, channels = fused.features.shape
+    cpu = _native.NetworkStream(_native.MetstNetwork(sizes, fused.weights), lanes)
+    rng = np.random.default_rng(2)
+    worst = 0.0
+    for t in range(count):
+        frame = rng.standard_normal((lanes, channels)).astype(np.float32)
+        first = rng.random(lanes) < (0.1 if t else 1.1)
+        fused.features.copy_(torch.from_numpy(frame))
+        fused.reset.copy_(torch.from_numpy(first.astype(np.float32)))
+        steps[t % 2]()
+        spot, emotion = cpu.step(frame, first)
+        for found, expected in ((fused.spot, spot), (fused.emotion, emotion)):
+            difference = float(np.abs(found.cpu().numpy() - expected).max())
+            worst = max(worst, difference if difference == difference else float("inf"))
+    return worst
+
+
+def time_step(model: str, sizes: dict[str, int], lanes: int, blocks: int, library: Library, rates: Rates) -> Row:
+    """Check and time a captured step; raises RuntimeError where it differs from the CPU's."""
+    fused = Fused(sizes, library, lanes, blocks)
+    graphs = [capture([step], 1) for step in fused.directions()]
+    fused.forget()
+    difference = error(fused, sizes, [graph.replay for graph in graphs], CHECKED)
+    if not difference <= AGREEMENT:
+        raise RuntimeError(
+            f"{model}, {lanes} lanes of {blocks} blocks: scores differ from the CPU's step by {difference:.1e}"
+        )
+    alone = time_events([graph.replay for graph in graphs])
+    both = capture(fused.directions(), 2 * STEPS)  # so that the launch from the host does not hide it
+    ms = [each / (2 * STEPS) for each in time_events([both.replay])]
+    weights, states = fused.bytes
+    return {
+        "what": "step",
+        "model": model,
+        "lanes": lanes,
+        "blocks a lane": blocks,
+        "largest diff": difference,
+        "captured, warm ms": median_ms(ms),
+        "least ms": min(ms),
+        "a graph each ms": median_ms(alone),
+        "predicted ms": PREDICTED_MS[model, blocks],
+        "weights MB": weights / 1e6,
+        "states MB": states / 1e6,
+        "launch alone ms": 1e3 * rates.node,
+    }
+
+
+def time_frame(model: str, sizes: dict[str, int], blocks: int, library: Library, rates: Rates) -> Row:
+    """Time a frame captured in one graph: its upload, flow in two lanes, the step, the download of the scores."""
+    batch = Batch(library, FRAME_LANES, "metst")
+    fused = Fused(sizes, library, FRAME_LANES, blocks, batch.features)
+    anchor = torch.from_numpy(picture(0.0, 0.0, 0))
+    for lane in range(FRAME_LANES):
+        batch.start(lane, anchor.to(library.device))
+    pinned = library.device == "cuda"
+    shown = torch.from_numpy(picture(0.4, 0.0, 1))
+    shown = shown.pin_memory() if pinned else shown
+    spot = torch.zeros(FRAME_LANES, pin_memory=pinned)  # each contiguous: otherwise torch would wait, in a capture
+    emotion = torch.zeros(FRAME_LANES, CLASSES, pin_memory=pinned)
+
+    def frame(step: Callable[[], None]) -> None:
+        batch.show(shown)
+        batch.measure()
+        step()
+        spot.copy_(fused.spot, non_blocking=True)
+        emotion.copy_(fused.emotion, non_blocking=True)
+
+    graphs = [capture([lambda step=step: frame(step)], 1) for step in fused.directions()]
+    ms = time_events([graph.replay for graph in graphs])
+    batch.close()
+    if not (torch.isfinite(spot).all() and torch.isfinite(emotion).all()):
+        raise RuntimeError(f"{model}: scores of a frame are not finite")
+    weights, states = fused.bytes
+    return {
+        "what": "frame: upload, flow, step, download",
+        "model": model,
+        "lanes": FRAME_LANES,
+        "blocks a lane": blocks,
+        "largest diff": "-",
+        "captured, warm ms": median_ms(ms),
+        "least ms": min(ms),
+        "a graph each ms": median_ms(ms),
+        "predicted ms": "-",
+        "weights MB": weights / 1e6,
+        "states MB": states / 1e6,
+        "launch alone ms": 1e3 * rates.node,
+    }
+
+
+def run(library: Library, rates: Rates, save: Callable[[list[Row]], None]) -> list[Row]:
+    """Check and time every model and number of lanes, then a whole frame.
+
+    Args:
+        library: has the kernels.
+        rates: of the GPU.
+        save: told all rows so far after each.
+    """
+    rows: list[Row] = []
+    for model, published in SIZES.items():
+        sizes = {**published, "classes": CLASSES}
+        for blocks in BLOCKS:
+            if blocks > 1 and torch.cuda.get_device_capability()[0] < CLUSTERS_FROM:
+                continue
+            for lanes in LANES:
+                rows.append(time_step(model, sizes, lanes, blocks, library, rates))
+                save(rows)
+            rows.append(time_frame(model, sizes, blocks, library, rates))
+            save(rows)
+    return rows
+
+
+def judge(rows: Sequence[Row]) -> list[str]:
+    """Compare with what was asked for and predicted."""
+    lines = []
+    for row in rows:
+        if row["what"] == "step" and row["lanes"] == FRAME_LANES:
+            most = MOST_MS if row["model"] == "metst64" else row["predicted ms"]
+            what = f"the fused step of {row['model']}, {FRAME_LANES} lanes of {row['blocks a lane']} blocks, warm"
+            lines.append(verdict(what, row["captured, warm ms"], "ms", most=most))
+    return lines

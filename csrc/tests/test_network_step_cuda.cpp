@@ -1,0 +1,308 @@
+// The fused step's CUDA source against the CPU's step, which tests/engine judges. Built twice: with the emulation of
+// cuda_on_cpu.h, which needs no GPU and no nvcc, and, where METST_CUDA is on, for this machine's GPU (exit status 77
+// where it has none).
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "device_array.h"
+#include "drawn_weights.h"
+#include "expect.h"
+#include "metst/aligned_floats.h"
+#include "metst/metst_network.h"
+#include "metst/network_step_cuda.h"
+
+using metst::MetstSizes;
+using metst::cuda::NetworkStepBuffers;
+using metst::cuda::NetworkStepFloats;
+using metst::cuda::NetworkStepStatus;
+
+namespace {
+
+#ifdef METST_CUDA_ON_CPU
+constexpr double kTolerance = 1e-5;
+#else
+constexpr double kTolerance = 1e-4;  // the exponential of the hardware is good to 2 units in the last place
+#endif
+double worst_difference = 0.0;
+
+std::size_t count(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+NetworkStepFloats floats_of(const MetstSizes& sizes) {
+    NetworkStepFloats floats;
+    EXPECT(metst::cuda::network_step_floats(sizes, &floats) == NetworkStepStatus::kOk, "the sizes");
+    return floats;
+}
+
+// A network on both sides, fed the same.
+class Pair {
+public:
+    Pair(const MetstSizes& sizes, std::int64_t lanes, int blocks)
+        : sizes_(sizes),
+          lanes_(lanes),
+          blocks_(blocks),
+          floats_(floats_of(sizes)),
+          weights_(count(floats_.weights)),
+          states_{std::make_unique<DeviceArray<float>>(count(lanes * floats_.state)),
+                  std::make_unique<DeviceArray<float>>(count(lanes * floats_.state))},
+          features_(count(lanes * sizes.channels)),
+          reset_(count(lanes)),
+          spot_(count(lanes)),
+          emotion_(count(lanes * sizes.classes)),
+          packed_(metst::packed_network_size(sizes, metst::MatrixFormat::kFloat32)),
+          stream_(metst::network_stream_size(sizes, lanes)),
+          expected_spot(count(lanes)),
+          expected_emotion(count(lanes * sizes.classes)) {
+        const DrawnMetst drawn(sizes, Fence::kAfter);
+        metst::pack_network(sizes, drawn.weights, metst::MatrixFormat::kFloat32, packed_.data());
+        FencedArray packed(count(floats_.weights), Fence::kAfter);
+        for (std::size_t i = 0; i < packed.size(); ++i) packed[i] = std::numeric_limits<float>::quiet_NaN();
+        EXPECT(metst::cuda::pack_network_step(sizes, drawn.weights, packed.data()) == NetworkStepStatus::kOk, "packed");
+        weights_.upload(packed.data());
+        states_[0]->upload(std::vector<float>(count(lanes * floats_.state)));
+    }
+
+    NetworkStepBuffers buffers() const {
+        return {weights_.data(),    features_.data(), reset_.data(),  states_[0]->data(),
+                states_[1]->data(), spot_.data(),     emotion_.data()};
+    }
+
+    void draw(std::mt19937& random, unsigned one_in) {
+        std::normal_distribution<float> values;
+        for (int i = 0; i < static_cast<int>(lanes_ * sizes_.channels); ++i) drawn_features.push_back(values(random));
+        for (int lane = 0; lane < static_cast<int>(lanes_); ++lane) {
+            drawn_reset.push_back(random() % one_in == 0 ? 1.0f : 0.0f);
+        }
+        features_.upload(std::exchange(drawn_features, {}));
+        reset_.upload(std::exchange(drawn_reset, {}));
+    }
+
+    // What is drawn; the state that is written is NaN before.
+    NetworkStepStatus run() {
+        check(cudaMemset(states_[1]->data(), 0xff, states_[1]->bytes()), "cudaMemset");
+        return enqueue(nullptr);
+    }
+    NetworkStepStatus enqueue(cudaStream_t stream) {
+        return metst::cuda::network_step(sizes_, lanes_, buffers(), stream, blocks_);
+    }
+
+    void go_on() { std::swap(states_[0], states_[1]); }
+
+    void expect_scores_of_the_cpu(const char* what) {
+        const std::vector<float> features = download(features_.data(), count(lanes_ * sizes_.channels));
+        const std::vector<float> reset = download(reset_.data(), count(lanes_));
+        const std::unique_ptr<bool[]> flags(new bool[count(lanes_)]);
+        for (std::size_t i = 0; i < reset.size(); ++i) flags[i] = reset[i] != 0.0f;
+        metst::NetworkStepArgs args;
+        args.lanes = lanes_;
+        args.packed = packed_.data();
+        args.features = features.data();
+        args.reset = flags.get();
+        args.fed = fed_++;
+        args.stream = stream_.data();
+        args.spot = expected_spot.data();
+        args.emotion = expected_emotion.data();
+        EXPECT(metst::network_step(sizes_, args) == metst::Status::kOk, "the CPU's step");
+        const double spot = difference(spots(), expected_spot), emotion = difference(emotions(), expected_emotion);
+        worst_difference = std::max({worst_difference, spot, emotion});
+        EXPECT(spot <= kTolerance && emotion <= kTolerance,
+               "%s, dim %d lanes %d of %d blocks, step %d: spot %.2g emotion %.2g", what, static_cast<int>(sizes_.dim),
+               static_cast<int>(lanes_), blocks_, static_cast<int>(fed_), spot, emotion);
+    }
+
+    std::vector<float> spots() const { return download(spot_.data(), count(lanes_)); }
+    std::vector<float> emotions() const { return download(emotion_.data(), count(lanes_ * sizes_.classes)); }
+    std::vector<float> written() const { return download(states_[1]->data(), count(lanes_ * floats_.state)); }
+
+private:
+    static double difference(const std::vector<float>& a, const std::vector<float>& b) {
+        double largest = 0.0;
+        for (std::size_t i = 0; i < a.size(); ++i) {
+            if (!std::isfinite(a[i])) return std::numeric_limits<double>::infinity();
+            largest = std::fmax(largest, std::fabs(static_cast<double>(a[i]) - b[i]));
+        }
+        return largest;
+    }
+
+    MetstSizes sizes_;
+    std::int64_t lanes_, fed_ = 0;
+    int blocks_;
+    NetworkStepFloats floats_;
+    DeviceArray<float> weights_;
+    std::unique_ptr<DeviceArray<float>> states_[2];
+    DeviceArray<float> features_, reset_, spot_, emotion_;
+    metst::AlignedFloats packed_, stream_;
+    std::vector<float> expected_spot, expected_emotion, drawn_features, drawn_reset;
+};
+
+// channels, dim, depth, inner, states, conv, rank, classes
+constexpr MetstSizes kSizes[] = {
+    {10, 64, 2, 128, 64, 4, 4, 5},      // the published one, but for its depth
+    {10, 128, 1, 256, 64, 4, 8, 3},     // the other
+    {7, 23, 2, 69, 5, 3, 3, 4},         // nothing is a multiple of 4
+    {36, 40, 1, 41, 16, 1, 17, 15},     // a convolution of one frame
+    {1, 1, 1, 1, 1, 1, 1, 1},           //
+    {10, 48, 0, 96, 64, 4, 3, 40},      // no block
+    {2, 12, 1, 1100, 140, 2, 300, 2}};  // more channels than threads, and states than lanes hold eight each
+
+void scores_are_those_of_the_cpu(int blocks) {
+    for (const MetstSizes& sizes : kSizes) {
+        for (std::int64_t lanes = 1; lanes <= 3; lanes += 1) {
+            Pair pair(sizes, lanes, blocks);
+            std::mt19937 random(static_cast<unsigned>(lanes));
+#ifdef METST_TEST_QUICK
+            const int steps = lanes == 2 ? 10 : 0;
+#else
+            const int steps = lanes == 2 ? 24 : 4;
+#endif
+            for (int t = 0; t < steps; ++t) {
+                pair.draw(random, 4);
+                EXPECT(pair.run() == NetworkStepStatus::kOk, "step %d", t);
+                pair.expect_scores_of_the_cpu("fed one frame after another");
+                pair.go_on();
+            }
+        }
+    }
+}
+
+// Each lane's windows begin at every distance from the beginnings before.
+void windows_begin_anywhere(int blocks) {
+    Pair pair({3, 8, 2, 8, 4, 4, 1, 2}, 3, blocks);
+    std::mt19937 random(5);
+    for (unsigned one_in : {1u, 2u, 3u, 8u}) {
+        for (int t = 0; t < 24; ++t) {
+            pair.draw(random, one_in);
+            EXPECT(pair.run() == NetworkStepStatus::kOk, "step %d", t);
+            pair.expect_scores_of_the_cpu("windows of every length");
+            pair.go_on();
+        }
+    }
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+    return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+void a_step_writes_all_of_the_next_state_and_can_be_taken_back(int blocks) {
+    Pair pair({7, 23, 2, 69, 5, 3, 3, 4}, 2, blocks);
+    std::mt19937 random(3);
+    for (int t = 0; t < 8; ++t) {
+        pair.draw(random, 3);
+        pair.run();  // to be taken back
+        pair.draw(random, 3);
+        pair.run();
+        const std::vector<float> written = pair.written(), spots = pair.spots();
+        pair.run();
+        EXPECT(same_bits(pair.written(), written) && pair.spots() == spots, "once more in step %d", t);
+        pair.expect_scores_of_the_cpu("after one that was taken back");
+        std::size_t unwritten = 0;
+        for (float value : written) unwritten += std::isnan(value);
+        // resets, the two rings of the stem, and of each block taps and scan: what is left pads them to multiples of 4.
+        const std::size_t pads = 2 * (2 + 2 + 2) + 2 * 2 * 2;
+        EXPECT(unwritten <= pads, "%zu values are not written", unwritten);
+        pair.go_on();
+    }
+}
+
+void bad_arguments_are_refused() {
+    const MetstSizes good{7, 23, 1, 46, 5, 3, 3, 4};
+    Pair pair(good, 2, 1);
+    const auto status = [&](const MetstSizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers) {
+        return metst::cuda::network_step(sizes, lanes, buffers, nullptr);
+    };
+    using A = MetstSizes;
+    NetworkStepFloats floats;
+    for (std::int64_t A::* member : {&A::channels, &A::dim, &A::inner, &A::states, &A::conv, &A::rank, &A::classes}) {
+        MetstSizes sizes = good;
+        sizes.*member = 0;
+        EXPECT(status(sizes, 2, pair.buffers()) == NetworkStepStatus::kBadSize, "a size of 0");
+        EXPECT(metst::cuda::network_step_floats(sizes, &floats) == NetworkStepStatus::kBadSize, "a size of 0");
+    }
+    for (std::int64_t A::* member : {&A::channels, &A::dim, &A::depth, &A::inner, &A::states, &A::conv, &A::rank}) {
+        for (std::int64_t value : {std::int64_t{1} << 20, std::numeric_limits<std::int64_t>::max()}) {
+            MetstSizes sizes = good;
+            sizes.*member = value;
+            EXPECT(metst::cuda::network_step_floats(sizes, &floats) == NetworkStepStatus::kTooLarge, "a large size");
+        }
+    }
+    for (std::int64_t lanes : {-1, 0, 65536}) {
+        EXPECT(status(good, lanes, pair.buffers()) == NetworkStepStatus::kBadSize, "the number of lanes");
+    }
+    EXPECT(metst::cuda::network_step(good, 2, pair.buffers(), nullptr, 3) == NetworkStepStatus::kBadSize, "3 blocks");
+    NetworkStepBuffers none = pair.buffers();
+    none.reset = nullptr;
+    EXPECT(status(good, 2, none) == NetworkStepStatus::kNullPointer, "no flags");
+}
+
+#ifdef METST_CUDA_ON_CPU
+bool has_clusters() { return true; }
+
+void a_step_is_one_launch(int blocks) {
+    Pair pair({3, 8, 2, 8, 4, 4, 1, 2}, 3, blocks);
+    std::mt19937 random(1);
+    pair.draw(random, 3);
+    cuda_on_cpu::launched_blocks.clear();
+    pair.run();
+    EXPECT(cuda_on_cpu::launched_blocks == std::vector<unsigned>{3u * static_cast<unsigned>(blocks)}, "%zu launches",
+           cuda_on_cpu::launched_blocks.size());
+}
+#else
+bool has_clusters() {
+    int device = 0, there = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    check(cudaDeviceGetAttribute(&there, cudaDevAttrClusterLaunch, device), "cudaDeviceGetAttribute");
+    if (there == 0) std::printf("this device has no clusters\n");
+    return there != 0;
+}
+
+// Captured once its kernel has run: drivers before CUDA 12.3 load none in a capture.
+void a_captured_step_is_the_same(int blocks) {
+    Pair pair({10, 64, 2, 128, 64, 4, 4, 5}, 2, blocks);
+    std::mt19937 random(1);
+    cudaStream_t stream;
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    pair.draw(random, 3);
+    pair.run();
+    check(cudaDeviceSynchronize(), "wait");
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "begin");
+    EXPECT(pair.enqueue(stream) == NetworkStepStatus::kOk, "captured");
+    check(cudaStreamEndCapture(stream, &graph), "end");
+    check(cudaGraphInstantiateWithFlags(&executable, graph, 0), "instantiate");
+    check(cudaGraphLaunch(executable, stream), "launch");
+    check(cudaStreamSynchronize(stream), "wait");
+    pair.expect_scores_of_the_cpu("captured");
+    cudaGraphExecDestroy(executable);
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
+}
+#endif
+
+}  // namespace
+
+int main() {
+    if (!has_device()) return kSkipped;
+    for (int blocks : {1, metst::cuda::kClusterBlocks}) {
+        if (blocks > 1 && !has_clusters()) continue;
+        scores_are_those_of_the_cpu(blocks);
+        windows_begin_anywhere(blocks);
+        a_step_writes_all_of_the_next_state_and_can_be_taken_back(blocks);
+#ifdef METST_CUDA_ON_CPU
+        a_step_is_one_launch(blocks);
+#else
+        a_captured_step_is_the_same(blocks);
+#endif
+    }
+    bad_arguments_are_refused();
+    std::printf("largest difference %.2g, %d failures\n", worst_difference, failures);
+    return failures != 0;
+}
