@@ -23,7 +23,7 @@ from metst_edge.engine.tensorrt import roi_flow
 from metst_edge.engine.tensorrt.device import CudaStream, Device, RecordedGraph, open_device
 from metst_edge.engine.tensorrt.plugin import find_cuda_library
 from metst_edge.engine.tensorrt.stream import BoundStep, StepArrays, StepStream
-from metst_edge.engine.types import Array, Scores, check_lanes, check_windows
+from metst_edge.engine.types import Array, Scores, check_lanes, check_scores, check_windows
 from metst_edge.errors import EngineError
 
 MAX_WINDOWS = 64
@@ -77,6 +77,7 @@ class CudaEngine(Closing):
         for first in range(0, windows, MAX_WINDOWS):
             part = slice(first, first + MAX_WINDOWS)
             self._score(features[part], spot[part], emotion[part])
+        check_scores(spot, emotion, self.bundle.path)
         return Scores(spot, emotion)
 
     def open_stream(self, lanes: int = 2) -> CudaStepStream:
