@@ -49,8 +49,9 @@ class Tolerance:
     emotion: float
 
 
-# Four times what the demo's fp16 scores differ by on the packaged clip, where all events stay the same.
-ONE_RATE = Tolerance(5e-3, 5e-2)
+# Twice what the demo's fp16 scores differ by on the packaged clip, where all events stay the same: 1.2e-3 and 2.5e-2
+# with numpy 1.26 and OpenCV 4.11, 2.1e-3 and 9.5e-2 with numpy 2.4 and OpenCV 5.0, which sum halves in another order.
+ONE_RATE = Tolerance(5e-3, 0.2)
 # A third more than what the published metst_plus with random weights differs by (1.6e-2 and 0.22), whose twice as many
 # blocks in a row swing both heads from end to end.
 TWO_RATES = Tolerance(2e-2, 0.3)

@@ -95,5 +95,6 @@ def test_pushed_frames_have_neither_and_are_the_same_events(analyzer):
         pushed += analyzer.push(frame)
     pushed += analyzer.flush()
     assert pushed == streamed and all("source" not in event.to_dict() for event in pushed)
-    assert len(analyzer.push(np.zeros((64, 64), np.uint8), 0.0)) == 0
+    (gap,) = analyzer.push(np.zeros((64, 64), np.uint8), 0.0)
+    assert (gap.source, gap.time) == (None, None)
     analyzer.reset()

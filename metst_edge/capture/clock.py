@@ -19,6 +19,9 @@ NEVER = 1e8
 """Seconds, three years; a time beyond them is none."""
 LONG = 2.5
 """Periods; a step of more is no step from frame to frame."""
+PAUSE = 10.0
+"""Seconds; so far two frames that follow each other may lie from all others, and be right: cameras pause when they have
+just begun."""
 
 
 class Clock:
@@ -26,8 +29,8 @@ class Clock:
 
     A container's time is taken as it is where it fits its neighbours. It does not where it does not rise, where more of
     the frames after it fall back behind it than go on from it, or where one or two frames lie far from all others, at
-    the start or the end. Such a frame gets the time it should have: one period after the frame before, but before the
-    next one that is right.
+    the start or the end, but for two that follow each other after or before a short pause. Such a frame gets the time
+    it should have: one period after the frame before, but before the next one that is right.
     Frames after it keep their own times. Where all times begin anew, as in recordings that were joined, they go on from
     the last one.
 
@@ -81,6 +84,8 @@ class Clock:
         for number in range(1, min(ALONE + 1, len(times) - 1)):
             steps = [b - a for a, b in pairwise(times[number:])]
             together = all(0 < step < FAR for step in steps)
+            if number == ALONE and self._paused(times[1] - times[0], times[2] - times[1]):
+                continue
             if together and not any(abs(times[number] - time) < FAR for time in times[:number]):
                 self._alone = number
                 self._shift = number * (self._period or steps[0]) - times[number]
@@ -100,7 +105,13 @@ class Clock:
             return len(later) < LATER or 1 + _rising(on) <= _rising(back)
         if not ended or len(later) >= ALONE or self._period is None or self._taken == 0:
             return False
+        if later and self._paused(later[0] - now, now - self.time):
+            return False
         return now - self.time > max(FAR, LONG * self._period)
+
+    def _paused(self, step: float, pause: float) -> bool:
+        """Tell whether two frames, a step apart, may be right though a pause lies between them and all others."""
+        return 0 < step <= LONG * (self._period or FAR / LONG) and 0 < pause < PAUSE
 
     def _first(self, now: float, later: Sequence[float]) -> float:
         """Return the first frame's time, one period before the others but not before 0: then they are moved."""

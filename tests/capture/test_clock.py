@@ -52,6 +52,14 @@ def test_a_wrong_time_anywhere_costs_no_other_frame_its_time(right, count, error
         assert np.diff(times).max() <= 2.5 / FPS or abs(error) < 1
 
 
+@pytest.mark.parametrize("pause", [1.5, 9.0])
+def test_a_camera_may_pause_when_it_has_just_begun_and_before_it_ends(pause):
+    """As in faces/fx_missing1.mov: two frames that follow each other, and nothing for a second and a half."""
+    for place in 2, 58:
+        right = even() + np.where(np.arange(60) < place, 0, pause)
+        np.testing.assert_array_equal(read(right), right)
+
+
 def test_two_wrong_times_apart_are_mended_each():
     rng = np.random.default_rng(0)
     for _ in range(500):
