@@ -330,7 +330,10 @@ class Analyzer(Closing):
                         return
                     if self._guard.closed():  # what is released then, is needed for the rest
                         events += [event for more in steps for event in more]
-                yield from events
+                for event in events:
+                    # A flush between two of them has told of the gap already, as it has ended.
+                    if self._streaming is me or not (isinstance(event, Gap) and event.end is None):
+                        yield event
         finally:
             steps.close()
             self._leave(me)

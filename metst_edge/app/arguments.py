@@ -167,8 +167,8 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
         "--recognizer",
         metavar="BUNDLE",
         default=argparse.SUPPRESS,
-        help="a recogniser's bundle that gives a second opinion on every interval; live, an event comes again with it "
-        "(default: none)",
+        help="a recogniser's bundle that gives a second opinion on every interval; live, an event comes again with it; "
+        "runs in onnxruntime, or in TensorRT with that engine (default: none)",
     )
     add_decoding(parser)
 

@@ -169,3 +169,11 @@ def test_boxes_are_carried_as_far_as_the_face_has_moved_and_stay_on_the_picture(
     assert carried(box, box, Box(-50, 50, 20, 120), 200, 200) == Box(0, 100, 20, 120)
     assert same_face(box, Box(20, 120, 40, 140)) and not same_face(box, Box(10, 110, 90, 190))
     assert not same_face(box, Box(300, 400, 300, 400))
+
+
+def test_no_gap_begins_after_the_flush_that_has_told_of_its_end(analyzer, test_data):
+    stream = analyzer.stream(test_data / "face_noface.mov")
+    told = [next(stream)]
+    told += analyzer.flush()
+    assert not [event for event in stream if isinstance(event, Gap) and event.end is None]
+    assert all(gap.end is not None for gap in told)

@@ -18,9 +18,10 @@ def show(console: Console, outcome: Outcome) -> None:
 
     table = Table(title="Micro-expressions of the demo clip", title_justify="left")
     for name in ("true s", "found s", "overlap", "score"):
-        table.add_column(name, justify="right")
-    for name in ("true emotion", "found emotion", ""):
-        table.add_column(name)
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("true", "found"):  # emotions
+        table.add_column(name, no_wrap=True)
+    table.add_column("")  # narrow enough for a terminal of 80 columns, but for what it says of an emotion
     rows: list[tuple[float, tuple[str, ...]]] = []
     for true, found in outcome.pairs:
         verdict = "[green]found[/green]" if true.emotion == found.emotion else "[yellow]found, other emotion[/yellow]"
