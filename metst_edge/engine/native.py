@@ -67,13 +67,13 @@ class NativeEngine:
         features = check_windows(features, self.bundle.channels)
         with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is checked
             scores = self._network.infer(features)
-        check_scores(scores.spot, scores.emotion, self.bundle.path)
+        check_scores(scores.spot, scores.emotion, self.bundle.path, self.precision)
         return scores
 
     def open_stream(self, lanes: int = 2) -> NativeStream:
         """Return a stream with its own state."""
         lanes = check_lanes(lanes)
-        return NativeStream(self._network.open_stream(lanes), self.bundle, lanes, self._shape.look_ahead)
+        return NativeStream(self._network.open_stream(lanes), self, lanes, self._shape.look_ahead)
 
     def close(self) -> None:
         """Nothing is held outside this process's memory."""
@@ -82,9 +82,9 @@ class NativeEngine:
 class NativeStream:
     """Stream (see types.py) of a NativeEngine: one call of the compiled step a frame."""
 
-    def __init__(self, stream: NetworkStream, bundle: Bundle, lanes: int, look_ahead: int) -> None:
-        self.lanes, self.channels, self.look_ahead = lanes, bundle.channels, look_ahead
-        self._path = bundle.path
+    def __init__(self, stream: NetworkStream, engine: NativeEngine, lanes: int, look_ahead: int) -> None:
+        self.lanes, self.channels, self.look_ahead = lanes, engine.bundle.channels, look_ahead
+        self._path, self._precision = engine.bundle.path, engine.precision
         self._stream = stream
         self._fed = 0
 
@@ -100,5 +100,5 @@ class NativeStream:
         self._fed += 1
         if self._fed <= self.look_ahead:
             return None
-        check_scores(spot, emotion, self._path)
+        check_scores(spot, emotion, self._path, self._precision)
         return StepScores(spot, emotion)

@@ -64,7 +64,7 @@ class OnnxRuntimeEngine:
             {"features": features},
             {"spot": frames, "emotion": (*frames, len(self.bundle.labels))},
         )
-        check_scores(spot, emotion, self.bundle.path)
+        check_scores(spot, emotion, self.bundle.path, self.precision)
         return Scores(spot, emotion)
 
     def open_stream(self, lanes: int = 2) -> OnnxRuntimeStream:
@@ -166,7 +166,7 @@ class OnnxRuntimeStream:
     """
 
     def __init__(self, session: InferenceSession, bundle: Bundle, lanes: int, precision: str) -> None:
-        self._bundle, self._file = bundle, bundle.graph_file("step", precision)
+        self._bundle, self._file, self._precision = bundle, bundle.graph_file("step", precision), precision
         self.lanes, self.channels, self.look_ahead = lanes, bundle.channels, bundle.look_ahead
         from onnxruntime import OrtValue
 
@@ -213,5 +213,5 @@ class OnnxRuntimeStream:
             return None
         # Copies: the bound outputs are overwritten by the next step.
         spot, emotion = self._outputs["spot"].numpy().copy(), self._outputs["emotion"].numpy().copy()
-        check_scores(spot, emotion, self._bundle.path)
+        check_scores(spot, emotion, self._bundle.path, self._precision)
         return StepScores(spot, emotion)

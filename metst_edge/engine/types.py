@@ -211,22 +211,31 @@ def check_lanes(lanes: object) -> int:
     return lanes
 
 
-def check_scores(spot: Array, emotion: Array, source: object) -> None:
+def check_scores(spot: Array, emotion: Array, source: object, precision: str = "fp32") -> None:
     """Check that what a network gave are numbers: nothing is found in scores that are none, and nobody would know.
 
     Args:
         spot: scores.
         emotion: logits.
         source: what to call the bundle in an error.
+        precision: that they were computed in.
 
     Raises:
         EngineError: they are not finite.
     """
     if not (np.isfinite(spot).all() and np.isfinite(emotion).all()):
-        raise EngineError(
-            f"{source}: expected finite scores, got nan or infinity: the weights are not those of a trained network; "
-            "export the bundle again"
-        )
+        reason = ": the weights are not those of a trained network; export the bundle again"
+        if precision != "fp32":
+            reason = beyond(precision)
+        raise EngineError(f"{source}: expected finite scores, got nan or infinity{reason}")
+
+
+def beyond(precision: str) -> str:
+    """Return what an error says of scores that are no numbers in half precision, and what to do."""
+    return (
+        f" in {precision}, which may not hold what this model computes: use precision 'fp32', or write its graphs "
+        f"again (python -m export again) for {precision}"
+    )
 
 
 def _check(features: object, shape: tuple[int | None, ...], axes: str) -> Array:

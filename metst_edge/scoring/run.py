@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from metst_edge.engine.lanes import FrameScore
+from metst_edge.engine.types import beyond
 from metst_edge.errors import EngineError
 from metst_edge.face import Face
 from metst_edge.scoring.device import DeviceLanes
@@ -103,10 +104,7 @@ class Run:
             if not (np.isfinite(score.spot) and np.isfinite(score.emotion).all()):
                 found = f"expected finite scores, got spot {score.spot} and logits {score.emotion}"
                 if self._precision != "fp32":
-                    raise EngineError(
-                        f"{found} in {self._precision}, which may not hold what this model computes: use precision "
-                        f"'fp32', or write its graphs again (python -m export again) for {self._precision}"
-                    )
+                    raise EngineError(found + beyond(self._precision))
                 raise EngineError(f"{found}; the model's weights are damaged: export it again")
         pictures = (self._waiting.popleft() for _ in scores)
         return [

@@ -80,7 +80,7 @@ class TensorRTEngine(Closing):
         for first in range(0, windows, MAX_WINDOWS):
             part = slice(first, first + MAX_WINDOWS)
             runner.run(features[part], spot[part], emotion[part])
-        check_scores(spot, emotion, self.bundle.path)
+        check_scores(spot, emotion, self.bundle.path, self.precision)
         return Scores(spot, emotion)
 
     def open_stream(self, lanes: int = 2) -> TensorRTStream:

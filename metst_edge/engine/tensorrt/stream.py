@@ -29,11 +29,13 @@ class StepEngine(Protocol):
 
     Attributes:
         bundle: whose network is stepped.
+        precision: that it is stepped in.
         device: the GPU.
         say: told in one line what is not as it should be.
     """
 
     bundle: Bundle
+    precision: str
     device: Device
     say: Callable[[str], None]
 
@@ -217,7 +219,7 @@ class StepStream(Closing):
         self._fed, self._undoable = self._fed + 1, True
         if self._fed <= self.look_ahead:
             return None
-        check_scores(self._spot, self._emotion, self._engine.bundle.path)
+        check_scores(self._spot, self._emotion, self._engine.bundle.path, self._engine.precision)
         return StepScores(self._spot.copy(), self._emotion.copy())  # the next step overwrites them
 
 
