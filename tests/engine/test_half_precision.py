@@ -12,7 +12,7 @@ from metst_edge.app.demo import demo_clip
 from metst_edge.bundle import Bundle
 from metst_edge.engine import load_engine, networks
 from metst_edge.engine.lanes import Lanes, stitch
-from metst_edge.engine.networks.metst_plus import MetstPlus
+from metst_edge.engine.networks.cpu import CpuNetwork
 from metst_edge.errors import EngineError
 from tests.engine.test_bundle import rehash
 from tests.engine.test_lanes import by_stream, cut, random_windows
@@ -94,7 +94,7 @@ def test_windows_and_steps_of_the_published_network_give_its_vectors(half, golde
     weights = exporter.weights(network)
     if half:
         weights = networks.halved(shape, weights, "published")
-    engine = MetstPlus(shape, sizes, weights, half)
+    engine = CpuNetwork(shape, sizes, weights, half)
     vectors = np.load(golden / "metst_plus.npz")
     for frames in (30, 50):
         windows = vectors[f"x_{frames}"].astype(np.float32)

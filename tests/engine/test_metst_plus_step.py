@@ -9,7 +9,7 @@ import pytest
 
 from metst_edge import _native
 from metst_edge.engine import networks
-from metst_edge.engine.networks.metst_plus import MetstPlus
+from metst_edge.engine.networks.cpu import CpuNetwork
 from tests.engine.exact_network import ExactPlus, draw
 
 TOLERANCE = 1e-5  # of the largest score
@@ -119,7 +119,7 @@ def test_windows_of_every_length_in_every_phase_of_the_other_lane(path, half):
 def test_windows_in_numpy_are_the_exact_ones(name):
     sizes = SIZES[name]
     weights = weights_of(sizes)
-    network = MetstPlus(networks.describe("metst_plus", sizes, "test"), sizes, weights)
+    network = CpuNetwork(networks.describe("metst_plus", sizes, "test"), sizes, weights)
     features = np.random.default_rng(2).standard_normal((2, sizes["channels"], 17)).astype(np.float32)
     found = network.infer(features)
     for row in range(2):

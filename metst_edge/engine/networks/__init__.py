@@ -1,7 +1,7 @@
 """Which networks there are, each described once: `describe` for the exporter, `of_bundle` for whoever loads a bundle.
 
-A network is a file here (its shape, and how the native engine runs it) and a line in the table below. Knows no runtime
-but the compiled part.
+A network is a file here, which says its shape, and a line in the table below; how the native engine runs any of them is
+in cpu.py. Knows no runtime but the compiled part.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import numpy as np
 
 from metst_edge.bundle import Bundle
 from metst_edge.engine.networks import metst, metst_plus
-from metst_edge.engine.networks.metst import MeTst
-from metst_edge.engine.networks.metst_plus import MetstPlus
+from metst_edge.engine.networks.cpu import CpuNetwork
 from metst_edge.engine.networks.shape import Network
 from metst_edge.engine.types import Array
 from metst_edge.errors import EngineError
@@ -25,16 +24,16 @@ class _Kind:
     """A network.
 
     Attributes:
-        describe: its shape from the manifest's sizes; the second argument is what to call the bundle in an error.
-        network: runs it on the CPU.
+        sizes: that the manifest must hold.
+        describe: its shape from them.
     """
 
-    describe: Callable[[Mapping[str, int], object], Network]
-    network: type[MeTst] | type[MetstPlus]
+    sizes: tuple[str, ...]
+    describe: Callable[[Mapping[str, int]], Network]
 
 
-_METST = _Kind(metst.describe, MeTst)
-_METST_PLUS = _Kind(metst_plus.describe, MetstPlus)
+_METST = _Kind(metst.SIZES, metst.describe)
+_METST_PLUS = _Kind(metst_plus.SIZES, metst_plus.describe)
 _KINDS = {
     "metst64": _METST,
     "metst128": _METST,
@@ -60,7 +59,11 @@ def describe(model: str, sizes: Mapping[str, int], source: object) -> Network:
     """
     if model not in _KINDS:
         raise EngineError(f"{source}: expected a network out of {', '.join(MODELS)}, got {model!r}; update metst_edge")
-    return _KINDS[model].describe(sizes, source)
+    kind = _KINDS[model]
+    missing = [name for name in kind.sizes if name not in sizes]
+    if missing:
+        raise EngineError(f"{source}: expected sizes {', '.join(missing)} in the manifest; export the bundle again")
+    return kind.describe(sizes)
 
 
 def of_bundle(bundle: Bundle) -> Network:
@@ -93,7 +96,7 @@ def of_bundle(bundle: Bundle) -> Network:
     return network
 
 
-def load(bundle: Bundle, half: bool = False) -> tuple[Network, MeTst | MetstPlus]:
+def load(bundle: Bundle, half: bool = False) -> tuple[Network, CpuNetwork]:
     """Return a bundle's network ready to run on the CPU, and its shape.
 
     Args:
@@ -107,7 +110,7 @@ def load(bundle: Bundle, half: bool = False) -> tuple[Network, MeTst | MetstPlus
     weights: Mapping[str, Array] = bundle.weights()
     if half:
         weights = halved(network, weights, bundle.path)
-    return network, _KINDS[bundle.model].network(network, bundle.sizes, weights, half)
+    return network, CpuNetwork(network, bundle.sizes, weights, half)
 
 
 def halved(network: Network, weights: Mapping[str, Array], source: object) -> dict[str, Array]:
