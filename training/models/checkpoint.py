@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metst_edge.errors import MetstError
 from training.models.registry import MODELS, SpottingNetwork, build
@@ -120,6 +120,24 @@ def fill(network: SpottingNetwork, state: Mapping[str, Tensor], source: object) 
     check_state(state, source)
     expected = network.state_dict()
     found = used(state, expected, MODELS[network.name].unused)
+    others = [name for name in MODELS if name != network.name]
+    hint = f"Is it another model ({', '.join(others)}), or trained with other sizes?"
+    load_fitting(network, found, f"{source} does not fit {network.name}", hint)
+
+
+def load_fitting(network: nn.Module, found: Mapping[str, Tensor], claim: str, hint: str = "") -> None:
+    """Load a state dict that has the network's names, or say what does not fit.
+
+    Args:
+        network: filled in place.
+        found: names and tensors.
+        claim: what the message begins with.
+        hint: a sentence that it ends with.
+
+    Raises:
+        CheckpointError: names are missing or unknown, shapes differ, or values are not finite.
+    """
+    expected = network.state_dict()
     problems = misfits(found, expected)
     problems += [
         f"{name}: expected finite values, got nan or inf"
@@ -127,11 +145,7 @@ def fill(network: SpottingNetwork, state: Mapping[str, Tensor], source: object) 
         if name in expected and not torch.isfinite(tensor).all()
     ]
     if problems:
-        others = [name for name in MODELS if name != network.name]
-        raise CheckpointError(
-            f"{source} does not fit {network.name}: {listed(problems)}. "
-            f"Is it another model ({', '.join(others)}), or trained with other sizes?"
-        )
+        raise CheckpointError(f"{claim}: {listed(problems)}" + (f". {hint}" if hint else ""))
     network.load_state_dict(found)
 
 

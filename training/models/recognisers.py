@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from training.models.checkpoint import CheckpointError, check_state, contents, listed, misfits
+from training.models.checkpoint import CheckpointError, check_state, contents, load_fitting
 from training.models.slstt import RECOGNISERS, UNUSED, Slstt, build_recogniser, sizes_of
 
 
@@ -71,16 +70,7 @@ def published_recogniser(state: Mapping[str, Tensor], model: str, source: object
 def _fill(network: Slstt, state: Mapping[str, Tensor], source: object) -> None:
     """Load a state dict, after saying everything about it that does not fit."""
     check_state(state, source)
-    expected = network.state_dict()
     unused = UNUSED[network.sizes.aggregation]
     found = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     found = {name: tensor for name, tensor in found.items() if not name.startswith(unused)}
-    problems = misfits(found, expected)
-    problems += [
-        f"{name}: expected finite values, got nan or inf"
-        for name, tensor in found.items()
-        if name in expected and not torch.isfinite(tensor).all()
-    ]
-    if problems:
-        raise CheckpointError(f"{source} does not fit {network.name}: {listed(problems)}")
-    network.load_state_dict(found)
+    load_fitting(network, found, f"{source} does not fit {network.name}")
