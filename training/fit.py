@@ -22,7 +22,6 @@ import numpy.typing as npt
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from training.data.errors import DataError
 from training.evaluation.metrics import Scores
 from training.evaluation.plots import loss_curves
 from training.evaluation.validate import validate
@@ -30,7 +29,7 @@ from training.losses import loss as training_loss
 from training.models import build, save_checkpoint
 from training.run import Point, Run
 from training.samples import Batch, MeasuredClip
-from training.state import Log, expect_run, load_state, save_state
+from training.state import Log, expect_finite, expect_run, load_state, save_state
 
 AUGMENTATION = (0.9, 1.1)
 """A training window is multiplied by one number from this range (ME-TST, arXiv 2409.09707)."""
@@ -115,11 +114,7 @@ def fit(
         while step < run.steps and not stop():
             line = learner.step(step)
             step += 1
-            if not np.isfinite(line["loss"]):
-                raise DataError(
-                    f"expected a finite loss, got {line['loss']} at step {step}; "
-                    f"lower --learning-rate (now {run.learning_rate:g})"
-                )
+            expect_finite(line["loss"], step, run.learning_rate)
             log.write({"step": step, **line})
             if step in marks:
                 scores = score()

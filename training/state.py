@@ -6,6 +6,7 @@ Reads and writes; decides nothing about training.
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 from pathlib import Path
@@ -124,3 +125,15 @@ def expect_run(folder: Path, *, resume: bool) -> None:
 def holds_run(folder: Path) -> bool:
     """Tell whether a run was begun in ``folder``."""
     return (folder / LOG).exists()
+
+
+def expect_finite(loss: float, step: int, learning_rate: float) -> None:
+    """Check that a step's loss is a number, before a state that is none is kept.
+
+    Raises:
+        DataError: it is none, and the learning rate too high.
+    """
+    if not math.isfinite(loss):
+        raise DataError(
+            f"expected a finite loss, got {loss} at step {step}; lower --learning-rate (now {learning_rate:g})"
+        )

@@ -93,7 +93,7 @@ def measure(
     found = load_kept(path, ("windows", "frames", "length", "rate"))
     if found is None:
         found = _measure(video, preset, finder or FaceFinder(), progress)
-        _save(path, found)
+        keep(path, found, "measured windows")
     progress(1.0)
     length = int(found["length"])
     for each in video.annotations:
@@ -161,12 +161,23 @@ def content_of(video: Video) -> bytes:
     return b"".join(hashes)
 
 
-def _save(path: Path, arrays: dict[str, Any]) -> None:
+def keep(path: Path, arrays: dict[str, Any], what: str, write: Callable[..., None] = np.savez) -> None:
+    """Write arrays whole or not at all.
+
+    Args:
+        path: of the .npz; its folder is made.
+        arrays: by name.
+        what: they are, in an error.
+        write: np.savez or np.savez_compressed.
+
+    Raises:
+        DataError: they cannot be written there.
+    """
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            np.savez(file, **arrays)
+            write(file, **arrays)
         os.replace(partial, path)
     except OSError as error:
-        raise DataError(f"cannot keep measured windows at {path} ({error.strerror}); name another --cache") from error
+        raise DataError(f"cannot keep {what} at {path} ({error.strerror}); name another --cache") from error

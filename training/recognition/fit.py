@@ -33,7 +33,7 @@ from training.models.slstt import Slstt, build_recogniser
 from training.recognition.dynamic import Levels
 from training.recognition.intervals import Interval, scaled
 from training.recognition.presets import MOMENTUM, WEIGHT_DECAY, RecognitionPreset
-from training.state import Log, expect_run, load_state, save_state
+from training.state import Log, expect_finite, expect_run, load_state, save_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +137,7 @@ def fit(
         while step < steps and not stop():
             line = learner.step(step)
             step += 1
-            if not np.isfinite(line["loss"]):
-                raise DataError(
-                    f"expected a finite loss, got {line['loss']} at step {step}; "
-                    f"lower --learning-rate (now {run.preset.learning_rate:g})"
-                )
+            expect_finite(line["loss"], step, run.preset.learning_rate)
             log.write({"step": step, **line})
             report(step, steps, line["loss"])
             if time.monotonic() - saved > SAVE_SECONDS:

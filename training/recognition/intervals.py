@@ -7,7 +7,6 @@ spot, it is thinned to theirs, so that a recogniser learns on what it will be sh
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from metst_edge.recognise.clip import frame_indices, span
 from metst_edge.recognise.crops import Gray, cut, view_of
 from metst_edge.recognise.images import ImageSettings, flow_images
 from training.data.errors import DataError
-from training.data.features import content_of, load_kept
+from training.data.features import content_of, keep, load_kept
 from training.data.folder import Video
 from training.recognition.dynamic import Levels, phases
 from training.samples import Annotation
@@ -89,7 +88,7 @@ def draw(
     found = load_kept(path, ("drawn", "whole", "phases"))
     if found is None:
         found = _draw(video, settings, frames, finder or FaceFinder(), progress)
-        _save(path, found)
+        keep(path, found, "drawn intervals", np.savez_compressed)
     progress(1.0)
     return [
         Interval(video.name, video.subject, a.onset, a.emotion, whole, parts)
@@ -187,14 +186,3 @@ def _key(video: Video, settings: ImageSettings, frames: int) -> str:
     digest = hashlib.sha256(repr(about).encode())
     digest.update(content_of(video))
     return digest.hexdigest()[:16]
-
-
-def _save(path: Path, arrays: dict[str, Any]) -> None:
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot keep drawn intervals at {path} ({error.strerror}); name another --cache") from error
