@@ -40,9 +40,7 @@ def window(network: Network, offsets: Mapping[str, int], half: Mapping[str, int]
         half: where each half precision weight lies in weights.fp16.bin; None for an fp32 graph.
     """
     graph = OnnxBuilder(network.weights, offsets, half)
-    x = "features"
-    for layer in network.stem:
-        x = parts.window_convolution(graph, x, layer)
+    x = parts.window_stem(graph, network)
     x = graph.add("Transpose", x, perm=[0, 2, 1])
     h0 = parts.zero_state(graph, network.blocks[0])
     for block in network.blocks:

@@ -54,9 +54,7 @@ def window(network: Network, offsets: Mapping[str, int], half: Mapping[str, int]
         half: where each half precision weight lies in weights.fp16.bin; None for an fp32 graph.
     """
     graph = OnnxBuilder(network.weights, offsets, half)
-    x = "features"
-    for layer in network.stem:
-        x = parts.window_convolution(graph, x, layer)
+    x = parts.window_stem(graph, network)
     given = [_window_pathway(graph, x, pathway) for pathway in _pathways(network)]
     parts.heads(graph, given[0], given[-1], network)
     return parts.window_model(graph, network)

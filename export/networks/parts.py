@@ -64,6 +64,14 @@ def window_convolution(graph: OnnxBuilder, x: str, layer: Convolution, stride: i
     return graph.add("Relu", graph.add("Conv", x, weight, bias, **shape))
 
 
+def window_stem(graph: OnnxBuilder, network: Network) -> str:
+    """Append the stem on whole windows: (B, C, T) to (B, dim, T)."""
+    x = "features"
+    for layer in network.stem:
+        x = window_convolution(graph, x, layer)
+    return x
+
+
 def step_convolution(graph: OnnxBuilder, x: str, layer: Convolution, taps: str) -> str:
     """Append a convolution and its ReLU on one frame, (lanes, in) to (lanes, out), from and to its state.
 
