@@ -16,6 +16,7 @@ import numpy as np
 from metst_edge.bundle import Bundle
 from metst_edge.engine import networks
 from metst_edge.engine.networks.shape import Network, Stack
+from metst_edge.engine.tensorrt.kernels import load_functions
 from metst_edge.engine.types import Array
 from metst_edge.errors import EngineError
 
@@ -36,15 +37,7 @@ def load(path: Path | str) -> ctypes.CDLL:
         EngineError: it cannot be loaded, has none, or is of another version.
     """
     again = "build and install it again (docs/jetson.md)"
-    try:
-        library = ctypes.CDLL(str(path))
-        version = library.metst_network_step_version()
-    except (OSError, AttributeError) as error:
-        raise EngineError(f"{path}: expected a library with the network's step, got {error}; {again}") from error
-    if version != VERSION:
-        raise EngineError(f"{path}: expected version {VERSION} of the network's step, got {version}; {again}")
-    library.metst_network_step_text.restype = ctypes.c_char_p
-    return library
+    return load_functions(path, "metst_network_step", VERSION, "the network's step", again)
 
 
 def why_not(bundle: Bundle) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge.engine.tensorrt.kernels import load_functions
 from metst_edge.errors import EngineError
 from metst_edge.face.crop import Box
 from metst_edge.face.rois import NOSE_BRIDGE_PERCENT, ROI_SETS
@@ -54,15 +55,7 @@ def load(path: Path | str) -> ctypes.CDLL:
         EngineError: it cannot be loaded, has none, or is of another version.
     """
     again = "build and install the plugin again (docs/jetson.md)"
-    try:
-        library = ctypes.CDLL(str(path))
-        version = library.metst_roi_flow_version()
-    except (OSError, AttributeError) as error:
-        raise EngineError(f"{path}: expected a library with the GPU's optical flow, got {error}; {again}") from error
-    if version != VERSION:
-        raise EngineError(f"{path}: expected version {VERSION} of the GPU's optical flow, got {version}; {again}")
-    library.metst_roi_flow_text.restype = ctypes.c_char_p
-    return library
+    return load_functions(path, "metst_roi_flow", VERSION, "the GPU's optical flow", again)
 
 
 class CudaRoiFlow:
