@@ -2,14 +2,12 @@
 //
 //   work flow N      regions of ME-TST+ on a 1280x720 picture
 //   work metst64 N   steps of a network; also metst128, metst_plus_small and metst_plus, and these with _half
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
+#include "drawn_weights.h"
 #include "metst/metst_network.h"
 #include "metst/metst_plus_network.h"
 #include "metst/roi_flow.h"
@@ -57,44 +55,6 @@ void flow(int frames) {
     for (int i = 0; i < frames; ++i) metst::measure(lanes, kLanes, gray(1), rows, 1);
 }
 
-struct Drawn {
-    std::mt19937 random{1};
-    std::vector<std::unique_ptr<float[]>> arrays;
-
-    const float* draw(std::int64_t count, float low, float high) {
-        std::uniform_real_distribution<float> values(low, high);
-        arrays.emplace_back(new float[size(count)]);
-        for (std::size_t i = 0; i < size(count); ++i) arrays.back()[i] = values(random);
-        return arrays.back().get();
-    }
-    const float* matrix(std::int64_t inputs, std::int64_t outputs) {
-        const float bound = 1.0f / std::sqrt(static_cast<float>(inputs));
-        return draw(inputs * outputs, -bound, bound);
-    }
-    metst::AffineWeights affine(std::int64_t inputs, std::int64_t outputs) {
-        return {matrix(inputs, outputs), draw(outputs, -0.3f, 0.3f)};
-    }
-    std::vector<metst::BlockWeights> blocks(std::int64_t count, const metst::BlockSizes& s) {
-        std::vector<metst::BlockWeights> blocks(size(count));
-        for (metst::BlockWeights& b : blocks) {
-            b.norm_weight = draw(s.dim, 0.8f, 1.2f);
-            b.norm_bias = draw(s.dim, -0.3f, 0.3f);
-            b.in_proj = matrix(s.dim, 2 * s.inner);
-            b.conv_weight = matrix(s.conv, s.inner);
-            b.conv_bias = draw(s.inner, -0.3f, 0.3f);
-            b.x_proj = matrix(s.inner, s.rank + 2 * s.states);
-            b.dt_proj = matrix(s.rank, s.inner);
-            b.dt_bias = draw(s.inner, -5.0f, 0.0f);
-            b.A = draw(s.inner * s.states, -20.0f, -0.01f);
-            b.D = draw(s.inner, -2.0f, 2.0f);
-            b.out_proj = matrix(s.inner, s.dim);
-            b.post_norm_weight = draw(s.dim, 0.8f, 1.2f);
-            b.post_norm_bias = draw(s.dim, -0.3f, 0.3f);
-        }
-        return blocks;
-    }
-};
-
 template <class Sizes, class Weights>
 void steps(const Sizes& sizes, const Weights& weights, metst::MatrixFormat format, int frames) {
     std::vector<float> packed(size(metst::packed_network_size(sizes, format)));
@@ -121,41 +81,14 @@ void steps(const Sizes& sizes, const Weights& weights, metst::MatrixFormat forma
 
 void metst_steps(std::int64_t dim, int frames) {
     const metst::MetstSizes sizes{10, dim, 12, 2 * dim, 64, 4, (dim + 15) / 16, 5};
-    Drawn drawn;
-    const auto blocks = drawn.blocks(sizes.depth, sizes.block());
-    metst::MetstWeights w;
-    w.stem[0] = drawn.affine(3 * sizes.channels, dim);
-    w.stem[1] = drawn.affine(3 * dim, dim);
-    w.blocks = blocks.data();
-    w.spot = drawn.affine(dim, 1);
-    w.emotion = drawn.affine(dim, sizes.classes);
-    steps(sizes, w, metst::MatrixFormat::kFloat32, frames);
+    steps(sizes, DrawnMetst(sizes, Fence::kAfter).weights, metst::MatrixFormat::kFloat32, frames);
 }
 
 void metst_plus_steps(std::int64_t dim, std::int64_t slow, std::int64_t pathways, bool half, int frames) {
     const metst::MetstPlusSizes sizes{
         36, dim, slow, 3, 4, pathways, 2 * dim, 2 * slow, 64, 4, (dim + 15) / 16, (slow + 15) / 16, 5};
-    Drawn drawn;
-    std::vector<metst::PathwayWeights> parts(size(pathways));
-    std::vector<std::vector<metst::BlockWeights>> blocks;
-    std::vector<metst::AffineWeights> laterals;
-    laterals.reserve(size(pathways * sizes.stages));
-    for (metst::PathwayWeights& part : parts) {
-        part.entry = drawn.affine(3 * dim, slow);
-        part.laterals = laterals.data() + laterals.size();
-        for (std::int64_t i = 1; i < sizes.stages; ++i) laterals.push_back(drawn.affine(3 * dim, slow));
-        blocks.push_back(drawn.blocks(sizes.stages * sizes.depth, sizes.fast_block()));
-        part.fast = blocks.back().data();
-        blocks.push_back(drawn.blocks(sizes.stages * sizes.depth, sizes.slow_block()));
-        part.slow = blocks.back().data();
-    }
-    metst::MetstPlusWeights w;
-    w.stem[0] = drawn.affine(3 * sizes.channels, dim);
-    w.stem[1] = drawn.affine(3 * dim, dim);
-    w.pathways = parts.data();
-    w.spot = drawn.affine(slow + dim, 1);
-    w.emotion = drawn.affine(slow + dim, sizes.classes);
-    steps(sizes, w, half ? metst::MatrixFormat::kFloat16 : metst::MatrixFormat::kFloat32, frames);
+    const metst::MatrixFormat format = half ? metst::MatrixFormat::kFloat16 : metst::MatrixFormat::kFloat32;
+    steps(sizes, DrawnMetstPlus(sizes, Fence::kAfter).weights, format, frames);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "fenced_array.h"
 #include "metst/metst_network.h"
+#include "metst/metst_plus_network.h"
 
 // Weights that stay where they are.
 class DrawnWeights {
@@ -70,4 +71,35 @@ struct DrawnMetst {
     }
     DrawnMetst(const DrawnMetst&) = delete;
     DrawnMetst& operator=(const DrawnMetst&) = delete;
+};
+
+// ME-TST+'s, likewise.
+struct DrawnMetstPlus {
+    DrawnWeights drawn;
+    std::vector<std::vector<metst::BlockWeights>> blocks;
+    std::vector<std::vector<metst::AffineWeights>> laterals;
+    std::vector<metst::PathwayWeights> pathways;
+    metst::MetstPlusWeights weights;
+
+    DrawnMetstPlus(const metst::MetstPlusSizes& s, Fence fence) : drawn(fence) {
+        for (std::int64_t p = 0; p < s.pathways; ++p) {
+            metst::PathwayWeights pathway;
+            pathway.entry = drawn.affine(3 * s.dim, s.slow_dim);
+            laterals.emplace_back();
+            for (std::int64_t i = 1; i < s.stages; ++i) laterals.back().push_back(drawn.affine(3 * s.dim, s.slow_dim));
+            pathway.laterals = laterals.back().data();
+            blocks.push_back(drawn.blocks(s.stages * s.depth, s.fast_block()));
+            pathway.fast = blocks.back().data();
+            blocks.push_back(drawn.blocks(s.stages * s.depth, s.slow_block()));
+            pathway.slow = blocks.back().data();
+            pathways.push_back(pathway);
+        }
+        weights.stem[0] = drawn.affine(3 * s.channels, s.dim);
+        weights.stem[1] = drawn.affine(3 * s.dim, s.dim);
+        weights.pathways = pathways.data();
+        weights.spot = drawn.affine(s.slow_dim + s.dim, 1);
+        weights.emotion = drawn.affine(s.slow_dim + s.dim, s.classes);
+    }
+    DrawnMetstPlus(const DrawnMetstPlus&) = delete;
+    DrawnMetstPlus& operator=(const DrawnMetstPlus&) = delete;
 };

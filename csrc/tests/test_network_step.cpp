@@ -18,7 +18,6 @@
 #include "simd_paths.h"
 #include "thread_sanitizer.h"
 
-using metst::AffineWeights;
 using metst::MatrixFormat;
 using metst::MetstPlusSizes;
 using metst::MetstSizes;
@@ -35,29 +34,8 @@ void pack(const MetstSizes& s, MatrixFormat format, Fence fence, float* packed) 
 }
 
 void pack(const MetstPlusSizes& s, MatrixFormat format, Fence fence, float* packed) {
-    DrawnWeights drawn(fence);
-    std::vector<metst::PathwayWeights> pathways;
-    std::vector<std::vector<metst::BlockWeights>> blocks;
-    std::vector<std::vector<AffineWeights>> laterals;
-    for (std::int64_t p = 0; p < s.pathways; ++p) {
-        metst::PathwayWeights pathway;
-        pathway.entry = drawn.affine(3 * s.dim, s.slow_dim);
-        laterals.emplace_back();
-        for (std::int64_t i = 1; i < s.stages; ++i) laterals.back().push_back(drawn.affine(3 * s.dim, s.slow_dim));
-        pathway.laterals = laterals.back().data();
-        blocks.push_back(drawn.blocks(s.stages * s.depth, s.fast_block()));
-        pathway.fast = blocks.back().data();
-        blocks.push_back(drawn.blocks(s.stages * s.depth, s.slow_block()));
-        pathway.slow = blocks.back().data();
-        pathways.push_back(pathway);
-    }
-    metst::MetstPlusWeights w;
-    w.stem[0] = drawn.affine(3 * s.channels, s.dim);
-    w.stem[1] = drawn.affine(3 * s.dim, s.dim);
-    w.pathways = pathways.data();
-    w.spot = drawn.affine(s.slow_dim + s.dim, 1);
-    w.emotion = drawn.affine(s.slow_dim + s.dim, s.classes);
-    metst::pack_network(s, w, format, packed);
+    const DrawnMetstPlus drawn(s, fence);
+    metst::pack_network(s, drawn.weights, format, packed);
 }
 
 template <class Sizes>
