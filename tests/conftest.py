@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from csrc.cuda import shared_library
+from metst_edge.face import FaceFinder
 
 # An example's time is the machine's, not the code's: emulated or busy, it passes any bound.
 settings.register_profile("untimed", deadline=None)
@@ -44,6 +45,14 @@ def _folder(variable: str) -> Path:
     path = Path(value)
     assert path.is_dir(), f"{variable} names {value}, which is not a folder"
     return path
+
+
+@pytest.fixture(scope="module")
+def finder() -> Iterator[FaceFinder]:
+    """What finds faces, opened once for a module's tests."""
+    found = FaceFinder()
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,31 @@ import statistics
 from fractions import Fraction
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.signal import find_peaks
 
 from metst_edge.decode import OnlineDecoder
 
 FPS = 10.0
+
+
+def any_curve(longest):
+    """Draw a test's spot, k_p, ratio, floor and window_seconds: any curve of at most so many frames."""
+    ratios, windows = st.sampled_from([0.0, 0.3, 0.55, 1.0]), st.sampled_from([1.1, 2.0, 60.0])
+    spot = st.lists(st.floats(0, 1), max_size=longest)
+    return _drawn(spot, st.integers(1, 5), ratios, st.sampled_from([0.0, 0.2]), windows)
+
+
+def plateaus_and_ties(longest):
+    """Draw a test's spot, k_p, ratio and window_seconds: a curve of levels, each of at most so many frames."""
+    levels = st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(1, longest))
+    spot = st.lists(levels, max_size=12).map(lambda runs: [level for level, length in runs for _ in range(length)])
+    return _drawn(spot, st.integers(1, 5), st.sampled_from([0.0, 0.55]), st.sampled_from([1.1, 1.6, 60.0]))
+
+
+def _drawn(*strategies):
+    return lambda test: settings(max_examples=60, deadline=None)(given(*strategies)(test))
 
 
 def stream(spot, logits, **parameters):

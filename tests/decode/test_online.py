@@ -5,11 +5,9 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from metst_edge.decode import OnlineDecoder, decode
-from tests.decode.causal import FPS, bump, causal_run, stream
+from tests.decode.causal import FPS, any_curve, bump, causal_run, plateaus_and_ties, stream
 
 
 def assert_stream_is_the_causal_run(spot, k_p=3, ratio=0.55, floor=0.0, window_seconds=2.5):
@@ -24,27 +22,13 @@ def assert_stream_is_the_causal_run(spot, k_p=3, ratio=0.55, floor=0.0, window_s
         assert interval.offset == min(interval.apex + k_p, len(spot) - 1)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.floats(0, 1), max_size=70),
-    st.integers(1, 5),
-    st.sampled_from([0.0, 0.3, 0.55, 1.0]),
-    st.sampled_from([0.0, 0.2]),
-    st.sampled_from([1.1, 2.0, 60.0]),
-)
+@any_curve(longest=70)
 def test_any_curve(spot, k_p, ratio, floor, window_seconds):
     assert_stream_is_the_causal_run(spot, k_p, ratio, floor, window_seconds)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(1, 9)), max_size=12),
-    st.integers(1, 5),
-    st.sampled_from([0.0, 0.55]),
-    st.sampled_from([1.1, 1.6, 60.0]),
-)
-def test_curves_of_plateaus_and_ties(runs, k_p, ratio, window_seconds):
-    spot = [level for level, length in runs for _ in range(length)]
+@plateaus_and_ties(longest=9)
+def test_curves_of_plateaus_and_ties(spot, k_p, ratio, window_seconds):
     assert_stream_is_the_causal_run(spot, k_p, ratio, 0.0, window_seconds)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metst_edge.decode import OnlineDecoder, decode
 from metst_edge.decode.adaptive import adaptive_spans, is_apart
 from metst_edge.matching import iou
-from tests.decode.causal import FPS, bump, causal_run, stream
+from tests.decode.causal import FPS, any_curve, bump, causal_run, plateaus_and_ties, stream
 
 
 def fitted(spot, peak, k_p, mean):
@@ -59,27 +59,13 @@ def assert_stream_is_the_causal_fit(spot, k_p=3, ratio=0.55, floor=0.0, window_s
         assert interval.onset > min(frame, len(spot) - 1) - reach
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.floats(0, 1), max_size=90),
-    st.integers(1, 5),
-    st.sampled_from([0.0, 0.3, 0.55, 1.0]),
-    st.sampled_from([0.0, 0.2]),
-    st.sampled_from([1.1, 2.0, 60.0]),
-)
+@any_curve(longest=90)
 def test_any_curve(spot, k_p, ratio, floor, window_seconds):
     assert_stream_is_the_causal_fit(spot, k_p, ratio, floor, window_seconds)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(1, 14)), max_size=12),
-    st.integers(1, 5),
-    st.sampled_from([0.0, 0.55]),
-    st.sampled_from([1.1, 1.6, 60.0]),
-)
-def test_curves_of_plateaus_and_ties(runs, k_p, ratio, window_seconds):
-    spot = [level for level, length in runs for _ in range(length)]
+@plateaus_and_ties(longest=14)
+def test_curves_of_plateaus_and_ties(spot, k_p, ratio, window_seconds):
     assert_stream_is_the_causal_fit(spot, k_p, ratio, 0.0, window_seconds)
 
 

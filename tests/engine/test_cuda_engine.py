@@ -20,8 +20,7 @@ from metst_edge.engine.cuda.runtime import CudaEngine
 from metst_edge.engine.lanes import Lanes
 from metst_edge.errors import EngineError
 from metst_edge.face import FaceFinder
-from metst_edge.flow import RoiFlow, measure
-from tests.engine.test_tensorrt_flow import LAST, ask, assert_alike, covered, gray, items_of
+from tests.engine.test_tensorrt_flow import LAST, ask, assert_alike, covered, gray, items_of, two_frames_in_one_step
 
 
 @pytest.fixture(scope="module")
@@ -115,22 +114,7 @@ def test_flow_and_step_are_one_graph(machine, stream, clip, face):
 
 
 def test_what_no_step_follows_is_measured_all_the_same(machine, stream, clip, face):
-    """Two frames in one step, as where neither of the two around a moment was measured before; and nobody's step."""
-    flow = stream.open_flow(gray(clip[0]).shape)
-    flow.show(gray(clip[0]))
-    for lane in (0, 1):
-        flow.start(lane, face.box, face.crop_landmarks)
-    flow.show(gray(clip[3]))
-    flow.measure(*ask(0))
-    flow.show(gray(clip[6]))
-    flow.measure(*ask(0, 1))
-    flow.blend({0: (0.5, 0.5), 1: (0, 1)})
-    stream.step_device()
-    lanes = [RoiFlow(gray(clip[0]), face.box, face.crop_landmarks) for _ in range(2)]
-    first, last = lanes[0].measure(gray(clip[3])), measure(lanes, gray(clip[6]))
-    np.testing.assert_allclose(
-        machine.floats(stream.features, (2, 10)), [0.5 * first + 0.5 * last[0], last[1]], rtol=0, atol=1e-6
-    )
+    flow, _ = two_frames_in_one_step(stream, machine, clip, face)
     flow.measure(*ask(0))
     stream.step(frames(1)[0])  # which is not of the flow's features
     flow.measure(*ask(0))

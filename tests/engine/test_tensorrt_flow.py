@@ -286,8 +286,8 @@ def test_a_frame_goes_up_once_and_is_waited_for_once(stream, gpu, clip, face):
     assert gpu.named("upload") == [("upload", 256)] * uploads, "the frame is there already"
 
 
-def test_nothing_that_is_still_to_be_sent_is_overwritten(stream, gpu, clip, face):
-    """Two frames in one step, as where neither of the two around a moment was measured before."""
+def two_frames_in_one_step(stream, gpu, clip, face):
+    """As where neither of the two around a moment was measured before. Return the flow, and the lanes on the CPU."""
     flow = stream.open_flow(gray(clip[0]).shape)
     flow.show(gray(clip[0]))
     for lane in (0, 1):
@@ -302,6 +302,11 @@ def test_nothing_that_is_still_to_be_sent_is_overwritten(stream, gpu, clip, face
     first, last = lanes[0].measure(gray(clip[3])), measure(lanes, gray(clip[6]))
     found = gpu.floats(stream.features, (2, 10))
     np.testing.assert_allclose(found, [0.5 * first + 0.5 * last[0], last[1]], rtol=0, atol=1e-6)
+    return flow, lanes
+
+
+def test_nothing_that_is_still_to_be_sent_is_overwritten(stream, gpu, clip, face):
+    flow, lanes = two_frames_in_one_step(stream, gpu, clip, face)
     np.testing.assert_allclose(flow.likeness, [lane.likeness for lane in lanes], rtol=0, atol=1e-6)
 
 

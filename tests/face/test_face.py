@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from metst_edge.face import CROP_SIZE, ROI_SETS, Box, FaceFinder, crop, crop_box, rectangles, to_crop
-
-
-@pytest.fixture(scope="module")
-def finder():
-    return FaceFinder()
+from metst_edge.face import CROP_SIZE, ROI_SETS, Box, crop, crop_box, rectangles, to_crop
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,8 @@ from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame
 from metst_edge.engine import load_engine
 from metst_edge.events import Gap
-from metst_edge.face import Face, FaceFinder, find_again, same_person
+from metst_edge.face import Face, find_again, same_person
 from metst_edge.scoring import HostLanes, Scorer
-
-
-@pytest.fixture(scope="module")
-def finder():
-    finder = FaceFinder()
-    yield finder
-    finder.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import pytest
 
 import metst_edge
 from metst_edge.events import Gap
-from metst_edge.face import FaceFinder
 from training.data.features import measure
 from training.data.folder import Video
 from training.presets import PRESETS
@@ -24,13 +23,6 @@ def analyzer():
         bundle = analyzer.bundle
         assert (bundle.fps, bundle.k, bundle.roi_set) == (PRESET.fps, PRESET.k, PRESET.roi_set)
         yield analyzer
-
-
-@pytest.fixture(scope="module")
-def finder():
-    finder = FaceFinder()
-    yield finder
-    finder.close()
 
 
 @pytest.fixture(scope="module")
