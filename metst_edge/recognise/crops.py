@@ -82,7 +82,7 @@ def reduced(gray: Gray, box: Box, factor: int) -> Gray:
     """Return the part of a picture in a box whose edges are multiples of the factor; memory of its own."""
     part = gray[box.top : box.bottom, box.left : box.right]
     if factor == 1:
-        return part.copy()
+        return np.array(part)
     import cv2
 
     # By a whole number, area resampling is the mean of each block, whatever lies around it: crops of different places
