@@ -16,8 +16,8 @@ plain       peers/published.py: a face per window, OpenCV's flow per window, the
             fastest.
 
 Frames are those of the file, over the time from opening it to the last event. "cores used" is the processor time of a
-run over the time it took. The 5 ROIs run the shipped model, the 18 ROIs a network of ME-TST's dim 128 with 36 channels
-and random weights: the networks' time does not depend on the weights, but what there is to decode may.
+run over the time it took. The 5 ROIs run the shipped model `demo`, ME-TST of dim 64, the 18 ROIs `demo_plus`, the small
+ME-TST+.
 
 --startup times new processes. --memory pushes a clip over and over with rising timestamps, real faces and gaps
 included, and watches the resident memory of a process without torch.
@@ -32,15 +32,17 @@ os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREA
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.clips import memory, startup
-from benchmarks.inputs import default_clip, random_bundle
+from benchmarks.inputs import default_clip
 from benchmarks.results import Rows, show
 from metst_edge.bundle import Bundle
+
+MODELS = {5: "demo", 18: "demo_plus"}
+"""Shipped models by their regions."""
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def main() -> None:
     parser.add_argument("clip", nargs="?", type=Path, metavar="CLIP", help="by default METST_EDGE_TEST_DATA's real one")
     parser.add_argument("--runs", type=int, default=3, help="of every contender, and of every start-up")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rois", type=int, nargs="+", choices=(5, 18), default=[5, 18])
+    parser.add_argument("--rois", type=int, nargs="+", choices=MODELS, default=[*MODELS])
     parser.add_argument("--startup", action="store_true", help="time the start-up instead")
     parser.add_argument("--memory", action="store_true", help="watch the memory instead")
     parser.add_argument("--frames", type=int, default=100_000, help="with --memory")
@@ -69,20 +71,18 @@ def main() -> None:
 
     stages: Rows = []
     rows, notes = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for rois in options.rois:
-            bundle = Bundle.find("demo") if rois == 5 else random_bundle("metst128", Path(folder), "metst_plus")
-            for threads in options.cores:
-                if threads > len(os.sched_getaffinity(0)):
-                    print(f"{threads} cores: skipped, this process may use {len(os.sched_getaffinity(0))}")
-                    continue
-                some, more, lines = whole.compare(clip, bundle, rois, threads, options.runs)
-                rows += some
-                stages += more
-                notes += lines
+    for rois in options.rois:
+        bundle = Bundle.find(MODELS[rois])
+        for threads in options.cores:
+            if threads > len(os.sched_getaffinity(0)):
+                print(f"{threads} cores: skipped, this process may use {len(os.sched_getaffinity(0))}")
+                continue
+            some, more, lines = whole.compare(clip, bundle, rois, threads, options.runs)
+            rows += some
+            stages += more
+            notes += lines
     if not rows:
         raise SystemExit("expected at least one number of cores that this process may use; give another --cores")
-    notes.append("18 ROIs: dim 128, random weights; ME-TST+'s own network (SlowFast) is not in training.models yet")
     show(f"Whole clips, {clip.name}", rows, "end-to-end", options.out, notes)
     show(f"Stages of a frame, {clip.name}", stages, "end-to-end-stages", options.out)
 

@@ -111,7 +111,7 @@ def lanes(axes: Any, rows: Rows, steps: Rows) -> None:
     model = "metst64" if select(steps, model="metst64") else steps[0]["model"]
     for engine, colour in (("mambapy", MAMBAPY), ("onnxruntime", ONNX), ("torch", TORCH), ("native", OURS)):
         some = sorted(
-            (row for row in select(steps, model=model) if row["engine"].startswith(engine)),
+            (row for row in select(steps, model=model) if row["engine"].split(",")[0] == engine),
             key=lambda row: row["lanes"],
         )
         if some:
