@@ -14,6 +14,7 @@ from training.losses import class_weights
 from training.models.checkpoint import GENERATED
 from training.presets import Preset
 from training.samples import Batch, MeasuredClip, half_duration
+from training.synthesis.backgrounds import Backgrounds
 from training.synthesis.calibration import Calibration
 from training.synthesis.generator import FeatureGenerator, as_annotations
 
@@ -32,6 +33,7 @@ class SyntheticWindows:
         preset: what windows to make.
         batch: windows per batch.
         seed: of the run.
+        backgrounds: what the micro-expressions are put into; by default faces are drawn from the calibration.
 
     Attributes:
         weights: float32 (5,), class weights measured on windows of their own.
@@ -41,9 +43,10 @@ class SyntheticWindows:
     description = GENERATED
     batches_per_epoch: int | None = None
 
-    def __init__(self, preset: Preset, batch: int, seed: int) -> None:
+    def __init__(self, preset: Preset, batch: int, seed: int, backgrounds: Backgrounds | None = None) -> None:
         self._preset, self._batch, self._seed = preset, batch, seed
-        self._calibration = Calibration.load()
+        self._backgrounds = backgrounds
+        self._calibration = Calibration.load() if backgrounds is None else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="windows")
         self._chunks: dict[int, Future[Batch]] = {}
         statistics = self._generator(_STATISTICS, 0)
@@ -77,4 +80,4 @@ class SyntheticWindows:
     def _generator(self, stream: int, index: int) -> FeatureGenerator:
         seed = int(np.random.SeedSequence((self._seed, stream, index)).generate_state(1)[0])
         preset = self._preset
-        return FeatureGenerator(seed, preset.roi_set, preset.fps, preset.k, self._calibration)
+        return FeatureGenerator(seed, preset.roi_set, preset.fps, preset.k, self._calibration, self._backgrounds)

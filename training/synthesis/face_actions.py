@@ -11,6 +11,7 @@ scheme: landmarks 17-21 and 36-41.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -216,8 +217,72 @@ STILL_SPREAD = 0.3
 """The same of a landmark that an action does not move, in g: the other lip, the nose, the eye below a brow."""
 
 
-def action_fields(landmarks: FloatArray, grid: FloatArray) -> dict[str, FloatArray]:
-    """Spread every action over the skin.
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """One way to draw the actions: faces differ, and so do the authors who read the same manual.
+
+    Every array has a row for each control point in the order of ``POINTS``; the default is this file's own drawing.
+
+    Attributes:
+        strength: float32 (n,), factor on a point's displacement.
+        turn: float32 (n,), radians its direction is turned by, mirrored on the other side of the face.
+        shift: float32 (n, 2), how far its place lies from the landmark, outward and down, in g.
+        spread: float32 (n,), its influence's standard deviation, in g.
+        still: weight of unmoved skin.
+        still_spread: influence of the landmarks that do not move, in g.
+    """
+
+    strength: FloatArray
+    turn: FloatArray
+    shift: FloatArray
+    spread: FloatArray
+    still: float = STILL
+    still_spread: float = STILL_SPREAD
+
+
+POINTS = tuple((name, point) for name, moves in _ACTIONS.items() for point in moves)
+"""Every control point of every action: a landmark of the left side or the midline, or a name of `skin_points`."""
+_FIRST = {name: next(i for i, (other, _) in enumerate(POINTS) if other == name) for name in NAMES}
+
+OWN = Drawing(
+    np.ones(len(POINTS), np.float32),
+    np.zeros(len(POINTS), np.float32),
+    np.zeros((len(POINTS), 2), np.float32),
+    np.full(len(POINTS), SPREAD, np.float32),
+)
+"""The drawing as it is written above."""
+
+
+def draw_drawing(rng: np.random.Generator) -> Drawing:
+    """Draw another way to draw the actions, wide enough that a second author's lies inside.
+
+    Whole actions differ and so does each of their points: strength by a third, direction by 17 degrees, place by a
+    fifth of g, reach by a third. A point may not move at all.
+    """
+    count = len(POINTS)
+    action = np.array([NAMES.index(name) for name, _ in POINTS])
+
+    def both(of_action: float, of_point: float) -> npt.NDArray[np.float64]:
+        whole: npt.NDArray[np.float64] = rng.normal(0, of_action, len(NAMES))[action] + rng.normal(0, of_point, count)
+        return whole
+
+    strength = np.exp(both(0.0, 0.35)) * (rng.uniform(size=count) > 0.08)
+    # An action whose every point was left out would have no field.
+    strength = np.maximum(strength, 1e-3)
+    return Drawing(
+        strength.astype(np.float32),
+        both(0.15, 0.25).astype(np.float32),
+        np.stack((both(0.0, 0.15), both(0.0, 0.15)), -1).astype(np.float32),
+        (SPREAD * np.exp(both(0.25, 0.2))).astype(np.float32),
+        STILL * float(np.exp(rng.normal(0, 0.5))),
+        STILL_SPREAD * float(np.exp(rng.normal(0, 0.3))),
+    )
+
+
+def action_fields(
+    landmarks: FloatArray, grid: FloatArray, drawing: Drawing = OWN, names: Collection[str] = NAMES
+) -> dict[str, FloatArray]:
+    """Spread actions over the skin.
 
     A point's displacement fades with distance as a Gaussian; where points compete, the weighted mean counts, so no skin
     moves farther than the strongest point and fields are smooth everywhere.
@@ -225,46 +290,57 @@ def action_fields(landmarks: FloatArray, grid: FloatArray) -> dict[str, FloatArr
     Args:
         landmarks: float32 (68, 2), pixels.
         grid: float32 (..., 2), where the fields are wanted, pixels.
+        drawing: how the actions are drawn.
+        names: which of NAMES.
 
     Returns:
-        Name of NAMES -> float32 (2, ..., 2): displacements of the left and the right half of the action, each point's
-        (dx, dy) in the picture's directions. Their sum is the whole action; its largest displacement on the grid is 1.
+        Name -> float32 (2, ..., 2): displacements of the left and the right half of the action, each point's (dx, dy)
+        in the picture's directions. Their sum is the whole action; its largest displacement on the grid is 1.
     """
     frame = FaceFrame.of(landmarks)
     own = frame.to_face(landmarks)
     skin = skin_points(own)
     at = frame.to_face(grid).reshape(-1, 2)
-    right_share = 1 / (1 + np.exp(-at[:, :1] / 0.2))
+    right_share = 1 / (1 + np.exp(np.clip(-at[:, :1] / 0.2, -50, 50)))
 
-    def places(point: int | str) -> FloatArray:
-        """Left and right place of a control point, face coordinates (2, 2)."""
-        if isinstance(point, str):
-            return skin[point]
-        return own[[point, MIRROR[point]]]
-
-    def influence(point: FloatArray, spread: float) -> FloatArray:
-        away = at - point
-        out: FloatArray = np.exp(np.einsum("ij,ij->i", away, away) / (-2 * spread**2)).astype(np.float32)
+    def influence(points: FloatArray, spread: npt.ArrayLike) -> FloatArray:
+        """Of points (n, 2) on the grid, float32 (n, p)."""
+        away = at - points[:, None]
+        squares = np.einsum("nij,nij->ni", away, away)
+        out: FloatArray = np.exp(squares / (-2 * np.square(spread).reshape(-1, 1))).astype(np.float32)
         return out
 
+    unmoved = influence(own[FIRST_BROW:], np.full(len(own) - FIRST_BROW, drawing.still_spread))
     fields = {}
-    for name, moves in _ACTIONS.items():
-        total = np.zeros_like(at)
-        weight = np.full(len(at), STILL, np.float32)
+    for name in names:
+        moves = _ACTIONS[name]
         moved = {p for point in moves if isinstance(point, int) for p in (point, MIRROR[point])}
-        for place in own[[i for i in range(FIRST_BROW, len(own)) if i not in moved]]:
-            weight += influence(place, STILL_SPREAD)
-        for point, (outward, up) in moves.items():
-            pair = places(point)
-            # A midline point is its own mirror image: once only, and it cannot move outward.
-            midline = np.allclose(pair[0], pair[1])
-            for side, place in zip((-1, 1), pair[:1] if midline else pair, strict=False):
-                near = influence(place, SPREAD)
-                weight += near
-                total += near[:, None] * np.array((0 if midline else side * outward, -up), np.float32)
-        field = total / weight[:, None]
+        weight = np.float32(drawing.still) + sum(row for i, row in enumerate(unmoved, FIRST_BROW) if i not in moved)
+        places, directions, rows = _control_points(name, own, skin, drawing)
+        near = influence(places, drawing.spread[rows])
+        field = near.T @ directions / (weight + near.sum(0))[:, None]
         field /= np.sqrt(np.einsum("ij,ij->i", field, field).max())
         field = field @ frame.axes
         halves = np.stack([field * (1 - right_share), field * right_share]).astype(np.float32)
         fields[name] = halves.reshape(2, *grid.shape)
     return fields
+
+
+def _control_points(
+    name: str, own: FloatArray, skin: dict[str, FloatArray], drawing: Drawing
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Return where an action's points lie (n, 2), where they go (n, 2), face coordinates, and their rows in POINTS."""
+    places, directions, rows = [], [], []
+    for row, (point, (outward, up)) in enumerate(_ACTIONS[name].items(), _FIRST[name]):
+        pair = skin[point] if isinstance(point, str) else own[[point, MIRROR[point]]]
+        # A midline point is its own mirror image: once only, and it moves neither outward nor to a side.
+        midline = bool(np.allclose(pair[0], pair[1]))
+        turn, shift = drawing.turn[row], drawing.shift[row]
+        cos, sin = np.cos(turn), np.sin(turn)
+        out, rise = drawing.strength[row] * np.array((cos * outward - sin * up, sin * outward + cos * up))
+        for side, place in zip((-1, 1), pair[:1] if midline else pair, strict=False):
+            sideways = 0 if midline else side
+            places.append(place + np.array((sideways * shift[0], shift[1])))
+            directions.append((sideways * out, -rise))
+            rows.append(row)
+    return np.array(places, np.float32), np.array(directions, np.float32), np.array(rows)

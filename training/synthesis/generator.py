@@ -8,7 +8,7 @@ mean, less the head's motion, plus noise. A thousand times faster than rendering
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from metst_edge.face import ROI_SETS
 from metst_edge.labels import EMOTIONS
 from training.samples import Annotation, frame_labels
+from training.synthesis.backgrounds import BackgroundFaces, Backgrounds
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
@@ -25,7 +26,7 @@ from training.synthesis.calibration import (
     expand,
     window_starts,
 )
-from training.synthesis.timeline import Rates, Timeline, TruthEvent, draw_timeline
+from training.synthesis.timeline import NOTHING, Rates, Timeline, TruthEvent, draw_timeline
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -65,6 +66,7 @@ class FeatureGenerator:
         fps: frames per second of the model.
         k: frames of a window.
         calibration: the committed one if not given.
+        backgrounds: measured windows that the micro-expressions are put into, instead of a calibration.
 
     Example:
         >>> features, y, label = FeatureGenerator(0).windows(256)
@@ -79,19 +81,16 @@ class FeatureGenerator:
         fps: float = 30.0,
         k: int = 30,
         calibration: Calibration | None = None,
+        backgrounds: Backgrounds | None = None,
     ) -> None:
-        self.roi_set = roi_set
         self.fps = fps
         self.k = k
         self._rng = np.random.default_rng(seed)
-        self._calibration = calibration or Calibration.load()
-        rois = ROI_SETS[roi_set]
-        everything = ROI_SETS["metst_plus"]
-        rows = np.array([everything.index(roi) for roi in rois])
-        self._channels = (2 * rows[:, None] + (0, 1)).reshape(-1)
-        picked = self._calibration.correlation[:, self._channels][:, :, self._channels]
-        # Made positive definite after rounding; the diagonal is 1.
-        self._mixing = np.linalg.cholesky(picked + 0.02 * np.eye(len(self._channels))).astype(np.float32)
+        self._faces: CalibratedFaces | BackgroundFaces
+        if backgrounds is None:
+            self._faces = CalibratedFaces(calibration or Calibration.load(), roi_set)
+        else:
+            self._faces = BackgroundFaces(backgrounds, roi_set)
 
     def windows(self, n: int, positive_fraction: float | None = 0.5) -> tuple[FloatArray, FloatArray, IntArray]:
         """Draw ``n`` windows that begin anywhere, in the midst of a movement too.
@@ -132,7 +131,7 @@ class FeatureGenerator:
                 taken = np.concatenate((with_one, without))
             if len(taken):
                 span = taken[:, None] + np.arange(self.k)
-                features.append(self._features(timeline, span))
+                features.append(self._faces.features(self._rng, timeline, span))
                 ys.append(y[span])
                 labels.append(label[span])
         order = self._rng.permutation(n)
@@ -144,7 +143,7 @@ class FeatureGenerator:
         starts = np.array(window_starts(timeline.frames, self.k))
         # Beyond the end nothing moves any more; those frames are cut off again.
         span = np.minimum(starts[:, None] + np.arange(self.k), timeline.frames - 1)
-        whole = self._features(timeline, span)
+        whole = self._faces.features(self._rng, timeline, span)
         windows = [w[:, : timeline.frames - s] for w, s in zip(whole, starts, strict=True)]
         return FeatureClip(windows, timeline.frames, self.fps, timeline.truth)
 
@@ -155,6 +154,9 @@ class FeatureGenerator:
         def some(most: float, never: float) -> float:
             return 0.0 if rng.uniform() < never else float(rng.uniform(0, most))
 
+        if isinstance(self._faces, BackgroundFaces):
+            # What else faces do is in the backgrounds, but for large expressions: they begin like small ones.
+            return replace(NOTHING, micro=float(rng.uniform(15, 40)), macros=some(14, 0.25), micro_pixels=(0.4, 4.0))
         return Rates(
             micro=float(rng.uniform(15, 40)),
             blinks=some(40, 0.1),
@@ -165,19 +167,37 @@ class FeatureGenerator:
             micro_pixels=(0.35, 3.2),
         )
 
-    def _features(self, timeline: Timeline, span: IntArray) -> FloatArray:
-        """Measure windows of one timeline on a person drawn at random: frames (n, k) to (n, C, k)."""
-        responses, deviations = self._person()
+
+class CalibratedFaces:
+    """Shows timelines on faces drawn between the calibrated ones.
+
+    Args:
+        calibration: of the real front end.
+        roi_set: of the features.
+    """
+
+    def __init__(self, calibration: Calibration, roi_set: str) -> None:
+        self._calibration, self._roi_set = calibration, roi_set
+        everything = ROI_SETS["metst_plus"]
+        rows = np.array([everything.index(roi) for roi in ROI_SETS[roi_set]])
+        self._channels = (2 * rows[:, None] + (0, 1)).reshape(-1)
+        picked = calibration.correlation[:, self._channels][:, :, self._channels]
+        # Made positive definite after rounding; the diagonal is 1.
+        self._mixing = np.linalg.cholesky(picked + 0.02 * np.eye(len(self._channels))).astype(np.float32)
+
+    def features(self, rng: np.random.Generator, timeline: Timeline, span: IntArray) -> FloatArray:
+        """Measure windows of one timeline on a person drawn at random: frames (n, k) to float32 (n, C, k)."""
+        responses, deviations = self._person(rng)
         flow = np.tensordot(responses, expand(timeline.tracks), ((0,), (0,)))
         anchored = flow[..., span] - flow[..., span[:, :1]]
-        values = np.moveaxis(channel_values(anchored, self.roi_set), 0, 1)
-        out: FloatArray = (values + self._noise(deviations, len(span))).astype(np.float32)
+        values = np.moveaxis(channel_values(anchored, self._roi_set), 0, 1)
+        out: FloatArray = (values + self._noise(rng, deviations, span.shape)).astype(np.float32)
         out[..., 0] = 0
         return out
 
-    def _person(self) -> tuple[FloatArray, FloatArray]:
+    def _person(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw responses (len(BASIS), ALL_POINTS, 2) and noise (3, C) between two calibrated persons."""
-        rng, known = self._rng, self._calibration
+        known = self._calibration
         one, other = rng.integers(known.persons, size=2)
         share = rng.uniform(0, 0.5)
         responses = (1 - share) * known.responses[one] + share * known.responses[other]
@@ -187,9 +207,9 @@ class FeatureGenerator:
         noise = np.sqrt((1 - share) * known.noise[one] ** 2 + share * known.noise[other] ** 2)
         return responses.astype(np.float32), (noise * np.exp(rng.normal(0, 0.3)))[:, self._channels]
 
-    def _noise(self, deviations: FloatArray, n: int) -> FloatArray:
-        """Draw noise for ``n`` windows: float32 (n, C, k)."""
-        rng, k = self._rng, self.k
+    def _noise(self, rng: np.random.Generator, deviations: FloatArray, size: tuple[int, int]) -> FloatArray:
+        """Draw noise for n windows of k frames: (n, k) to float32 (n, C, k)."""
+        n, k = size
         shape = (n, len(self._channels))
         anchor = rng.standard_normal((*shape, 1), np.float32)
         quick = rng.standard_normal((*shape, k), np.float32)

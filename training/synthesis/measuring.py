@@ -7,14 +7,15 @@ when the sum of those responses is taken away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from metst_edge.capture import to_gray
-from metst_edge.face import Face, FaceFinder, crop, rectangles
+from metst_edge.face import Box, Face, FaceFinder, crop, rectangles
+from metst_edge.face.rois import NOSE_BRIDGE
 from metst_edge.flow import Farneback, RoiFlow, channels, window_features
 from training.synthesis.calibration import (
     ALL_POINTS,
@@ -40,11 +41,21 @@ NOISELESS = Camera(noise=0)
 NOISE_WINDOW = 50
 
 
+SHIFT = 1.5
+"""Pixels of the crop that a picture is moved by to see how much of it is measured: a micro-expression's size."""
+
+
 class PointFlow:
-    """Measures flow at POINTS against one anchor frame; the crop follows the head as the front end has it."""
+    """Measures flow at POINTS against one anchor frame; the crop follows the head as the front end has it.
+
+    Attributes:
+        landmarks: float32 (68, 2), of the anchor, pixels of the crop.
+        places: float32 (ALL_POINTS, 2), where the points lie, pixels of the crop; the middle of the nose bridge last.
+    """
 
     def __init__(self, anchor: Gray, face: Face) -> None:
         self._face = face
+        self.landmarks = np.asarray(face.crop_landmarks, np.float32)
         self._follow = RoiFlow(anchor, face.box, face.crop_landmarks, "metst")
         patches, self._regions, _ = rectangles("metst_plus", face.crop_landmarks)
         image = crop(anchor, face.box)
@@ -55,6 +66,12 @@ class PointFlow:
             )
             for name, rect in patches.items()
         }
+        self.places = self._places({name: rect for name, (rect, _) in self._patches.items()})
+
+    @property
+    def likeness(self) -> float:
+        """As of `metst_edge.flow.RoiFlow`."""
+        return self._follow.likeness
 
     def reset(self) -> None:
         """Put the crop back to where it was on the anchor."""
@@ -62,10 +79,35 @@ class PointFlow:
 
     def measure(self, frame: Gray) -> FloatArray:
         """Return float32 (ALL_POINTS, 2), pixels of the crop; the head's motion last, not subtracted."""
+        self._follow.measure(frame)
+        out = self._at_points(crop(frame, self._follow.box))
+        out[-1] = self._follow.motion
+        return out
+
+    def gain(self, frame: Gray) -> FloatArray:
+        """Return how much of a small movement is measured at each point of a frame, float32 (ALL_POINTS, 2, 2).
+
+        [..., 0] is what is measured of one pixel to the right, [..., 1] of one down: the unit matrix where all of it
+        is. Zero for the head. The frame is the last one measured, or looks like it.
+        """
         import cv2
 
-        self._follow.measure(frame)
         image = crop(frame, self._follow.box)
+        still = self._at_points(image)
+        out = np.zeros((ALL_POINTS, 2, 2), np.float32)
+        for axis in range(2):
+            matrix = np.eye(2, 3, dtype=np.float32)
+            matrix[axis, 2] = SHIFT
+            moved: Gray = cv2.warpAffine(
+                image, matrix, image.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+            )
+            out[:-1, :, axis] = (self._at_points(moved) - still)[:-1] / SHIFT
+        return out
+
+    def _at_points(self, image: Gray) -> FloatArray:
+        """Return the flow of a crop at the points, float32 (ALL_POINTS, 2); zero for the head."""
+        import cv2
+
         flows = {
             name: flow.to(np.ascontiguousarray(image[rect.top : rect.bottom, rect.left : rect.right]))
             for name, (rect, flow) in self._patches.items()
@@ -76,7 +118,17 @@ class PointFlow:
                 part = flows[roi.patch][rect.top : rect.bottom, rect.left : rect.right]
                 cells = CELLS[roi.name]
                 out[POINTS[roi.name]] = cv2.resize(part, cells[::-1], interpolation=cv2.INTER_AREA).reshape(-1, 2)
-        out[-1] = self._follow.motion
+        return out
+
+    def _places(self, patches: Mapping[str, Box]) -> FloatArray:
+        out = np.zeros((ALL_POINTS, 2), np.float32)
+        for roi, rect in self._regions:
+            down, across = CELLS[roi.name]
+            patch = patches[roi.patch]
+            y = patch.top + rect.top + (np.arange(down) + 0.5) * rect.height / down
+            x = patch.left + rect.left + (np.arange(across) + 0.5) * rect.width / across
+            out[POINTS[roi.name]] = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+        out[-1] = self.landmarks[NOSE_BRIDGE.first : NOSE_BRIDGE.last + 1].mean(0)
         return out
 
 

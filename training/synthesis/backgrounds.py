@@ -1,0 +1,131 @@
+"""Micro-expressions put into windows of video, as flow: a background's own, and what an action would add to it.
+
+A background is a window in which nothing is annotated. What the face does, how it is lit, filmed and compressed, is
+taken as it was measured; an action is a displacement field times the gain, the share of a small movement that is
+measured at a point of this very face: little on smooth skin, all of it on hair and lip corners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from metst_edge.face.crop import CROP_SIZE
+from training.synthesis.calibration import ALL_POINTS, CELLS, POINTS, channel_values
+from training.synthesis.face_actions import MIRROR, NAMES, Drawing, action_fields, draw_drawing
+from training.synthesis.timeline import SIDES, TRACK, Timeline
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backgrounds:
+    """Windows without a micro-expression.
+
+    Attributes:
+        flow: float16 (n, k, ALL_POINTS, 2), pixels of the crop, from the window's first slot; the head's motion, as
+            measured on the nose bridge, last.
+        gain: float16 (n, ALL_POINTS, 2, 2), see `training.synthesis.measuring.PointFlow.gain`.
+        places: float32 (n, ALL_POINTS, 2), where the points lie, pixels of the crop.
+        landmarks: float32 (n, 68, 2), pixels of the crop.
+        subject: str (n,), who is seen.
+    """
+
+    flow: npt.NDArray[np.float16]
+    gain: npt.NDArray[np.float16]
+    places: FloatArray
+    landmarks: FloatArray
+    subject: npt.NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.flow)
+
+    def part(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Backgrounds:
+        """Return some of the windows."""
+        return Backgrounds(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+
+def together(parts: Sequence[Backgrounds]) -> Backgrounds:
+    """Join the windows of several videos."""
+    return Backgrounds(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Backgrounds)))
+
+
+def _mirrored_points() -> IntArray:
+    """Return for every point the one on the other side of the face."""
+    out = np.arange(ALL_POINTS)
+    for name, rows in POINTS.items():
+        left, right = SIDES
+        other = name.replace(left, right) if left in name else name.replace(right, left)
+        down, across = CELLS[name]
+        out[rows] = np.arange(ALL_POINTS)[POINTS[other]].reshape(down, across)[:, ::-1].ravel()
+    return out
+
+
+_OTHER_SIDE = _mirrored_points()
+_MIRRORED = np.array((-1, 1), np.float32)
+"""Displacements in a mirror."""
+
+
+def mirrored(backgrounds: Backgrounds) -> Backgrounds:
+    """Return the windows as seen in a mirror: other people, as far as flow can tell."""
+    at = np.array((CROP_SIZE - 1, 0), np.float32)
+    flow = (backgrounds.flow[:, :, _OTHER_SIDE] * _MIRRORED).astype(np.float16)
+    gain = (backgrounds.gain[:, _OTHER_SIDE] * _MIRRORED[:, None] * _MIRRORED).astype(np.float16)
+    places = at + backgrounds.places[:, _OTHER_SIDE] * _MIRRORED
+    landmarks = at + backgrounds.landmarks[:, list(MIRROR)] * _MIRRORED
+    return Backgrounds(flow, gain, places, landmarks, backgrounds.subject)
+
+
+class BackgroundFaces:
+    """Shows timelines on backgrounds; `training.synthesis.generator` says which windows of them.
+
+    Args:
+        backgrounds: of everybody.
+        roi_set: of the features.
+    """
+
+    def __init__(self, backgrounds: Backgrounds, roi_set: str) -> None:
+        self._backgrounds, self._roi_set = backgrounds, roi_set
+        people, first = np.unique(backgrounds.subject, return_inverse=True)
+        self._of = [np.flatnonzero(first == person) for person in range(len(people))]
+        # Of whom there is more is seen more often, but not by as much.
+        share = np.sqrt([len(rows) for rows in self._of])
+        self._share = share / share.sum()
+
+    def features(self, rng: np.random.Generator, timeline: Timeline, span: IntArray) -> FloatArray:
+        """Measure windows of one timeline on one person, each on another background.
+
+        Args:
+            rng: chooses the person, the backgrounds and how the actions are drawn.
+            timeline: its actions are shown, nothing else of it.
+            span: int64 (n, k), frames of the timeline.
+
+        Returns:
+            float32 (n, C, k), pixels of the crop; column 0 is zero.
+        """
+        person = self._of[rng.choice(len(self._of), p=self._share)]
+        some = self._backgrounds.part(rng.choice(person, len(span)))
+        if rng.uniform() < 0.5:
+            some = mirrored(some)
+        flow = some.flow.astype(np.float32) + self._actions(some, timeline, span, draw_drawing(rng))
+        return np.moveaxis(channel_values(np.moveaxis(flow, (2, 3), (0, 1)), self._roi_set), 0, 1)
+
+    @staticmethod
+    def _actions(some: Backgrounds, timeline: Timeline, span: IntArray, drawing: Drawing) -> FloatArray:
+        """What the actions add to the flow: float32 (n, k, ALL_POINTS, 2)."""
+        amounts = timeline.tracks[:, span] - timeline.tracks[:, span[:, :1]]
+        moving = [name for name in NAMES if any(amounts[TRACK[f"{name} {side}"]].any() for side in SIDES)]
+        out = np.zeros(some.flow.shape, np.float32)
+        if not moving:
+            return out
+        courses = np.stack([amounts[TRACK[f"{name} {side}"]] for name in moving for side in SIDES], -1)
+        for row, course in enumerate(courses):
+            if course.any():
+                drawn = action_fields(some.landmarks[row], some.places[row], drawing, moving)
+                moved = np.tensordot(course, np.concatenate(list(drawn.values())), 1)
+                out[row] = np.einsum("pde,kpe->kpd", some.gain[row].astype(np.float32), moved)
+        return out
