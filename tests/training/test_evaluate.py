@@ -15,7 +15,8 @@ from metst_edge.labels import EMOTIONS  # noqa: E402
 from training.cli.model import as_bundle  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
-from training.evaluation.evaluate import compare_decoders, evaluate, false_alarms  # noqa: E402
+from training.evaluation.evaluate import compare_decoders, evaluate  # noqa: E402
+from training.evaluation.quiet import false_alarms  # noqa: E402
 from training.models import build, save_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
 from training.run import Run  # noqa: E402
