@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     for clip, counted in found["clips"].items():
         table.add_row(clip, str(counted["events"]), str(counted["gaps"]), f"{counted['minutes_of_face']:.2f}")
     console.print(table)
-    scores.show_causes(console, [Cause(**each) for each in found["causes"]])
+    scores.show_causes(console, [Cause(kind, **each) for kind, each in found["causes"].items()])
     console.print(
         f"{found['per_minute']:.2f} false alarms a minute, {_interval(found)}; wrote {out / 'false_alarms.json'}"
     )

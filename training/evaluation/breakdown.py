@@ -70,7 +70,7 @@ class Share:
         return self.found / self.count
 
     def to_dict(self) -> dict[str, Any]:
-        return {"class": self.name, "count": self.count, "found": self.found, "recall": self.recall}
+        return {"count": self.count, "found": self.found, "recall": self.recall}
 
 
 def events_in(clip: Clip, rate: float, known: Sequence[Traits]) -> list[Event]:

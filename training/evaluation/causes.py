@@ -35,7 +35,7 @@ class Cause:
     per_minute: float
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "count": self.count, "per_minute": self.per_minute}
+        return {"count": self.count, "per_minute": self.per_minute}
 
 
 def false_ones(clip: Clip) -> list[Labelled]:

@@ -77,8 +77,10 @@ class Evaluation:
             "people": self.people,
             "resamples": RESAMPLES,
             "figures": {name: figure.to_dict() for name, figure in self.figures.items()},
-            "breakdown": {trait: [each.to_dict() for each in shares] for trait, shares in self.breakdown.items()},
-            "causes": [each.to_dict() for each in self.causes],
+            "breakdown": {
+                trait: {each.name: each.to_dict() for each in shares} for trait, shares in self.breakdown.items()
+            },
+            "causes": {each.kind: each.to_dict() for each in self.causes},
             "decoders": {name: each.to_dict() for name, each in self.decoders.items()},
         }
 
@@ -122,9 +124,7 @@ def evaluate_parts(
     for part in parts:
         _analyse(part, out, engine, decoding, report)
     reached = _evaluation(parts, out)
-    models = [{"model": part.bundle.name, "key": _key(part, engine, decoding)} for part in parts]
-    of = models[0] if len(models) == 1 else {"model": ", ".join(each["model"] for each in models), "models": models}
-    write(out / "metrics.json", {**of, **reached.to_dict()})
+    write(out / "metrics.json", {**_models(parts, engine, decoding), **reached.to_dict()})
     scores = reached.scores
     title = f"{scores.spotting.tp} true positives, UF1 {scores.recognition.uf1:.2f}"
     confusion(scores.confusion, EMOTIONS, out / "confusion.png", title)
@@ -199,6 +199,16 @@ def _happenings(videos: Sequence[Video]) -> list[tuple[Happening, ...]]:
             tables[folder] = read_causes(folder / CAUSES)
         found.append(happenings(video.path, video.name, tables[folder]))
     return found
+
+
+def _models(parts: Sequence[Part], engine: str, decoding: Mapping[str, Any]) -> dict[str, Any]:
+    """Say which model was scored; of several, on whom each was."""
+    models = [{"model": part.bundle.name, "key": _key(part, engine, decoding)} for part in parts]
+    if len(parts) == 1:
+        return models[0]
+    people = [sorted({video.subject for video in part.videos}) for part in parts]
+    names = ", ".join(each["model"] for each in models)
+    return {"model": names, "models": [{**each, "people": who} for each, who in zip(models, people, strict=True)]}
 
 
 def _key(part: Part, engine: str, decoding: Mapping[str, Any]) -> str:

@@ -49,7 +49,8 @@ def false_alarms(
 
     Returns:
         What is written: ``clips`` (name -> events, gaps, minutes of face), ``per_minute`` over all of them, how many
-        ``people``, the ``interval`` of per_minute over them (None for a single one) and ``causes``.
+        ``people``, the ``interval`` of per_minute over them (None for a single one) and ``causes`` (kind ->
+        count and per_minute).
 
     Raises:
         DataError: ``out`` holds results of another model, or a table is wrong.
@@ -76,7 +77,7 @@ def false_alarms(
         "per_minute": round(sum(events) / total, 2) if total else 0.0,
         "people": len(set(who)),
         "interval": None if alarms.low is None or alarms.high is None else [alarms.low, alarms.high],
-        "causes": [each.to_dict() for each in by_cause(zip(counted, happened, strict=True), total)],
+        "causes": {each.kind: each.to_dict() for each in by_cause(zip(counted, happened, strict=True), total)},
     }
     write(out / "false_alarms.json", written)
     return written
