@@ -102,6 +102,3 @@ def test_folds_are_made_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     error = capsys.readouterr().err
     assert "ask for fewer folds" in error and "expected a fold from 0 to 1, got 5" in error
     assert "expected --fold with a labelled folder" in error
-    for arguments in (["fit", "--fold", "folds.json"], ["evaluate", "m.pt", "--fold", "f:0", "--subjects", "a"]):
-        with pytest.raises(SystemExit):
-            main(arguments)

@@ -15,6 +15,9 @@ from rich.table import Table
 from training.cli import terminal
 from training.cli.arguments import Verbs, add_engine, add_fold, add_model, names, positive
 
+FLOORS_APART = 5
+"""Of so many floors that are tried one is printed; all are written."""
+
 if TYPE_CHECKING:
     from training.evaluation.threshold import Setting, Source
 
@@ -129,18 +132,14 @@ def _sources(options: argparse.Namespace) -> list[Source]:
 
 
 def _show(console: Console, settings: Sequence[Setting], chosen: Setting, bound: float) -> None:
-    """Print the best floor of every ratio that has one."""
-    from training.evaluation.threshold import best
-
-    table = Table(title=f"At most {bound:g} false alarms a minute, by ratio", title_justify="left")
-    for name in ("ratio", "floor", "found", "false", "missed", "spotting F1", "quiet: false a minute", ""):
+    """Print what the chosen ratio comes to at every fifth floor, and the chosen one."""
+    of_ratio = [setting for setting in settings if setting.ratio == chosen.ratio]
+    shown = [setting for i, setting in enumerate(of_ratio) if i % FLOORS_APART == 0 or setting == chosen]
+    table = Table(title=f"Ratio {chosen.ratio:g}; at most {bound:g} false alarms a minute", title_justify="left")
+    for name in ("floor", "found", "false", "missed", "spotting F1", "quiet: false a minute", ""):
         table.add_column(name, justify="right")
-    for ratio in sorted({setting.ratio for setting in settings}):
-        of_ratio = [setting for setting in settings if setting.ratio == ratio]
-        if min(setting.false_alarms for setting in of_ratio) > bound:
-            continue
-        row = best(of_ratio, bound)
+    for row in shown:
         counts = (row.spotting.tp, row.spotting.fp, row.spotting.fn)
         shares = (f"{row.spotting.f1:.3f}", f"{row.false_alarms:.2f}")
-        table.add_row(f"{ratio:g}", f"{row.floor:g}", *map(str, counts), *shares, "chosen" if row == chosen else "")
+        table.add_row(f"{row.floor:g}", *map(str, counts), *shares, "chosen" if row == chosen else "")
     console.print(table)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -163,12 +164,15 @@ def search(
 def best(settings: Sequence[Setting], bound: float) -> Setting:
     """Return the setting of the highest F1 among those that keep the bound; of equals that of fewest false alarms.
 
+    Where many settings come to the very same, as they do on little data, it is the one in their middle, since those at
+    their edge are the first to fail on others.
+
     Args:
         settings: as `search` returns them.
         bound: false alarms a minute, at most.
 
     Raises:
-        DataError: none keeps it.
+        DataError: none keeps it, or none that does finds anything.
     """
     kept = [setting for setting in settings if setting.false_alarms <= bound]
     if not kept:
@@ -177,7 +181,21 @@ def best(settings: Sequence[Setting], bound: float) -> Setting:
             f"expected a ratio and a floor that keep {bound:g} false alarms a minute, got {least:.2f} at the least; "
             "ask for more with --false-alarms"
         )
-    return max(kept, key=lambda s: (s.spotting.f1, -s.false_alarms, s.spotting.precision, s.floor, s.ratio))
+    most = max(map(_worth, kept))
+    if most[0] == 0:
+        raise DataError(
+            f"expected something to be found rightly at {bound:g} false alarms a minute, got nothing at any ratio and "
+            "floor; ask for more with --false-alarms"
+        )
+    equals = [setting for setting in kept if _worth(setting) == most]
+    floor = median_low([setting.floor for setting in equals])
+    of_floor = [setting for setting in equals if setting.floor == floor]
+    ratio = median_low([setting.ratio for setting in of_floor])
+    return next(setting for setting in of_floor if setting.ratio == ratio)
+
+
+def _worth(setting: Setting) -> tuple[float, float]:
+    return setting.spotting.f1, -setting.false_alarms
 
 
 def _counts(bundle: Bundle, video: Scored, pairs: Sequence[tuple[float, float]]) -> list[tuple[int, int, int]]:
