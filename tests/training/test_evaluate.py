@@ -17,7 +17,7 @@ from training.cli.model import as_bundle  # noqa: E402
 from training.cli.scores import show_figures  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
-from training.evaluation.beside import Known, read_causes, read_known, read_people  # noqa: E402
+from training.evaluation.beside import Happening, Known, happenings, read_causes, read_known, read_people  # noqa: E402
 from training.evaluation.evaluate import Part, compare_decoders, evaluate, evaluate_parts  # noqa: E402
 from training.evaluation.people import FIGURES, Figure  # noqa: E402
 from training.evaluation.quiet import false_alarms  # noqa: E402
@@ -147,6 +147,7 @@ def test_models_of_several_folds_are_scored_together(model: Path, test_data: Pat
     assert reached.people == 2 and reached.figures["f1"].value == spotting.f1
     assert reached.figures["false_alarms_per_minute"].value == pytest.approx(spotting.fp / (2 * 72 / 1800))
     assert reached.figures["false_alarms_per_minute"].low == pytest.approx(min(c[1] for c in counts) / (72 / 1800))
+    assert counts[0][1] != counts[1][1]
 
     written = json.loads((tmp_path / "both" / "metrics.json").read_text())
     assert [each["people"] for each in written["models"]] == [["s1"], ["s2"]]
@@ -186,18 +187,30 @@ def test_truth_that_cannot_be_read_is_said(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
+def test_what_happens_in_a_video_happens_in_what_was_made_of_it(tmp_path: Path) -> None:
+    made = {"events": [], "distractors": [{"kind": "head", "onset": 1, "offset": 2}], "source": "real.mp4"}
+    (tmp_path / "real-s0.json").write_text(json.dumps(made))
+    (tmp_path / "causes.csv").write_text("video,kind,onset,offset\nreal.mp4,blink,5,8\nreal-s0.mp4,speech,9,20\n")
+    causes = read_causes(tmp_path / "causes.csv")
+    found = happenings(tmp_path / "real-s0.mp4", "real-s0.mp4", causes)
+    assert found == (Happening("head", 1, 2), Happening("speech", 9, 20), Happening("blink", 5, 8))
+    assert happenings(tmp_path / "real.mp4", "real.mp4", causes) == (Happening("blink", 5, 8),)
+
+
 def test_people_and_causes_of_false_alarms(
     model: Path, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = as_bundle(model, tmp_path)
     clips = [tmp_path / name for name in ("a.mp4", "b.mp4")]
-    for clip in clips:
-        clip.write_bytes((test_data / "single_face.mp4").read_bytes())
+    for clip, source in zip(clips, ("single_face.mp4", "WolfgangLanger_Pexels.mp4"), strict=True):
+        clip.write_bytes((test_data / source).read_bytes())
     (tmp_path / "causes.csv").write_text("video,kind,onset,offset\na.mp4,blink,0,71\n")
     found = false_alarms(bundle, clips, tmp_path / "out")
-    each = found["clips"]["a.mp4"]["events"]
-    assert found["people"] == 2 and found["interval"] == pytest.approx([each / 0.04] * 2)
-    assert {kind: cause["count"] for kind, cause in found["causes"].items()} == {"blink": each, "nothing known": each}
+    a, b = (found["clips"][name] for name in ("a.mp4", "b.mp4"))
+    rates = sorted(each["events"] / each["minutes_of_face"] for each in (a, b))
+    assert found["people"] == 2 and found["interval"] == pytest.approx(rates, rel=1e-3) and rates[0] < rates[1]
+    causes = {kind: cause["count"] for kind, cause in found["causes"].items()}
+    assert causes == {"blink": a["events"], "nothing known": b["events"]}
     monkeypatch.setattr(Analyzer, "analyze", lambda *a, **k: pytest.fail("analysed again"))
     (tmp_path / "one.csv").write_text("file,subject\na.mp4,s1\nb.mp4,s1\n")
     again = false_alarms(bundle, clips, tmp_path / "out", people=tmp_path / "one.csv")

@@ -200,13 +200,15 @@ def slow_figures(clips: list[Clip], people: list[str], minutes: list[float]) -> 
         ordered = sorted(each[name] for each in draws if each[name] is not None)
         if value is None:
             slow[name] = None
-            continue
-        ends = []
-        for share in (0.025, 0.975):
-            place = share * (len(ordered) - 1)
-            below, above = ordered[int(place)], ordered[min(int(place) + 1, len(ordered) - 1)]
-            ends.append(below + (place - int(place)) * (above - below))
-        slow[name] = (value, *ends)
+        elif ordered[-1] - ordered[0] < 1e-12:
+            slow[name] = (value,)  # nothing differs: what then is said has a test of its own
+        else:
+            ends = []
+            for share in (0.025, 0.975):
+                place = share * (len(ordered) - 1)
+                below, above = ordered[int(place)], ordered[min(int(place) + 1, len(ordered) - 1)]
+                ends.append(below + (place - int(place)) * (above - below))
+            slow[name] = (value, *ends)
     return slow
 
 
@@ -226,10 +228,24 @@ def test_intervals_are_those_of_scoring_every_draw_of_people_from_the_beginning(
     for name, figure in got.items():
         if slow[name] is None:
             assert figure == Figure(None)
-        elif len(set(people)) == 1:
-            assert figure == Figure(pytest.approx(slow[name][0]))
-        else:
+        elif len(slow[name]) == 3:
             assert (figure.value, figure.low, figure.high) == pytest.approx(slow[name])
+        else:
+            assert figure.value == pytest.approx(slow[name][0])
+
+
+def test_where_nobody_errs_the_interval_is_that_of_the_counts() -> None:
+    """The ends at which so good a score, or a better one, still has a chance of 0.025."""
+    hit = Clip((Labelled(0, 9, 0),), (Labelled(0, 9, 0),))
+    got = figures(tallies([hit] * 8, list("aabbccdd"), [1.5] * 8))
+    for name in ("precision", "recall", "emotions_right"):
+        assert got[name].high == 1 and got[name].low ** 8 == pytest.approx(0.025)
+    alarms = got["false_alarms_per_minute"]
+    assert (alarms.value, alarms.low) == (0, 0) and np.exp(-12 * alarms.high) == pytest.approx(0.025)
+    assert got["f1"] == Figure(1.0) and got["uf1"] == Figure(1.0)
+    miss = figures(tallies([Clip((Labelled(50, 59, 0),), hit.truth)] * 3, list("abc"), [1.0] * 3))
+    assert miss["recall"].low == 0 and (1 - miss["recall"].high) ** 3 == pytest.approx(0.025)
+    assert miss["false_alarms_per_minute"] == Figure(1.0)  # each as many: of how they differ nothing is seen
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -131,7 +131,7 @@ def test_people_who_are_tested_are_not_looked_at(
     clips = [tmp_path / name for name in ("quiet1.mp4", "quiet2.mp4", "quiet3.mp4")]
     for path in (data / "face.mp4", data / "other.mp4", *clips):
         path.write_bytes((test_data / "single_face.mp4").read_bytes())
-    (tmp_path / "people.csv").write_text("file,subject\nquiet1.mp4,s1\nquiet2.mp4,s2\n")
+    (tmp_path / "people.csv").write_text("file,subject\nquiet1.mp4,s1\nquiet2.mp4,s2\nquiet3.mp4,s3\n")
     (tmp_path / "folds.json").write_text('{"0": ["s1"], "1": ["s2"]}')
     arguments = ["threshold", "demo", "--data", str(data), "--fold", f"{tmp_path / 'folds.json'}:0"]
     arguments += ["--quiet", *map(str, clips), "--out", str(tmp_path / "out")]
@@ -140,9 +140,12 @@ def test_people_who_are_tested_are_not_looked_at(
     assert main([*arguments, "--false-alarms", "30"]) == 0
     assert "chosen" in capsys.readouterr().out
     written = json.loads((tmp_path / "out" / "decode.json").read_text())
-    assert written["people"] == ["quiet3.mp4", "s2"] and written["quiet_minutes"] == pytest.approx(2 * 72 / 1800)
+    assert written["people"] == ["s2", "s3"] and written["quiet_minutes"] == pytest.approx(2 * 72 / 1800)
     assert written["chosen"]["f1"] == 1.0 and written["chosen"]["false_alarms_per_minute"] == pytest.approx(25)
     assert written["floor"] < 0.21  # the height of what is there
     assert len(written["tried"]) == 1000
     looked_at = {path.name.rpartition("-")[0] for path in (tmp_path / "out" / "scores").iterdir()}
     assert looked_at == {"other.mp4", *(str(clip).replace("/", "__") for clip in clips[1:])}
+    (tmp_path / "people.csv").write_text("file,subject\nquiet1.mp4,s1\n")
+    assert main(arguments) == 1
+    assert f"expected who is seen in {clips[1]}" in capsys.readouterr().err

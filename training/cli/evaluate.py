@@ -17,6 +17,7 @@ from training.data.errors import DataError
 
 if TYPE_CHECKING:
     from training.data.folder import Video
+    from training.evaluation.evaluate import Part
 
 
 def add(verbs: Verbs) -> None:
@@ -35,10 +36,10 @@ def add(verbs: Verbs) -> None:
         help="a shipped model, a bundle, or a model.pt that `fit` left; with --folds one for each fold, in order",
     )
     add_data(parser)
-    people = parser.add_mutually_exclusive_group()
-    people.add_argument("--subjects", metavar="A,B", type=names, default=(), help="only these (default: all)")
-    add_fold(people, "only")
-    people.add_argument("--folds", metavar="FILE", type=Path, help="what `folds` wrote: MODEL i scores fold i")
+    parser.add_argument("--subjects", metavar="A,B", type=names, default=(), help="only these (default: all)")
+    tested = parser.add_mutually_exclusive_group()
+    add_fold(tested, "only the people of")
+    tested.add_argument("--folds", metavar="FILE", type=Path, help="what `folds` wrote: MODEL i scores fold i")
     add_clips(parser)
     add_engine(parser)
     add_decoding(parser)
@@ -68,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
             Part(as_bundle(model, place), share)
             for model, place, share in zip(options.models, places, shares, strict=True)
         ]
+        _expect_strangers(options, parts)
         reached = evaluate_parts(parts, out, engine=options.engine, decoding=decoding(options), report=report)
     scores.show(console, reached.scores, f"{', '.join(map(str, options.models))} on {options.data}")
     scores.show_figures(console, reached.figures, reached.people)
@@ -78,10 +80,27 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _expect_strangers(options: argparse.Namespace, parts: Sequence[Part]) -> None:
+    """Check that models that were trained without a fold are scored on that one.
+
+    Raises:
+        DataError: one was trained without another fold, so that it may know whom it is scored on.
+    """
+    for i, (model, part) in enumerate(zip(options.models, parts, strict=True)):
+        fold = options.fold[1] if options.fold else i if options.folds else None
+        training = part.bundle.manifest["training"]
+        kept_out = training.get("fold") if isinstance(training, dict) else None
+        if None not in (fold, kept_out) and fold != kept_out:
+            raise DataError(
+                f"{model}: expected a model that was trained without fold {fold}, got one without fold {kept_out}; "
+                "give the models in the order of the folds"
+            )
+
+
 def _shares(options: argparse.Namespace, console: Console) -> list[Sequence[Video]]:
     """Return the videos that each model is scored on."""
     from training.data.folder import read_folder, split_subjects
-    from training.evaluation.folds import read_folds, split_fold
+    from training.evaluation.folds import in_fold, read_folds
 
     if options.folds is None and len(options.models) > 1:
         raise DataError("expected one MODEL, or --folds FILE and one for each fold")
@@ -92,14 +111,15 @@ def _shares(options: argparse.Namespace, console: Console) -> list[Sequence[Vide
         render.render(folder, options, console)
         return [read_folder(folder)[: options.clips]]
     videos = read_folder(Path(options.data), options.first_frame)
+    if options.subjects:
+        _, videos = split_subjects(videos, options.subjects)
     if options.folds:
         count = len(read_folds(options.folds))
         if count != len(options.models):
             raise DataError(f"{options.folds}: expected a MODEL for each of {count} folds, got {len(options.models)}")
-        return [split_fold(videos, options.folds, i)[1] for i in range(count)]
+        return [in_fold(videos, options.folds, i) for i in range(count)]
     if options.fold:
-        _, tested = split_fold(videos, *options.fold)
-        if not tested:
+        videos = in_fold(videos, *options.fold)
+        if not videos:
             raise DataError(f"expected somebody of fold {options.fold[1]} in {options.data}, got nobody")
-        return [tested]
-    return [split_subjects(videos, options.subjects)[1] if options.subjects else videos]
+    return [videos]

@@ -141,6 +141,7 @@ def _job(
         ratio=schedule.ratio,
         floor=schedule.floor,
         licence=LICENCE if options.data == SYNTHETIC else None,
+        fold=options.fold[1] if options.fold else None,
     )
     if not options.minutes:
         return job

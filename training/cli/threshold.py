@@ -14,12 +14,13 @@ from rich.table import Table
 
 from training.cli import terminal
 from training.cli.arguments import Verbs, add_engine, add_fold, add_model, names, positive
-
-FLOORS_APART = 5
-"""Of so many floors that are tried one is printed; all are written."""
+from training.data.errors import DataError
 
 if TYPE_CHECKING:
     from training.evaluation.threshold import Setting, Source
+
+FLOORS_APART = 5
+"""Of so many floors that are tried one is printed; all are written."""
 
 
 def add(verbs: Verbs) -> None:
@@ -77,6 +78,8 @@ def run(options: argparse.Namespace) -> int:
         videos = score_all(bundle, sources, out, engine=options.engine, report=report)
         task = bar.add_task("decoding", total=1.0, video="")
         settings = search(bundle, videos, report=lambda share: bar.update(task, completed=share))
+    quiet = sum(video.minutes for video in videos if video.quiet)
+    console.print(f"{quiet:.1f} minutes of quiet video" + ("" if quiet else ": without any, no bound is held"))
     chosen = best(settings, options.false_alarms)
     _show(console, settings, chosen, options.false_alarms)
     people = sorted({source.subject for source in sources})
@@ -85,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
         "floor": chosen.floor,
         "chosen": chosen.to_dict(),
         "false_alarms_at_most": options.false_alarms,
-        "quiet_minutes": sum(video.minutes for video in videos if video.quiet),
+        "quiet_minutes": quiet,
         "people": people,
         "tried": [setting.to_dict() for setting in settings],
     }
@@ -103,7 +106,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     from training.data.folder import read_folder, split_subjects
     from training.evaluation.folds import read_folds, split_fold
     from training.evaluation.metrics import Labelled
-    from training.evaluation.quiet import subjects
+    from training.evaluation.quiet import people_in
     from training.evaluation.threshold import Source
 
     videos = read_folder(options.data, options.first_frame)
@@ -123,12 +126,15 @@ def _sources(options: argparse.Namespace) -> list[Source]:
         )
         for video in videos
     ]
-    who = subjects(options.quiet, options.people)
-    return sources + [
-        Source(str(clip), clip, person, quiet=True)
-        for clip, person in zip(options.quiet, who, strict=True)
-        if person not in tested
-    ]
+    for clip, person in zip(options.quiet, people_in(options.quiet, options.people), strict=True):
+        if person is None and tested:
+            raise DataError(
+                f"expected who is seen in {clip}, lest the threshold be chosen on a test subject, got nobody; write "
+                "people.csv (file,subject) beside it, or name one by --people"
+            )
+        if person not in tested:
+            sources.append(Source(str(clip), clip, person or clip.name, quiet=True))
+    return sources
 
 
 def _show(console: Console, settings: Sequence[Setting], chosen: Setting, bound: float) -> None:

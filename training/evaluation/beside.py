@@ -1,7 +1,8 @@
 """What is known of a video beside its labels: what happens in it, how its micro-expressions were made, who is seen.
 
     <video>.json    written with rendered and inserted clips: ``events`` and ``distractors``
-    causes.csv      video,kind,onset,offset: what happens in real video, frames counted from 0, both ends inclusive
+    causes.csv      video,kind,onset,offset: what happens in real video, and in what was made of it; frames counted
+                    from 0, both ends inclusive
     people.csv      file,subject: who is seen in video without labels
 
 Everything here may be missing: then nothing is known.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,17 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the JSON beside a video tells; both empty where there is none, or one of another kind."""
+    """What the JSON beside a video tells; nothing where there is none, or one of another kind.
+
+    Attributes:
+        events: how its micro-expressions were made.
+        distractors: what else was put in.
+        source: name of the video or portrait that it was made of.
+    """
 
     events: tuple[Traits, ...] = ()
     distractors: tuple[Happening, ...] = ()
+    source: str = ""
 
 
 def read_known(video: Path) -> Known:
@@ -89,7 +97,7 @@ def read_known(video: Path) -> Known:
             f"{path}: expected events and distractors with onset and offset, as `python -m training render` writes "
             f"them ({error!r})"
         ) from error
-    return Known(events, distractors)
+    return Known(events, distractors, str(found.get("source", "")))
 
 
 def read_causes(table: Path) -> dict[str, list[Happening]]:
@@ -122,9 +130,16 @@ def read_people(table: Path) -> dict[str, str]:
     return people
 
 
-def happenings(video: Path, name: str, causes: dict[str, list[Happening]]) -> tuple[Happening, ...]:
-    """Return all that is known to happen in a video, from the JSON beside it and from a table by ``name``."""
-    return (*read_known(video).distractors, *causes.get(name, ()))
+def happenings(video: Path, name: str, causes: Mapping[str, Sequence[Happening]]) -> tuple[Happening, ...]:
+    """Return all that is known to happen in a video, from the JSON beside it and from a table.
+
+    Args:
+        video: the file or folder.
+        name: of it in the table.
+        causes: the table. What it says of the video that this one was made of, holds for this one too.
+    """
+    known = read_known(video)
+    return (*known.distractors, *causes.get(name, ()), *(causes.get(known.source, ()) if known.source != name else ()))
 
 
 def _traits(event: dict[str, Any]) -> Traits:

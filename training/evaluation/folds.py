@@ -94,7 +94,21 @@ def split_fold(videos: Sequence[Video], path: Path, number: int) -> tuple[list[V
         number: of the test fold.
 
     Raises:
-        DataError: there is no such fold, somebody is in none, or nobody is left to train on.
+        DataError: as of `in_fold`, or nobody is left to train on.
+    """
+    test = in_fold(videos, path, number)
+    tested = {video.subject for video in test}
+    training = [video for video in videos if video.subject not in tested]
+    if not training:
+        raise DataError(f"{path}: expected somebody to train on outside fold {number}, got nobody in labels.csv")
+    return training, test
+
+
+def in_fold(videos: Sequence[Video], path: Path, number: int) -> list[Video]:
+    """Return the videos of a fold's people; arguments as of `split_fold`.
+
+    Raises:
+        DataError: there is no such fold, or somebody is in none.
     """
     folds = read_folds(path)
     if number >= len(folds):
@@ -105,8 +119,4 @@ def split_fold(videos: Sequence[Video], path: Path, number: int) -> tuple[list[V
             f"{path}: expected everybody of labels.csv in a fold, got {', '.join(unknown)} in none; make the folds "
             "anew with `python -m training folds` and all folders"
         )
-    test = [video for video in videos if video.subject in folds[number]]
-    training = [video for video in videos if video.subject not in folds[number]]
-    if not training:
-        raise DataError(f"{path}: expected somebody to train on outside fold {number}, got nobody in labels.csv")
-    return training, test
+    return [video for video in videos if video.subject in folds[number]]

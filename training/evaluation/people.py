@@ -5,6 +5,7 @@ Knows counts of each person, not where they come from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from training.evaluation.metrics import Clip, recognition, score
 RESAMPLES = 2000
 """How often people are drawn anew."""
 LEVEL = 0.95
+TAIL = (1 - LEVEL) / 2
+"""Of what figures come to, left out on each side of an interval."""
 SEED = 0
 
 FIGURES = {
@@ -79,6 +82,10 @@ def figures(people: Mapping[str, Row]) -> dict[str, Figure]:
     what the figure comes to. Draws in which a figure has nothing to divide by say nothing of it and are left out. With
     a single person there is no interval: how people differ cannot be seen on one.
 
+    Where every draw comes to the same, as where nobody has a false alarm, drawing says nothing of how sure that is. Of
+    none and of all in so many the interval is then the exact one of the counts (Clopper and Pearson 1934; of none in so
+    many minutes, that of a Poisson process), which people who differ would only widen; else there is none.
+
     Args:
         people: counts of each.
     """
@@ -87,32 +94,43 @@ def figures(people: Mapping[str, Row]) -> dict[str, Figure]:
     if len(rows) > 1:
         random = np.random.default_rng(SEED)
         for i in range(RESAMPLES):
-            drawn[i] = _values(rows[random.integers(len(rows), size=len(rows))].sum(axis=0))
-    whole = _values(rows.sum(axis=0)) if len(rows) else np.full(len(FIGURES), np.nan)
-    return {name: _figure(float(value), column) for name, value, column in zip(FIGURES, whole, drawn.T, strict=True)}
+            ratios = _ratios(rows[random.integers(len(rows), size=len(rows))].sum(axis=0))
+            drawn[i] = [over / under if under else np.nan for over, under in ratios]
+    whole = _ratios(rows.sum(axis=0)) if len(rows) else [(0.0, 0.0)] * len(FIGURES)
+    return {
+        name: _figure(name, *ratio, column[~np.isnan(column)])
+        for name, ratio, column in zip(FIGURES, whole, drawn.T, strict=True)
+    }
 
 
-def _figure(value: float, drawn: npt.NDArray[np.float64]) -> Figure:
-    told = drawn[~np.isnan(drawn)]
-    if np.isnan(value):
+def _figure(name: str, over: float, under: float, drawn: npt.NDArray[np.float64]) -> Figure:
+    """Return one figure, ``over / under``, with the interval of what it came to when people were drawn."""
+    if not under:
         return Figure(None)
-    if not len(told):
+    value = over / under
+    if not len(drawn):
         return Figure(value)
-    low, high = np.quantile(told, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Figure(value, float(low), float(high))
+    if drawn.max() - drawn.min() > 1e-12:
+        low, high = np.quantile(drawn, (TAIL, 1 - TAIL))
+        return Figure(value, float(low), float(high))
+    if name == "false_alarms_per_minute" and value == 0:
+        return Figure(value, 0.0, -math.log(TAIL) / under)
+    if name in ("precision", "recall", "emotions_right") and value in (0, 1):
+        least = TAIL ** (1 / under)
+        return Figure(value, least, 1.0) if value else Figure(value, 0.0, 1 - least)
+    return Figure(value)
 
 
-def _values(row: Row) -> npt.NDArray[np.float64]:
-    """Return the figures of summed counts, in the order of FIGURES: float64 (6,), NaN without a denominator."""
+def _ratios(row: Row) -> list[tuple[float, float]]:
+    """Return what is divided by what in the figures of summed counts, in the order of FIGURES."""
     tp, fp, fn, minutes = row[:4].tolist()
     confusion = row[4:].reshape(len(EMOTIONS), len(EMOTIONS)).astype(np.int64)
     named = int(confusion.sum())
-    ratios = (
+    return [
         (2 * tp, 2 * tp + fp + fn),
         (tp, tp + fp),
         (tp, tp + fn),
-        (recognition(confusion).uf1 * named, named),
+        (recognition(confusion).uf1, float(named > 0)),
         (float(np.trace(confusion)), named),
         (fp, minutes),
-    )
-    return np.array([over / under if under else np.nan for over, under in ratios])
+    ]

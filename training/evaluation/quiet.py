@@ -57,7 +57,7 @@ def false_alarms(
         MetstError: the model or a clip cannot be read.
     """
     (out / "videos").mkdir(parents=True, exist_ok=True)
-    who = subjects(clips, people)
+    who = [person or name for person, name in zip(people_in(clips, people), _names(clips), strict=True)]
     happened = _happened(clips, causes)
     key = key_of(bundle, bundle.decode_settings, engine)
     found = []
@@ -83,15 +83,18 @@ def false_alarms(
     return written
 
 
-def subjects(clips: Sequence[Path], table: Path | None = None) -> list[str]:
-    """Return who is seen in each clip: as a table says, else somebody of the clip's own name.
+def people_in(clips: Sequence[Path], table: Path | None = None) -> list[str | None]:
+    """Return who is seen in each clip as far as a table says.
 
     Args:
         clips: files or folders, looked up by their names.
         table: file,subject; by default people.csv beside each clip.
+
+    Raises:
+        DataError: there is no such table, or a cell of it is wrong.
     """
     tables = _tables(clips, table, PEOPLE, read_people)
-    return [tables[clip.parent].get(clip.name, name) for clip, name in zip(clips, _names(clips), strict=True)]
+    return [tables[clip.parent].get(clip.name) for clip in clips]
 
 
 def _alarms(found: dict[str, Any]) -> tuple[Labelled, ...]:
