@@ -29,7 +29,7 @@ class Model:
     labels: tuple[str, ...] = LABELS
 
 
-def video(random: np.random.Generator, quiet: bool) -> Scored:
+def video(random: np.random.Generator, labelled: bool, quiet: bool) -> Scored:
     """Bumps of all heights in two runs, true ones about some of them."""
     spot = np.clip(0.2 * random.random(240), 0, 1)
     truth = []
@@ -41,7 +41,7 @@ def video(random: np.random.Generator, quiet: bool) -> Scored:
     emotion = random.normal(size=(240, len(LABELS))).astype(np.float32)
     runs = (slice(0, 130), slice(130, 240))
     frame = 2 * np.arange(240)
-    return Scored(Scores(frame / 60, frame, spot.astype(np.float32), emotion, runs), tuple(truth), 0.5, quiet)
+    return Scored(Scores(frame / 60, frame, spot.astype(np.float32), emotion, runs), tuple(truth), 0.5, labelled, quiet)
 
 
 def slowly(model: Model, videos: list[Scored], ratio: float, floor: float) -> tuple[tuple[int, int, int], float]:
@@ -57,7 +57,7 @@ def slowly(model: Model, videos: list[Scored], ratio: float, floor: float) -> tu
                 found.append(Labelled(int(frames[interval.onset]), int(frames[interval.offset]), 0))
         if each.quiet:
             alarms, minutes = alarms + len(found), minutes + each.minutes
-        else:
+        if each.labelled:
             clips.append(Clip(tuple(found), each.truth))
     spotting = score(clips).spotting
     return (spotting.tp, spotting.fp, spotting.fn), alarms / minutes if minutes else 0.0
@@ -68,7 +68,7 @@ def slowly(model: Model, videos: list[Scored], ratio: float, floor: float) -> tu
 def test_every_setting_counts_what_decoding_anew_counts(decoder: str, synergy: str) -> None:
     random = np.random.default_rng(3)
     model = Model(DecodeSettings(decoder=decoder, synergy=synergy))
-    videos = [video(random, quiet) for quiet in (False, True, False, True)]
+    videos = [video(random, *counts) for counts in ((True, False), (False, True), (True, True), (True, False))]
     shares: list[float] = []
     got = search(model, videos, RATIOS, FLOORS, shares.append)
     assert [(each.ratio, each.floor) for each in got] == [(ratio, floor) for ratio in RATIOS for floor in FLOORS]
@@ -101,7 +101,7 @@ def test_of_settings_that_come_to_the_same_the_middle_is_chosen() -> None:
 
 def test_the_network_runs_once(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = Bundle.find("demo")
-    sources = [Source("a.mp4", test_data / "single_face.mp4", "s1", quiet=True)]
+    sources = [Source("a.mp4", test_data / "single_face.mp4", "s1", (), labelled=False, quiet=True)]
     (first,) = score_all(demo, sources, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Analyzer, "analyze", lambda *a, **k: pytest.fail("analysed again"))

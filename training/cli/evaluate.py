@@ -88,7 +88,7 @@ def _expect_strangers(options: argparse.Namespace, parts: Sequence[Part]) -> Non
     """
     for i, (model, part) in enumerate(zip(options.models, parts, strict=True)):
         fold = options.fold[1] if options.fold else i if options.folds else None
-        training = part.bundle.manifest["training"]
+        training = part.bundle.manifest.get("training")
         kept_out = training.get("fold") if isinstance(training, dict) else None
         if None not in (fold, kept_out) and fold != kept_out:
             raise DataError(

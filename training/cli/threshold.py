@@ -122,6 +122,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
             video.uri,
             video.subject,
             tuple(Labelled(a.onset, a.offset, a.emotion) for a in video.annotations),
+            labelled=True,
             quiet=not (video.annotations or options.quiet),
         )
         for video in videos
@@ -133,7 +134,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
                 "people.csv (file,subject) beside it, or name one by --people"
             )
         if person not in tested:
-            sources.append(Source(str(clip), clip, person or clip.name, quiet=True))
+            sources.append(Source(str(clip), clip, person or clip.name, (), labelled=False, quiet=True))
     return sources
 
 

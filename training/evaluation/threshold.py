@@ -44,12 +44,14 @@ class Scored:
         scores: of all its slots.
         truth: its micro-expressions.
         minutes: of visible face.
+        labelled: whether it counts for F1.
         quiet: whether its false alarms count against the bound.
     """
 
     scores: Scores
     truth: tuple[Labelled, ...]
     minutes: float
+    labelled: bool
     quiet: bool
 
 
@@ -83,14 +85,16 @@ class Source:
         uri: what it is opened by.
         subject: who is seen.
         truth: its micro-expressions.
+        labelled: whether it counts for F1.
         quiet: whether its false alarms count against the bound.
     """
 
     name: str
     uri: str | Path
     subject: str
-    truth: tuple[Labelled, ...] = ()
-    quiet: bool = False
+    truth: tuple[Labelled, ...]
+    labelled: bool
+    quiet: bool
 
 
 def score_all(
@@ -125,7 +129,8 @@ def score_all(
                 scores = analyzer.analyze(source.uri, partial(progress, report, source.name)).scores
                 _keep(path, key, scores)
             report(source.name, 1.0)
-            scored.append(Scored(scores, source.truth, len(scores.spot) / bundle.fps / 60, source.quiet))
+            minutes = len(scores.spot) / bundle.fps / 60
+            scored.append(Scored(scores, source.truth, minutes, source.labelled, source.quiet))
     return scored
 
 
@@ -151,7 +156,7 @@ def search(
         for row, (tp, fp, fn) in enumerate(_counts(bundle, video, pairs)):
             if video.quiet:
                 quiet[row] += fp
-            else:
+            if video.labelled:
                 labelled[row] += (tp, fp, fn)
         report((i + 1) / len(videos))
     minutes = sum(video.minutes for video in videos if video.quiet)
