@@ -35,6 +35,10 @@ def test_everybody_is_in_one_fold_and_folds_differ_by_one_person_at_most(events:
     assert split(dict(reversed(events.items())), count) == folds
 
 
+def test_whoever_shows_most_goes_first() -> None:
+    assert split({"a": 1, "b": 1, "c": 2}, 2) == (("c",), ("a", "b"))
+
+
 def test_a_person_of_two_folders_is_one_person() -> None:
     folders = [video("s1", 3), video("s2", 1)], [video("s1", 2), video("s3")]
     assert events_of([each for folder in folders for each in folder]) == {"s1": 5, "s2": 1, "s3": 0}
