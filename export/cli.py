@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from export import bundle as writer
 from export.description import Description, ExportError
 from export.recogniser import PUBLISHED_LABELS, RecogniserDescription, write_recogniser
 from metst_edge.bundle import PRECISIONS, Bundle, RecognizerBundle
-from metst_edge.errors import MetstError
+from metst_edge.decode import DecodeSettings
+from metst_edge.errors import MetstError, SettingsError
 from metst_edge.manifest import CHANNELS_OF_ROI_SET
 from training.models import PUBLISHED, SpottingNetwork, load_checkpoint, load_published
 from training.models.checkpoint import GENERATED, LICENCE, contents
@@ -97,7 +98,8 @@ def _meta(meta: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Return a checkpoint's meta data with what was given on the command line."""
     named = {**meta, "name": options.name} if options.name else meta
     metrics = {**(meta.get("metrics") or {}), **_metrics(options.metrics)}
-    return {**named, "licence": _licence(meta, options.licence), "metrics": metrics}
+    given = {} if options.decode is None else {"decode": _decode(options.decode, meta.get("decode"))}
+    return {**named, "licence": _licence(meta, options.licence), "metrics": metrics, **given}
 
 
 def _licence(meta: dict[str, Any], given: str | None) -> str:
@@ -126,7 +128,10 @@ def _write_recogniser(
         (f"--precision {options.precision}", options.precision != PRECISIONS[0]),
         ("--inline", options.inline),
         ("--clips", bool(options.clips)),
-        *((f"--{name.replace('_', '-')}", getattr(options, name, None) is not None) for name in ("fps", "k", "k_p")),
+        *(
+            (f"--{name.replace('_', '-')}", getattr(options, name, None) is not None)
+            for name in ("fps", "k", "k_p", "decode")
+        ),
         ("--no-compat", not getattr(options, "compat", True)),
     ):
         if given:
@@ -192,6 +197,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="put a JSON file, such as `training evaluate` writes, into manifest and model card; may be repeated",
     )
+    own.add_argument(
+        "--decode",
+        metavar="FILE",
+        type=Path,
+        help="JSON with decode settings, such as `training threshold` writes, in place of the checkpoint's",
+    )
     upstream.add_argument(
         "--model", choices=sorted(PUBLISHED), help="which published network it is, to be sure (default: what it fits)"
     )
@@ -225,6 +236,23 @@ def _metrics(named: Sequence[str]) -> dict[str, Any]:
         except (OSError, ValueError) as error:
             raise ExportError(f"--metrics: expected a JSON file, {file} cannot be read ({error})") from error
     return read
+
+
+def _decode(path: Path, before: Any) -> dict[str, Any]:
+    """Return decode settings with those of a JSON file in place of their own; what else it holds is left alone."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"--decode: expected a JSON file, {path} cannot be read ({error})") from error
+    known = {field.name for field in fields(DecodeSettings)}
+    given = {name: found[name] for name in found if name in known} if isinstance(found, dict) else {}
+    if not given:
+        raise ExportError(f"--decode: expected an object with one of {', '.join(sorted(known))}, got none in {path}")
+    merged = {**DecodeSettings().to_dict(), **(before if isinstance(before, dict) else {}), **given}
+    try:
+        return DecodeSettings.from_dict(merged).to_dict()
+    except SettingsError as error:
+        raise ExportError(f"--decode {path}: {error}") from error
 
 
 def _published(options: argparse.Namespace, network: SpottingNetwork) -> Description:

@@ -33,6 +33,7 @@ class Run:
         ratio: decode default, for the checkpoint and the scores on held-out clips.
         floor: decode default, for the same.
         licence: of weights trained on that data, for the checkpoint; None where only who owns the data knows.
+        fold: number of the fold of people that was kept out, so that nobody scores it on another; None without folds.
     """
 
     preset: Preset
@@ -46,6 +47,7 @@ class Run:
     ratio: float = DEFAULTS.ratio
     floor: float = DEFAULTS.floor
     licence: str | None = None
+    fold: int | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return everything the network depends on, as plain values."""
@@ -58,7 +60,11 @@ class Run:
             "k": preset.k,
             **self._optimisation(),
             "data": self.data,
+            **self._left_out(),
         }
+
+    def _left_out(self) -> dict[str, int]:
+        return {} if self.fold is None else {"fold": self.fold}
 
     def _optimisation(self) -> dict[str, Any]:
         return {
@@ -94,6 +100,7 @@ class Run:
             "decode": DecodeSettings(self.ratio, self.floor).to_dict(),
             "training": {
                 "data": self.data,
+                **self._left_out(),
                 **self._optimisation(),
                 "python": platform.python_version(),
                 "torch": str(torch.__version__),

@@ -99,6 +99,19 @@ def test_figures_measured_later_are_put_beside_those_of_the_checkpoint(checkpoin
     assert "- false alarms:\n  - per minute: 2.5" in (out / "MODEL_CARD.md").read_text()
 
 
+def test_a_threshold_chosen_later_takes_the_place_of_the_checkpoints(checkpoint, out, tmp_path, capsys):
+    chosen = tmp_path / "decode.json"
+    chosen.write_text('{"ratio": 0.25, "floor": 0.4, "people": ["s1"]}')
+    assert main(["bundle", str(checkpoint), "--out", str(out), "--decode", str(chosen)]) == 0
+    settings = Bundle.load(out).decode_settings
+    assert (settings.ratio, settings.floor, settings.window_seconds) == (0.25, 0.4, 60.0)
+    for text, words in (("[]", "got none in"), ("{", "cannot be read"), ('{"floor": -1}', "expected ratio, floor")):
+        chosen.write_text(text)
+        assert main(["bundle", str(checkpoint), "--out", str(tmp_path / "bad"), "--decode", str(chosen)]) == 1
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "bad").exists()
+
+
 @pytest.mark.parametrize("metrics, words", [("figures.json", "expected NAME=FILE"), ("a=none.json", "none.json")])
 def test_figures_that_cannot_be_read_are_refused(checkpoint, out, capsys, metrics, words):
     assert main(["bundle", str(checkpoint), "--out", str(out), "--metrics", metrics]) == 1

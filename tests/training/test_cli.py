@@ -25,6 +25,8 @@ def test_bad_usage_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
         (["fit", "--minutes", "-3"], "expected a number above 0, got '-3'"),
         (["fit", "--steps", "3", "--minutes", "3"], "not allowed with argument"),
         (["evaluate"], "required: MODEL"),
+        (["fit", "--fold", "folds.json"], "expected FILE:N, such as folds.json:0, got 'folds.json'"),
+        (["evaluate", "m.pt", "--fold", "f:0", "--folds", "f"], "not allowed with argument"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
@@ -169,3 +171,31 @@ def test_a_labelled_folder_is_trained_on_and_evaluated(
     assert "spotting F1" in capsys.readouterr().out
     assert json.loads((out / "metrics.json").read_text())["videos"] == 1
     assert [path.name for path in (out / "videos").iterdir()] == ["other.mp4.json"]
+
+    folds = tmp_path / "folds.json"
+    folds.write_text('{"0": ["s2"], "1": ["s1"], "2": ["elsewhere"]}')
+    of_fold = tmp_path / "f0"
+    fit = ["fit", "--data", str(folder), "--fold", f"{folds}:0", "--steps", "1", "--batch", "2", "--out", str(of_fold)]
+    assert main(fit) == 0
+    training = load_checkpoint(of_fold / "model.pt").meta["training"]
+    assert training["fold"] == 0 and "1 videos, 1 subjects" in training["data"]
+    by_fold = [*evaluate[:4], "--fold", f"{folds}:0", "--subjects", "s2", "--out", str(out)]
+    assert main(by_fold) == 0
+    models = ["demo", str(run / "model.pt"), "demo"]
+    together = ["evaluate", *models, "--data", str(folder), "--folds", str(folds), "--out", str(tmp_path / "all")]
+    assert main(together) == 0
+    assert "How sure the figures are" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "all" / "metrics.json").read_text())
+    assert [each["people"] for each in metrics["models"]] == [["s2"], ["s1"], []]
+    for wrong, message in (
+        (["evaluate", "demo", "demo", "--data", str(folder)], "expected one MODEL, or --folds FILE"),
+        (["evaluate", "demo", "--data", str(folder), "--folds", str(folds)], "a MODEL for each of 3 folds, got 1"),
+        (["evaluate", "demo", "--data", str(folder), "--fold", f"{folds}:2"], "expected somebody of fold 2"),
+        (
+            ["evaluate", str(of_fold / "model.pt"), "--data", str(folder), "--fold", f"{folds}:1"],
+            "expected a model that was trained without fold 1, got one without fold 0",
+        ),
+        (["evaluate", "demo", "--fold", f"{folds}:2"], "expected folds with a labelled folder"),
+    ):
+        assert main([*wrong, "--out", str(tmp_path / "wrong")]) == 1
+        assert message in capsys.readouterr().err

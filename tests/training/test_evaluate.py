@@ -7,15 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 torch = pytest.importorskip("torch")
 
 from metst_edge import Analyzer  # noqa: E402
 from metst_edge.labels import EMOTIONS  # noqa: E402
 from training.cli.model import as_bundle  # noqa: E402
+from training.cli.scores import show_figures  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
-from training.evaluation.evaluate import compare_decoders, evaluate, false_alarms  # noqa: E402
+from training.evaluation.beside import Happening, Known, happenings, read_causes, read_known, read_people  # noqa: E402
+from training.evaluation.evaluate import Part, compare_decoders, evaluate, evaluate_parts  # noqa: E402
+from training.evaluation.people import FIGURES, Figure  # noqa: E402
+from training.evaluation.quiet import false_alarms  # noqa: E402
 from training.models import build, save_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
 from training.run import Run  # noqa: E402
@@ -114,6 +119,104 @@ def test_results_of_another_model_are_not_mixed_in(model: Path, test_data: Path,
 def test_a_truth_behind_the_end_is_refused(model: Path, test_data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected offsets below the video's 72 frames"):
         evaluate(as_bundle(model, tmp_path), [video(test_data, Annotation(70, 71, 72, 0))], tmp_path)
+
+
+def test_models_of_several_folds_are_scored_together(model: Path, test_data: Path, tmp_path: Path) -> None:
+    first, second = as_bundle(model, tmp_path / "a"), as_bundle(checkpoint(tmp_path / "other.pt", 1), tmp_path / "b")
+    data = tmp_path / "data"
+    data.mkdir()
+    videos = []
+    for person, annotation in (("s1", Annotation(20, 22, 25, 0)), ("s2", Annotation(30, 34, 45, 1))):
+        path = data / f"{person}.mp4"
+        path.write_bytes((test_data / "single_face.mp4").read_bytes())
+        videos.append(Video(path.name, path, person, None, (annotation,)))
+    truth = {
+        "events": [{"onset": 20, "offset": 25, "intensity_px": 1.5, "action_units": [4], "face_px": 150}],
+        "distractors": [{"kind": "speech", "onset": 0, "offset": 71}],
+    }
+    (data / "s1.json").write_text(json.dumps(truth))
+    (data / "causes.csv").write_text("video,kind,onset,offset\ns2.mp4,head,0,71\n")
+    parts = [Part(first, videos[:1]), Part(second, videos[1:])]
+    reached = evaluate_parts(parts, tmp_path / "both")
+
+    alone = [evaluate(part.bundle, part.videos, tmp_path / f"alone{i}") for i, part in enumerate(parts)]
+    counts = [(each.spotting.tp, each.spotting.fp, each.spotting.fn) for each in alone]
+    spotting = reached.scores.spotting
+    assert (spotting.tp, spotting.fp, spotting.fn) == tuple(map(sum, zip(*counts, strict=True)))
+    assert (reached.scores.confusion == alone[0].confusion + alone[1].confusion).all()
+    assert reached.people == 2 and reached.figures["f1"].value == spotting.f1
+    assert reached.figures["false_alarms_per_minute"].value == pytest.approx(spotting.fp / (2 * 72 / 1800))
+    assert reached.figures["false_alarms_per_minute"].low == pytest.approx(min(c[1] for c in counts) / (72 / 1800))
+    assert counts[0][1] != counts[1][1]
+
+    written = json.loads((tmp_path / "both" / "metrics.json").read_text())
+    assert [each["people"] for each in written["models"]] == [["s1"], ["s2"]]
+    assert written["breakdown"]["size"] == {"1 to 2": {"count": 1, "found": counts[0][0], "recall": counts[0][0]}}
+    assert {*written["breakdown"]} == {"size", "length", "action_unit", "emotion", "face"}
+    assert {*written["causes"]} <= {"speech", "head", "micro-expression"} and written["causes"]
+    assert sum(each["count"] for each in written["causes"].values()) == spotting.fp
+    assert list(written["figures"]) == list(FIGURES)
+
+
+def test_one_person_is_said_to_have_no_interval(model: Path, test_data: Path, tmp_path: Path) -> None:
+    evaluate(as_bundle(model, tmp_path), [video(test_data, Annotation(20, 22, 25, 0))], tmp_path)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["people"] == 1 and written["figures"]["recall"]["low"] is None
+    console = Console(record=True, width=120)
+    show_figures(console, {"f1": Figure(0.5)}, 1)
+    assert "one person only: no interval" in console.export_text()
+
+
+def test_truth_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    clip = tmp_path / "a.mp4"
+    assert read_known(clip) == Known() and read_causes(tmp_path / "causes.csv") == {}
+    (tmp_path / "a.json").write_text('{"events": [{"onset": 0.3}]}')  # what an analysis of it found
+    assert read_known(clip) == Known()
+    for text in ("{", '{"events": [{}], "distractors": []}', '{"events": [], "distractors": [3]}'):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(DataError, match=r"a.json: expected"):
+            read_known(clip)
+    for name, read, text, message in (
+        ("causes.csv", read_causes, "video,kind\n", "expected the columns video, kind, onset, offset"),
+        ("causes.csv", read_causes, "video,kind,onset,offset\na.mp4,blink,9,3\n", "line 2: expected onset and offset"),
+        ("causes.csv", read_causes, "video,kind,onset,offset\na.mp4,,1,3\n", "line 2: expected a value"),
+        ("people.csv", read_people, "file,subject\na.mp4,s1\na.mp4,s2\n", "line 3: expected a.mp4 of 's1'"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=message):
+            read(tmp_path / name)
+
+
+def test_what_happens_in_a_video_happens_in_what_was_made_of_it(tmp_path: Path) -> None:
+    made = {"events": [], "distractors": [{"kind": "head", "onset": 1, "offset": 2}], "source": "real.mp4"}
+    (tmp_path / "real-s0.json").write_text(json.dumps(made))
+    (tmp_path / "causes.csv").write_text("video,kind,onset,offset\nreal.mp4,blink,5,8\nreal-s0.mp4,speech,9,20\n")
+    causes = read_causes(tmp_path / "causes.csv")
+    found = happenings(tmp_path / "real-s0.mp4", "real-s0.mp4", causes)
+    assert found == (Happening("head", 1, 2), Happening("speech", 9, 20), Happening("blink", 5, 8))
+    assert happenings(tmp_path / "real.mp4", "real.mp4", causes) == (Happening("blink", 5, 8),)
+
+
+def test_people_and_causes_of_false_alarms(
+    model: Path, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = as_bundle(model, tmp_path)
+    clips = [tmp_path / name for name in ("a.mp4", "b.mp4")]
+    for clip, source in zip(clips, ("single_face.mp4", "WolfgangLanger_Pexels.mp4"), strict=True):
+        clip.write_bytes((test_data / source).read_bytes())
+    (tmp_path / "causes.csv").write_text("video,kind,onset,offset\na.mp4,blink,0,71\n")
+    found = false_alarms(bundle, clips, tmp_path / "out")
+    a, b = (found["clips"][name] for name in ("a.mp4", "b.mp4"))
+    rates = sorted(each["events"] / each["minutes_of_face"] for each in (a, b))
+    assert found["people"] == 2 and found["interval"] == pytest.approx(rates, rel=1e-3) and rates[0] < rates[1]
+    causes = {kind: cause["count"] for kind, cause in found["causes"].items()}
+    assert causes == {"blink": a["events"], "nothing known": b["events"]}
+    monkeypatch.setattr(Analyzer, "analyze", lambda *a, **k: pytest.fail("analysed again"))
+    (tmp_path / "one.csv").write_text("file,subject\na.mp4,s1\nb.mp4,s1\n")
+    again = false_alarms(bundle, clips, tmp_path / "out", people=tmp_path / "one.csv")
+    assert again == {**found, "people": 1, "interval": None}
+    with pytest.raises(DataError, match="expected a table, found none at"):
+        false_alarms(bundle, clips, tmp_path / "out", causes=tmp_path / "none.csv")
 
 
 def test_false_alarms_are_counted_per_minute_of_visible_face(model: Path, test_data: Path, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from metst_edge.errors import MetstError
-from training.cli import calibrate, demo_clip, evaluate, false_alarms, fit, recognise, render
+from training.cli import calibrate, demo_clip, evaluate, false_alarms, fit, folds, recognise, render, threshold
 from training.missing import missing
 
-VERBS = (fit, evaluate, false_alarms, recognise, render, calibrate, demo_clip)
+VERBS = (folds, fit, threshold, evaluate, false_alarms, recognise, render, calibrate, demo_clip)
 """In the order of the help; each has ``add(verbs)``, which adds its parser, and ``run(options)``, the exit status."""
 
 EPILOG = """\
@@ -27,6 +27,10 @@ examples:
   on a labelled folder, two subjects kept for the evaluation:
       python -m training fit --data DIR --test-subjects s03,s11 --out runs/mine
       python -m training evaluate runs/mine/model.pt --data DIR --subjects s03,s11
+  in three folds, so that everybody is scored once, by a model that never saw them:
+      python -m training folds --data DIR --folds 3 --out runs/folds.json
+      python -m training fit --data DIR --fold runs/folds.json:0 --out runs/f0     (and 1, 2)
+      python -m training evaluate runs/f0/model.pt runs/f1/model.pt runs/f2/model.pt --data DIR --folds runs/folds.json
   a recogniser, which names the emotion of intervals that are known:
       python -m training recognise fit --data DIR --test-subjects s03,s11 --out runs/names
       python -m training recognise evaluate runs/names/model.pt --data DIR --subjects s03,s11

@@ -44,6 +44,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_fold(parser: argparse._MutuallyExclusiveGroup, does: str) -> None:
+    """Add a fold of people, which a verb does something with."""
+    parser.add_argument("--fold", metavar="FILE:N", type=fold, help=f"{does} fold N of what `folds` wrote")
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """Add what runs the model."""
     parser.add_argument("--engine", default="auto", help="auto, native or onnxruntime (default: auto)")
@@ -52,6 +57,14 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 def names(text: str) -> tuple[str, ...]:
     """Names with commas between them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def fold(text: str) -> tuple[Path, int]:
+    """A file of folds and the number of one of them."""
+    file, colon, number = text.rpartition(":")
+    if not (file and colon and number.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected FILE:N, such as folds.json:0, got {text!r}")
+    return Path(file), int(number)
 
 
 def whole(text: str) -> int:

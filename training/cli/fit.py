@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
 from training.cli import scores, terminal
-from training.cli.arguments import SYNTHETIC, Verbs, add_data, count, names, positive, whole
+from training.cli.arguments import SYNTHETIC, Verbs, add_data, add_fold, count, names, positive, whole
+from training.data.errors import DataError
 from training.presets import PRESETS, Preset, Schedule
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def add(verbs: Verbs) -> None:
     parser = verbs.add_parser("fit", help="train a model", description="Train a model.")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="metst64", help="what to train (default: metst64)")
     add_data(parser)
-    parser.add_argument("--test-subjects", metavar="A,B", type=names, default=(), help="subjects kept out of training")
+    tested = parser.add_mutually_exclusive_group()
+    tested.add_argument("--test-subjects", metavar="A,B", type=names, default=(), help="subjects kept out of training")
+    add_fold(tested, "keep out of training")
     parser.add_argument(
         "--cache", metavar="DIR", type=Path, help="where measured windows are kept (default: DATA/.windows)"
     )
@@ -64,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
     preset = PRESETS[options.preset]
     schedule = _schedule(options, preset)
     out = options.out or Path("runs") / f"{options.preset}-{Path(options.data).name}-seed{options.seed}"
+    if options.fold and options.data == SYNTHETIC:
+        raise DataError("expected --fold with a labelled folder, got it with generated windows; name one by --data")
     terminal.expect_device(options.device)
     terminal.expect_place(out)
     expect_run(out, resume=options.resume)
@@ -136,6 +141,7 @@ def _job(
         ratio=schedule.ratio,
         floor=schedule.floor,
         licence=LICENCE if options.data == SYNTHETIC else None,
+        fold=options.fold[1] if options.fold else None,
     )
     if not options.minutes:
         return job
@@ -157,11 +163,16 @@ def _labelled(
     from training.data.features import measure
     from training.data.folder import read_folder, split_subjects
     from training.data.windows import FolderWindows
+    from training.evaluation.folds import split_fold
 
     folder = Path(options.data)
     cache = options.cache or folder / ".windows"
+    videos = read_folder(folder, options.first_frame)
     # Nothing is chosen by looking at the test subjects: they are scored by `evaluate` alone.
-    videos, _ = split_subjects(read_folder(folder, options.first_frame), options.test_subjects)
+    if options.fold:
+        videos, _ = split_fold(videos, *options.fold)
+    else:
+        videos, _ = split_subjects(videos, options.test_subjects)
     terminal.expect_place(cache)
     finder, measured = FaceFinder(), []
     with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:

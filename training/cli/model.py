@@ -43,7 +43,7 @@ def as_recogniser(model: Path, out: Path) -> RecognizerBundle:
     return write_recogniser(checkpoint.network, about, out / "bundle", force=True, console=Console(quiet=True))
 
 
-def results_folder(model: Path, data: str) -> Path:
+def results_folder(model: Path, data: str, verb: str = "evaluate") -> Path:
     """Return where results go when nobody says: by the name of the run or bundle, and of the data."""
     name = model.parent.name if model.suffix == ".pt" else model.stem
-    return Path("runs") / f"evaluate-{name}-{data}"
+    return Path("runs") / f"{verb}-{name}-{data}"

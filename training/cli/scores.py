@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from metst_edge.labels import EMOTIONS
+from training.evaluation.breakdown import TITLES, Share
+from training.evaluation.causes import Cause
 from training.evaluation.lengths import DecoderScores
 from training.evaluation.metrics import Scores
+from training.evaluation.people import FIGURES, Figure
 
 
 def show(console: Console, scores: Scores, title: str) -> None:
@@ -38,6 +41,48 @@ def show(console: Console, scores: Scores, title: str) -> None:
         table.add_column(name, justify="right")
     for name, row in zip(EMOTIONS, scores.confusion.tolist(), strict=True):
         table.add_row(name, *map(str, row))
+    console.print(table)
+
+
+def show_figures(console: Console, reached: Mapping[str, Figure], people: int) -> None:
+    """Print figures and how sure they are.
+
+    Args:
+        console: where to.
+        reached: as of `training.evaluation.people.figures`.
+        people: whom they are of.
+    """
+    said = f"95 % over {people} people" if people > 1 else "one person only: no interval"
+    table = Table("figure", title="How sure the figures are", title_justify="left")
+    for name in ("value", said):
+        table.add_column(name, justify="right")
+    for name, figure in reached.items():
+        value = "-" if figure.value is None else f"{figure.value:.3f}"
+        interval = "" if figure.low is None or figure.high is None else f"{figure.low:.3f} to {figure.high:.3f}"
+        table.add_row(FIGURES[name], value, interval)
+    console.print(table)
+
+
+def show_breakdown(console: Console, tables: Mapping[str, Sequence[Share]]) -> None:
+    """Print what is found by what micro-expressions are like, a table for each of `breakdown.TITLES` that is known."""
+    for trait, shares in tables.items():
+        table = Table(TITLES[trait], title=f"Found by {TITLES[trait].partition(',')[0]}", title_justify="left")
+        for name in ("true", "found", "recall"):
+            table.add_column(name, justify="right")
+        for share in shares:
+            table.add_row(share.name, str(share.count), str(share.found), f"{share.recall:.2f}")
+        console.print(table)
+
+
+def show_causes(console: Console, causes: Sequence[Cause]) -> None:
+    """Print what false alarms come of, if there are any."""
+    if not causes:
+        return
+    table = Table("what happens there", title="False alarms by cause", title_justify="left")
+    for name in ("false alarms", "a minute"):
+        table.add_column(name, justify="right")
+    for each in causes:
+        table.add_row(each.kind, str(each.count), f"{each.per_minute:.2f}")
     console.print(table)
 
 

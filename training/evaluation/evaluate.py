@@ -1,21 +1,21 @@
-"""Scores of a finished model on labelled video, through the whole of the SDK: files in, events out.
+"""Scores of finished models on labelled video, through the whole of the SDK: files in, events out.
 
 Every video's result is written as soon as it is there, so an evaluation that is broken off goes on where it stopped.
+Several models may share the videos, each on people whom it never saw: all are scored together then.
 
 Knows bundles only: a checkpoint is exported to one by whoever asks, so nothing here needs torch.
 
     OUT/videos/<video>.json    events found, and those that every decoder finds in the same scores
-    OUT/metrics.json           all scores, and those of every decoder by the length of micro-expressions
+    OUT/metrics.json           all scores, how sure they are, and what they are of each kind of micro-expression
     OUT/confusion.png          confusion matrix of the true positives
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -28,9 +28,61 @@ from metst_edge.labels import EMOTIONS
 from metst_edge.scoring import found_in
 from training.data.errors import DataError
 from training.data.folder import Video
+from training.evaluation.beside import CAUSES, Happening, happenings, read_causes, read_known
+from training.evaluation.breakdown import Share, breakdown, events_in
+from training.evaluation.causes import Cause, by_cause
+from training.evaluation.kept import key_of, progress, result_before, result_path, write
 from training.evaluation.lengths import DecoderScores, by_length
 from training.evaluation.metrics import Clip, Labelled, Scores, score
+from training.evaluation.people import RESAMPLES, Figure, figures, tallies
 from training.evaluation.plots import confusion
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one model is scored on.
+
+    Attributes:
+        bundle: the model.
+        videos: with their truth, of people whom it never saw.
+    """
+
+    bundle: Bundle
+    videos: Sequence[Video]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All that an evaluation tells.
+
+    Attributes:
+        scores: over all videos.
+        people: how many are seen.
+        figures: by their names in `people.FIGURES`, with intervals.
+        breakdown: recall by what micro-expressions are like, as of `breakdown.breakdown`.
+        causes: of the false alarms.
+        decoders: what every decoder finds in the same scores, in the order of `metst_edge.choices.DECODERS`.
+    """
+
+    scores: Scores
+    people: int
+    figures: dict[str, Figure]
+    breakdown: dict[str, tuple[Share, ...]]
+    causes: tuple[Cause, ...]
+    decoders: dict[str, DecoderScores]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **self.scores.to_dict(),
+            "people": self.people,
+            "resamples": RESAMPLES,
+            "figures": {name: figure.to_dict() for name, figure in self.figures.items()},
+            "breakdown": {
+                trait: {each.name: each.to_dict() for each in shares} for trait, shares in self.breakdown.items()
+            },
+            "causes": {each.kind: each.to_dict() for each in self.causes},
+            "decoders": {name: each.to_dict() for name, each in self.decoders.items()},
+        }
 
 
 def evaluate(
@@ -42,12 +94,23 @@ def evaluate(
     decoding: Mapping[str, Any] = MappingProxyType({}),
     report: Callable[[str, float], None] = lambda video, share: None,
 ) -> Scores:
-    """Analyse every video offline and score what was found.
+    """Analyse every video offline and score what was found: `evaluate_parts` with one model."""
+    return evaluate_parts([Part(bundle, videos)], out, engine=engine, decoding=decoding, report=report).scores
+
+
+def evaluate_parts(
+    parts: Sequence[Part],
+    out: Path,
+    *,
+    engine: str = "auto",
+    decoding: Mapping[str, Any] = MappingProxyType({}),
+    report: Callable[[str, float], None] = lambda video, share: None,
+) -> Evaluation:
+    """Analyse every video offline with its part's model and score what was found in all of them together.
 
     Args:
-        bundle: the model.
-        videos: with their truth.
-        out: folder for the results; results of the same model in it are kept.
+        parts: models and their videos; no video is in two of them.
+        out: folder for the results; results of the same models in it are kept.
         engine: as for `metst_edge.load_engine`.
         decoding: ``decoder``, ``synergy`` and ``class_priors`` of `metst_edge.Analyzer`; what is not there is the
             model's.
@@ -55,29 +118,17 @@ def evaluate(
 
     Raises:
         DataError: ``out`` holds results of another model, or a truth lies behind a video's end.
-        MetstError: the model or a video cannot be read.
+        MetstError: a model or a video cannot be read.
     """
-    settings = bundle.decode_settings.changed(**decoding)
-    key = _key(bundle, settings, engine)
-    results = out / "videos"
-    results.mkdir(parents=True, exist_ok=True)
-    clips = []
-    with Analyzer(model=bundle.path, engine=engine, **decoding) as analyzer:
-        for video in videos:
-            path = _result_path(out, video)
-            found = _result_before(path, key)
-            if found is None:
-                analysis = analyzer.analyze(video.uri, partial(_progress, report, video.name))
-                found = {"key": key, **analysis.to_dict(), "decoders": _by_decoder(analysis, bundle, settings)}
-                _write(path, found)
-            report(video.name, 1.0)
-            clips.append(_clip(video, found, found["events"]))
-    scores = score(clips)
-    decoders = {name: each.to_dict() for name, each in compare_decoders(bundle, videos, out).items()}
-    _write(out / "metrics.json", {"model": bundle.name, "key": key, **scores.to_dict(), "decoders": decoders})
+    (out / "videos").mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        _analyse(part, out, engine, decoding, report)
+    reached = _evaluation(parts, out)
+    write(out / "metrics.json", {**_models(parts, engine, decoding), **reached.to_dict()})
+    scores = reached.scores
     title = f"{scores.spotting.tp} true positives, UF1 {scores.recognition.uf1:.2f}"
     confusion(scores.confusion, EMOTIONS, out / "confusion.png", title)
-    return scores
+    return reached
 
 
 def compare_decoders(bundle: Bundle, videos: Sequence[Video], out: Path) -> dict[str, DecoderScores]:
@@ -91,58 +142,77 @@ def compare_decoders(bundle: Bundle, videos: Sequence[Video], out: Path) -> dict
     Returns:
         By the name of the decoder, in the order of `metst_edge.choices.DECODERS`.
     """
-    results = [json.loads(_result_path(out, video).read_text(encoding="utf-8")) for video in videos]
-    rates = [bundle.fps / found["fps"] for found in results]
-    compared = {}
+    return _evaluation([Part(bundle, videos)], out).decoders
+
+
+def _analyse(
+    part: Part, out: Path, engine: str, decoding: Mapping[str, Any], report: Callable[[str, float], None]
+) -> None:
+    """Write the result of every video of a part that has none yet."""
+    bundle = part.bundle
+    settings, key = bundle.decode_settings.changed(**decoding), _key(part, engine, decoding)
+    with Analyzer(model=bundle.path, engine=engine, **decoding) as analyzer:
+        for video in part.videos:
+            path = result_path(out, video.name)
+            if result_before(path, key, _is_whole) is None:
+                analysis = analyzer.analyze(video.uri, partial(progress, report, video.name))
+                found = {"key": key, **analysis.to_dict(), "decoders": _by_decoder(analysis, bundle, settings)}
+                write(path, {**found, "minutes_of_face": len(analysis.scores.spot) / bundle.fps / 60})
+            report(video.name, 1.0)
+
+
+def _evaluation(parts: Sequence[Part], out: Path) -> Evaluation:
+    """Score the results that lie in ``out``."""
+    videos = [video for part in parts for video in part.videos]
+    results = [json.loads(result_path(out, video.name).read_text(encoding="utf-8")) for video in videos]
+    rates = [part.bundle.fps for part in parts for _ in part.videos]
+    rates = [fps / found["fps"] for fps, found in zip(rates, results, strict=True)]
+    clips = [_clip(video, found, found["events"]) for video, found in zip(videos, results, strict=True)]
+    minutes = [found["minutes_of_face"] for found in results]
+    known = [read_known(video.path).events for video in videos]
+    events = [event for each in zip(clips, rates, known, strict=True) for event in events_in(*each)]
+    decoders = {}
     for decoder in DECODERS:
-        clips = [_clip(video, found, found["decoders"][decoder]) for video, found in zip(videos, results, strict=True)]
-        compared[decoder] = DecoderScores(score(clips), by_length(clips, rates))
-    return compared
+        found_by = [
+            _clip(video, found, found["decoders"][decoder]) for video, found in zip(videos, results, strict=True)
+        ]
+        decoders[decoder] = DecoderScores(score(found_by), by_length(found_by, rates))
+    people = tallies(clips, [video.subject for video in videos], minutes)
+    return Evaluation(
+        scores=score(clips),
+        people=len(people),
+        figures=figures(people),
+        breakdown=breakdown(events),
+        causes=by_cause(zip(clips, _happenings(videos), strict=True), sum(minutes)),
+        decoders=decoders,
+    )
 
 
-def false_alarms(
-    bundle: Bundle,
-    clips: Sequence[Path],
-    out: Path,
-    *,
-    engine: str = "auto",
-    report: Callable[[str, float], None] = lambda clip, share: None,
-) -> dict[str, Any]:
-    """Count what is found in video in which nothing is annotated, as false alarms per minute of visible face.
-
-    Args:
-        bundle: the model.
-        clips: video files or folders of images.
-        out: folder for false_alarms.json; made if missing.
-        engine: as for `metst_edge.load_engine`.
-        report: called with a clip's name and the share of it that is done.
-
-    Returns:
-        What is written: ``clips`` (name -> events, gaps, minutes of face) and ``per_minute`` over all of them.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    counts: dict[str, dict[str, float]] = {}
-    events, minutes = 0, 0.0
-    with Analyzer(model=bundle.path, engine=engine) as analyzer:
-        for clip in clips:
-            analysis = analyzer.analyze(clip, partial(_progress, report, clip.name))
-            found_here = len(analysis.micro_expressions)
-            minutes_here = len(analysis.scores.spot) / bundle.fps / 60
-            events, minutes = events + found_here, minutes + minutes_here
-            counts[clip.name] = {
-                "events": found_here,
-                "gaps": len(analysis.events) - found_here,
-                "minutes_of_face": round(minutes_here, 4),
-            }
-            report(clip.name, 1.0)
-    found = {"clips": counts, "per_minute": round(events / minutes, 2) if minutes else 0.0}
-    _write(out / "false_alarms.json", found)
+def _happenings(videos: Sequence[Video]) -> list[tuple[Happening, ...]]:
+    """Return what is known to happen in each video of labelled folders."""
+    tables: dict[Path, dict[str, list[Happening]]] = {}
+    found = []
+    for video in videos:
+        # labels.csv and causes.csv name a video by its path below the folder that holds them.
+        folder = video.path.parents[len(Path(video.name).parts) - 1]
+        if folder not in tables:
+            tables[folder] = read_causes(folder / CAUSES)
+        found.append(happenings(video.path, video.name, tables[folder]))
     return found
 
 
-def _progress(report: Callable[[str, float], None], video: str, done: int, total: int | None) -> None:
-    # Containers are often off by a few frames.
-    report(video, min(done / total, 1.0) if total else 0.0)
+def _models(parts: Sequence[Part], engine: str, decoding: Mapping[str, Any]) -> dict[str, Any]:
+    """Say which model was scored; of several, on whom each was."""
+    models = [{"model": part.bundle.name, "key": _key(part, engine, decoding)} for part in parts]
+    if len(parts) == 1:
+        return models[0]
+    people = [sorted({video.subject for video in part.videos}) for part in parts]
+    names = ", ".join(each["model"] for each in models)
+    return {"model": names, "models": [{**each, "people": who} for each, who in zip(models, people, strict=True)]}
+
+
+def _key(part: Part, engine: str, decoding: Mapping[str, Any]) -> str:
+    return key_of(part.bundle, part.bundle.decode_settings.changed(**decoding), engine)
 
 
 def _by_decoder(analysis: Report, bundle: Bundle, settings: DecodeSettings) -> dict[str, list[dict[str, Any]]]:
@@ -152,33 +222,13 @@ def _by_decoder(analysis: Report, bundle: Bundle, settings: DecodeSettings) -> d
     }
 
 
-def _key(bundle: Bundle, settings: DecodeSettings, engine: str) -> str:
-    """Name what results depend on: weights, decoding, engine; not when the bundle was written."""
-    manifest = bundle.manifest
-    parts = (manifest["files"]["weights.bin"]["sha256"], bundle.k_p, settings.to_dict(), engine)
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _result_path(out: Path, video: Video) -> Path:
-    return out / "videos" / f"{video.name.replace('/', '__')}.json"
-
-
-def _result_before(path: Path, key: str) -> dict[str, Any] | None:
-    """Return the result that an evaluation of the same model left, or None, also where it is damaged."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        other = found.get("key") != key
-        whole = other or (
-            found["frames"] < math.inf and 0 < found["fps"] < math.inf and {*DECODERS} <= found["decoders"].keys()
-        )
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    if other:
-        raise DataError(
-            f"{path.parent.parent} holds results of another model or other decode settings; remove it or name another "
-            "--out"
-        )
-    return found if whole else None
+def _is_whole(found: dict[str, Any]) -> bool:
+    return bool(
+        found["frames"] < math.inf
+        and 0 < found["fps"] < math.inf
+        and {*DECODERS} <= found["decoders"].keys()
+        and 0 <= found["minutes_of_face"] < math.inf
+    )
 
 
 def _clip(video: Video, found: dict[str, Any], events: Sequence[dict[str, Any]]) -> Clip:
@@ -195,9 +245,3 @@ def _clip(video: Video, found: dict[str, Any], events: Sequence[dict[str, Any]])
         if event["type"] == "micro_expression" and event["emotion"] in EMOTIONS
     )
     return Clip(predicted, tuple(Labelled(a.onset, a.offset, a.emotion) for a in video.annotations))
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)

@@ -19,6 +19,11 @@ CLASSES = ((1, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, None))
 """Shortest and longest length of a class in frames, both ends counted; the last is open."""
 
 
+def class_name(least: int, most: int | None) -> str:
+    """Name a class of lengths for people."""
+    return f"{least} and more" if most is None else f"{least} to {most}"
+
+
 @dataclass(frozen=True, slots=True)
 class LengthScores:
     """What is found of the micro-expressions of one class of lengths.
@@ -44,7 +49,7 @@ class LengthScores:
     @property
     def name(self) -> str:
         """The class for people."""
-        return f"{self.least} and more" if self.most is None else f"{self.least} to {self.most}"
+        return class_name(self.least, self.most)
 
     def to_dict(self) -> dict[str, Any]:
         bounds = {"least": self.least, "most": self.most}

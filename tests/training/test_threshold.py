@@ -1,0 +1,151 @@
+"""The threshold that is chosen is the one that decoding everything anew would choose, on training people only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metst_edge import Analyzer, Bundle
+from metst_edge.decode import DecodeSettings, decode_clip
+from metst_edge.labels import LABELS
+from metst_edge.report import Scores
+from training.data.errors import DataError
+from training.evaluation.metrics import Clip, Labelled, Spotting, score
+from training.evaluation.threshold import Scored, Setting, Source, best, score_all, search
+
+RATIOS, FLOORS = (0.0, 0.3, 0.55, 0.9), (0.0, 0.2, 0.35, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a search asks of a bundle."""
+
+    decode_settings: DecodeSettings
+    k_p: int = 4
+    labels: tuple[str, ...] = LABELS
+
+
+def video(random: np.random.Generator, labelled: bool, quiet: bool) -> Scored:
+    """Bumps of all heights in two runs, true ones about some of them."""
+    spot = np.clip(0.2 * random.random(240), 0, 1)
+    truth = []
+    for i, middle in enumerate(range(15, 230, 20)):
+        span = slice(middle - 5, middle + 6)
+        spot[span] = np.maximum(spot[span], random.random() * np.hanning(11))
+        if i % 2 and not quiet:
+            truth.append(Labelled(2 * (middle - 4), 2 * (middle + 4), 0))
+    emotion = random.normal(size=(240, len(LABELS))).astype(np.float32)
+    runs = (slice(0, 130), slice(130, 240))
+    frame = 2 * np.arange(240)
+    return Scored(Scores(frame / 60, frame, spot.astype(np.float32), emotion, runs), tuple(truth), 0.5, labelled, quiet)
+
+
+def slowly(model: Model, videos: list[Scored], ratio: float, floor: float) -> tuple[tuple[int, int, int], float]:
+    """Decode every run anew."""
+    settings = model.decode_settings.changed(ratio=ratio, floor=floor)
+    clips, alarms, minutes = [], 0, 0.0
+    for each in videos:
+        found = []
+        for run in each.scores.runs:
+            frames = each.scores.frame[run]
+            spot, emotion = each.scores.spot[run], each.scores.emotion[run]
+            for interval in decode_clip(spot, emotion, model.k_p, settings):
+                found.append(Labelled(int(frames[interval.onset]), int(frames[interval.offset]), 0))
+        if each.quiet:
+            alarms, minutes = alarms + len(found), minutes + each.minutes
+        if each.labelled:
+            clips.append(Clip(tuple(found), each.truth))
+    spotting = score(clips).spotting
+    return (spotting.tp, spotting.fp, spotting.fn), alarms / minutes if minutes else 0.0
+
+
+@pytest.mark.parametrize("decoder", ["fixed", "adaptive"])
+@pytest.mark.parametrize("synergy", ["spotting_mainly", "recognition_mainly"])
+def test_every_setting_counts_what_decoding_anew_counts(decoder: str, synergy: str) -> None:
+    random = np.random.default_rng(3)
+    model = Model(DecodeSettings(decoder=decoder, synergy=synergy))
+    videos = [video(random, *counts) for counts in ((True, False), (False, True), (True, True), (True, False))]
+    shares: list[float] = []
+    got = search(model, videos, RATIOS, FLOORS, shares.append)
+    assert [(each.ratio, each.floor) for each in got] == [(ratio, floor) for ratio in RATIOS for floor in FLOORS]
+    for each in got:
+        counts, alarms = slowly(model, videos, each.ratio, each.floor)
+        assert (each.spotting.tp, each.spotting.fp, each.spotting.fn) == counts
+        assert each.false_alarms == alarms
+    assert shares == [0.25, 0.5, 0.75, 1.0] and len({each.spotting for each in got}) > 5
+
+
+def test_the_best_keeps_the_bound() -> None:
+    settings = [
+        Setting(0.5, 0.1, Spotting(9, 1, 1), 3.0),
+        Setting(0.5, 0.2, Spotting(7, 1, 3), 0.5),
+        Setting(0.5, 0.3, Spotting(7, 1, 3), 0.4),
+        Setting(0.5, 0.4, Spotting(2, 0, 8), 0.0),
+    ]
+    assert best(settings, 5).floor == 0.1
+    assert best(settings, 0.5).floor == 0.3  # of equals the one of fewer false alarms
+    assert best(settings, 0.1).floor == 0.4
+    with pytest.raises(DataError, match=r"keep 0.1 false alarms a minute, got 0.40 at the least"):
+        best(settings[:3], 0.1)
+
+
+def test_of_settings_that_come_to_the_same_the_middle_is_chosen() -> None:
+    same = [Setting(r, f, Spotting(7, 1, 3), 0.4) for r in (0.1, 0.2, 0.3) for f in (0.3, 0.32, 0.5, 0.6, 0.62)]
+    worse = [Setting(0.9, 0.9, Spotting(6, 1, 4), 0.0)]
+    assert best([*same, *worse], 0.5) == Setting(0.2, 0.5, Spotting(7, 1, 3), 0.4)
+
+
+def test_the_network_runs_once(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo = Bundle.find("demo")
+    sources = [Source("a.mp4", test_data / "single_face.mp4", "s1", (), labelled=False, quiet=True)]
+    (first,) = score_all(demo, sources, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Analyzer, "analyze", lambda *a, **k: pytest.fail("analysed again"))
+        (again,) = score_all(demo, sources, tmp_path)
+    for name in ("time", "frame", "spot", "emotion"):
+        assert np.array_equal(getattr(first.scores, name), getattr(again.scores, name))
+    assert first.scores.runs == again.scores.runs and first.minutes == again.minutes == 72 / 30 / 60
+    (kept,) = (tmp_path / "scores").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    (anew,) = score_all(demo, sources, tmp_path)
+    assert np.array_equal(anew.scores.spot, first.scores.spot)
+    monkeypatch.setattr("training.evaluation.threshold.key_of", lambda *given: "another")
+    with pytest.raises(DataError, match="holds scores of another model"):
+        score_all(demo, sources, tmp_path)
+
+
+def test_people_who_are_tested_are_not_looked_at(
+    test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    from training.cli import main
+
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = ["face.mp4,s1,20,25,34,happy", "other.mp4,s2,2,8,14,surprise"]
+    (data / "labels.csv").write_text("\n".join(["video,subject,onset,apex,offset,emotion", *rows]) + "\n")
+    clips = [tmp_path / name for name in ("quiet1.mp4", "quiet2.mp4", "quiet3.mp4")]
+    for path in (data / "face.mp4", data / "other.mp4", *clips):
+        path.write_bytes((test_data / "single_face.mp4").read_bytes())
+    (tmp_path / "people.csv").write_text("file,subject\nquiet1.mp4,s1\nquiet2.mp4,s2\nquiet3.mp4,s3\n")
+    (tmp_path / "folds.json").write_text('{"0": ["s1"], "1": ["s2"]}')
+    arguments = ["threshold", "demo", "--data", str(data), "--fold", f"{tmp_path / 'folds.json'}:0"]
+    arguments += ["--quiet", *map(str, clips), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "expected something to be found rightly at 0.5 false alarms a minute" in capsys.readouterr().err
+    assert main([*arguments, "--false-alarms", "30"]) == 0
+    assert "chosen" in capsys.readouterr().out
+    written = json.loads((tmp_path / "out" / "decode.json").read_text())
+    assert written["people"] == ["s2", "s3"] and written["quiet_minutes"] == pytest.approx(2 * 72 / 1800)
+    assert written["chosen"]["f1"] == 1.0 and written["chosen"]["false_alarms_per_minute"] == pytest.approx(25)
+    assert written["floor"] < 0.21  # the height of what is there
+    assert len(written["tried"]) == 1000
+    looked_at = {path.name.rpartition("-")[0] for path in (tmp_path / "out" / "scores").iterdir()}
+    assert looked_at == {"other.mp4", *(str(clip).replace("/", "__") for clip in clips[1:])}
+    (tmp_path / "people.csv").write_text("file,subject\nquiet1.mp4,s1\n")
+    assert main(arguments) == 1
+    assert f"expected who is seen in {clips[1]}" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""What is known of a video beside its labels: what happens in it, how its micro-expressions were made, who is seen.
+
+    <video>.json    written with rendered and inserted clips: ``events`` and ``distractors``
+    causes.csv      video,kind,onset,offset: what happens in real video, and in what was made of it; frames counted
+                    from 0, both ends inclusive
+    people.csv      file,subject: who is seen in video without labels
+
+Everything here may be missing: then nothing is known.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data.errors import DataError
+
+CAUSES, PEOPLE = "causes.csv", "people.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that is no micro-expression.
+
+    Attributes:
+        kind: such as "blink".
+        onset: first frame, counted from 0.
+        offset: last frame, inclusive.
+    """
+
+    kind: str
+    onset: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How a true micro-expression was made; None where it is not known.
+
+    Attributes:
+        onset: first frame, counted from 0.
+        offset: last frame, inclusive.
+        intensity: displacement of the most moved point at the apex, px of the 320 px crop.
+        action_units: their numbers; empty where not known.
+        face: width of the face, px of the picture.
+        head: how far the head moves meanwhile, px of the 320 px crop.
+    """
+
+    onset: int
+    offset: int
+    intensity: float | None = None
+    action_units: tuple[int, ...] = ()
+    face: float | None = None
+    head: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the JSON beside a video tells; nothing where there is none, or one of another kind.
+
+    Attributes:
+        events: how its micro-expressions were made.
+        distractors: what else was put in.
+        source: name of the video or portrait that it was made of.
+    """
+
+    events: tuple[Traits, ...] = ()
+    distractors: tuple[Happening, ...] = ()
+    source: str = ""
+
+
+def read_known(video: Path) -> Known:
+    """Read the JSON beside a video.
+
+    Raises:
+        DataError: it is no JSON, or one of its values is not what it should be.
+    """
+    path = video.with_suffix(".json")
+    if not path.is_file():
+        return Known()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: expected the truth of {video.name} as JSON, got {error}") from error
+    if not (isinstance(found, dict) and isinstance(found.get("distractors"), list)):
+        return Known()  # of something else, such as what an analysis found in it
+    try:
+        events = tuple(_traits(event) for event in found["events"])
+        distractors = tuple(Happening(str(d["kind"]), int(d["onset"]), int(d["offset"])) for d in found["distractors"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path}: expected events and distractors with onset and offset, as `python -m training render` writes "
+            f"them ({error!r})"
+        ) from error
+    return Known(events, distractors, str(found.get("source", "")))
+
+
+def read_causes(table: Path) -> dict[str, list[Happening]]:
+    """Read what happens in videos: video -> happenings; nothing where there is no such table.
+
+    Raises:
+        DataError: a column or a cell is missing or wrong.
+    """
+    causes: dict[str, list[Happening]] = {}
+    for line, (video, kind, onset, offset) in _rows(table, ("video", "kind", "onset", "offset")):
+        if not (re.fullmatch(r"[0-9]+", onset) and re.fullmatch(r"[0-9]+", offset) and int(onset) <= int(offset)):
+            raise DataError(
+                f"{table} line {line}: expected onset and offset as frames from 0, in this order, "
+                f"got {onset!r} and {offset!r}"
+            )
+        causes.setdefault(video, []).append(Happening(kind, int(onset), int(offset)))
+    return causes
+
+
+def read_people(table: Path) -> dict[str, str]:
+    """Read who is seen in files: file -> subject; nothing where there is no such table.
+
+    Raises:
+        DataError: a column or a cell is missing or wrong, or a file has two people.
+    """
+    people: dict[str, str] = {}
+    for line, (file, subject) in _rows(table, ("file", "subject")):
+        if people.setdefault(file, subject) != subject:
+            raise DataError(f"{table} line {line}: expected {file} of {people[file]!r}, as before, got {subject!r}")
+    return people
+
+
+def happenings(video: Path, name: str, causes: Mapping[str, Sequence[Happening]]) -> tuple[Happening, ...]:
+    """Return all that is known to happen in a video, from the JSON beside it and from a table.
+
+    Args:
+        video: the file or folder.
+        name: of it in the table.
+        causes: the table. What it says of the video that this one was made of, holds for this one too.
+    """
+    known = read_known(video)
+    return (*known.distractors, *causes.get(name, ()), *(causes.get(known.source, ()) if known.source != name else ()))
+
+
+def _traits(event: dict[str, Any]) -> Traits:
+    return Traits(
+        onset=int(event["onset"]),
+        offset=int(event["offset"]),
+        intensity=_number(event.get("intensity_px")),
+        action_units=tuple(int(unit) for unit in event.get("action_units", ())),
+        face=_number(event.get("face_px")),
+        head=_number(event.get("head_px")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, cells in the order of ``columns``) of a table with commas, none of them empty."""
+    if not table.is_file():
+        return
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            names = [name.strip() for name in reader.fieldnames or ()]
+            if not {*columns} <= {*names}:
+                raise DataError(f"{table}: expected the columns {', '.join(columns)}, got {', '.join(names) or 'none'}")
+            reader.fieldnames = names
+            for row in reader:
+                cells = [(row[column] or "").strip() for column in columns]
+                if not all(cells):
+                    raise DataError(f"{table} line {reader.line_num}: expected a value in {', '.join(columns)}")
+                yield reader.line_num, cells
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: expected a UTF-8 table with commas, got: {error}") from error
