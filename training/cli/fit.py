@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,11 @@ from training.data.errors import DataError
 from training.presets import PRESETS, Preset, Schedule
 
 if TYPE_CHECKING:
+    from training.data.folder import Video
     from training.fit import Windows
     from training.run import Run
     from training.samples import MeasuredClip
+    from training.synthesis.backgrounds import Backgrounds
 
 HELD_OUT_CLIPS, HELD_OUT_SECONDS = 30, 30.0
 
@@ -34,7 +37,18 @@ def add(verbs: Verbs) -> None:
     tested.add_argument("--test-subjects", metavar="A,B", type=names, default=(), help="subjects kept out of training")
     add_fold(tested, "keep out of training")
     parser.add_argument(
-        "--cache", metavar="DIR", type=Path, help="where measured windows are kept (default: DATA/.windows)"
+        "--backgrounds",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="labelled folders; generated micro-expressions are put into what their people do without any",
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        type=Path,
+        help="where measured windows are kept (default: DATA/.windows, and .backgrounds in each folder of those)",
     )
     parser.add_argument("--ratio", type=positive, help="windows without a micro-expression per window with one")
     parser.add_argument("--seed", type=count, default=0, help="of every random choice (default: 0)")
@@ -67,13 +81,18 @@ def run(options: argparse.Namespace) -> int:
     preset = PRESETS[options.preset]
     schedule = _schedule(options, preset)
     out = options.out or Path("runs") / f"{options.preset}-{Path(options.data).name}-seed{options.seed}"
-    if options.fold and options.data == SYNTHETIC:
-        raise DataError("expected --fold with a labelled folder, got it with generated windows; name one by --data")
+    if options.fold and options.data == SYNTHETIC and not options.backgrounds:
+        raise DataError(
+            "expected --fold with people, got it with generated windows; name a labelled folder by --data or "
+            "--backgrounds"
+        )
+    if options.backgrounds and options.data != SYNTHETIC:
+        raise DataError(f"expected --backgrounds with --data {SYNTHETIC}, got it with --data {options.data}")
     terminal.expect_device(options.device)
     terminal.expect_place(out)
     expect_run(out, resume=options.resume)
     if options.data == SYNTHETIC:
-        windows, clips, data = _synthetic(preset, schedule.batch, options)
+        windows, clips, data = _synthetic(preset, schedule.batch, options, console)
     else:
         windows, clips, data = _labelled(preset, schedule.batch, options, console)
     torch.use_deterministic_algorithms(True)
@@ -140,7 +159,7 @@ def _job(
         data=data,
         ratio=schedule.ratio,
         floor=schedule.floor,
-        licence=LICENCE if options.data == SYNTHETIC else None,
+        licence=LICENCE if options.data == SYNTHETIC and not options.backgrounds else None,
         fold=options.fold[1] if options.fold else None,
     )
     if not options.minutes:
@@ -149,11 +168,44 @@ def _job(
     return replace(job, steps=saved_steps(out) if options.resume else steps_in(options.minutes, job, windows))
 
 
-def _synthetic(preset: Preset, batch: int, options: argparse.Namespace) -> tuple[Windows, list[MeasuredClip], str]:
+def _synthetic(
+    preset: Preset, batch: int, options: argparse.Namespace, console: Console
+) -> tuple[Windows, list[MeasuredClip], str]:
     from training.data.synthetic import SyntheticWindows
 
-    windows = SyntheticWindows(preset, batch, options.seed)
-    return windows, windows.clips(HELD_OUT_CLIPS, HELD_OUT_SECONDS), windows.description
+    if options.backgrounds:
+        backgrounds, description = _backgrounds(preset, options, console)
+        windows = SyntheticWindows(preset, batch, options.seed, backgrounds)
+    else:
+        windows = SyntheticWindows(preset, batch, options.seed)
+        description = windows.description
+    return windows, windows.clips(HELD_OUT_CLIPS, HELD_OUT_SECONDS), description
+
+
+def _backgrounds(preset: Preset, options: argparse.Namespace, console: Console) -> tuple[Backgrounds, str]:
+    """Measure what people do without a micro-expression, and say who they are."""
+    from metst_edge.face import FaceFinder
+    from training.data.backgrounds import measure_backgrounds
+    from training.synthesis.backgrounds import together
+
+    videos = _training_videos(options.backgrounds, options)
+    finder, measured = FaceFinder(), []
+    with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
+        task = bar.add_task("measuring", total=len(videos), video="")
+        for i, (folder, video) in enumerate(videos):
+            cache = options.cache or folder / ".backgrounds"
+            terminal.expect_place(cache)
+            bar.update(task, completed=i, video=video.name)
+            measured.append(measure_backgrounds(video, preset, cache, finder, partial(_advance, bar, task, i)))
+    backgrounds = together(measured)
+    if not len(backgrounds):
+        raise DataError(
+            f"expected windows of {preset.k} frames with a face and without a micro-expression, got none in "
+            f"{len(videos)} videos of {', '.join(map(str, options.backgrounds))}"
+        )
+    people = len(set(backgrounds.subject.tolist()))
+    folders = ", ".join(folder.name for folder in options.backgrounds)
+    return backgrounds, f"micro-expressions drawn into {len(backgrounds)} windows of {people} people ({folders})"
 
 
 def _labelled(
@@ -161,18 +213,11 @@ def _labelled(
 ) -> tuple[Windows, list[MeasuredClip], str]:
     from metst_edge.face import FaceFinder
     from training.data.features import measure
-    from training.data.folder import read_folder, split_subjects
     from training.data.windows import FolderWindows
-    from training.evaluation.folds import split_fold
 
     folder = Path(options.data)
     cache = options.cache or folder / ".windows"
-    videos = read_folder(folder, options.first_frame)
-    # Nothing is chosen by looking at the test subjects: they are scored by `evaluate` alone.
-    if options.fold:
-        videos, _ = split_fold(videos, *options.fold)
-    else:
-        videos, _ = split_subjects(videos, options.test_subjects)
+    videos = [video for _, video in _training_videos([folder], options)]
     terminal.expect_place(cache)
     finder, measured = FaceFinder(), []
     with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
@@ -185,6 +230,20 @@ def _labelled(
     subjects = sorted({video.subject for video in videos})
     events = sum(len(video.annotations) for video in videos)
     return windows, [], f"{folder.name}: {events} micro-expressions, {len(videos)} videos, {len(subjects)} subjects"
+
+
+def _training_videos(folders: Sequence[Path], options: argparse.Namespace) -> list[tuple[Path, Video]]:
+    """Read labelled folders but for the test subjects, who are scored by `evaluate` alone and choose nothing."""
+    from training.data.folder import read_folder, split_subjects
+    from training.evaluation.folds import split_fold
+
+    found = [(folder, video) for folder in folders for video in read_folder(folder, options.first_frame)]
+    videos = [video for _, video in found]
+    if options.fold:
+        kept, _ = split_fold(videos, *options.fold)
+    else:
+        kept, _ = split_subjects(videos, options.test_subjects)
+    return [(folder, video) for folder, video in found if video in kept]
 
 
 def _advance(bar: Progress, task: TaskID, before: int, share: float) -> None:
