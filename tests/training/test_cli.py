@@ -72,6 +72,32 @@ def test_synthetic_training_runs_from_the_command_line_and_repeats(
     assert "already holds a run" in capsys.readouterr().err
 
 
+def test_training_on_backgrounds_keeps_people_apart_and_assumes_no_licence(
+    test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_line, "HELD_OUT_CLIPS", 1)
+    folders = []
+    for name, subject in (("single_face.mp4", "one"), ("face_noface.mov", "other")):
+        folders.append(tmp_path / subject)
+        folders[-1].mkdir()
+        (folders[-1] / name).symlink_to(test_data / name)
+        (folders[-1] / "labels.csv").write_text(f"video,subject,onset,apex,offset,emotion\n{name},{subject},,,,\n")
+    arguments = ["fit", "--preset", "metst64", "--backgrounds", *map(str, folders), "--steps", "1", "--batch", "2"]
+    assert main([*arguments, "--test-subjects", "other", "--out", str(tmp_path / "a")]) == 0
+    assert "export bundle" in capsys.readouterr().out
+    assert [(folder / ".backgrounds").is_dir() for folder in folders] == [True, False]
+    meta = load_checkpoint(tmp_path / "a" / "model.pt").meta
+    assert "licence" not in meta
+    assert "windows, people: 1 (one)" in meta["training"]["data"]
+    for more, reason in (
+        (["--test-subjects", "nobody"], "expected test subjects that labels.csv names"),
+        (["--test-subjects", "one,other"], "at least one subject to train on"),
+        (["--data", str(folders[0])], "expected --backgrounds with --data synthetic"),
+    ):
+        assert main([*arguments, *more, "--out", str(tmp_path / "b")]) == 1
+        assert reason in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "banana", "meta"])
 @pytest.mark.parametrize("verb", [["fit"], ["recognise", "fit"]])
 def test_a_device_that_is_not_there_is_one_line(

@@ -204,8 +204,8 @@ def _backgrounds(preset: Preset, options: argparse.Namespace, console: Console) 
             f"{len(videos)} videos of {', '.join(map(str, options.backgrounds))}"
         )
     people = len(set(backgrounds.subject.tolist()))
-    folders = ", ".join(folder.name for folder in options.backgrounds)
-    return backgrounds, f"micro-expressions drawn into {len(backgrounds)} windows of {people} people ({folders})"
+    folders = ", ".join(sorted({folder.name for folder, _ in videos}))
+    return backgrounds, f"micro-expressions drawn into {len(backgrounds)} windows, people: {people} ({folders})"
 
 
 def _labelled(

@@ -1,0 +1,112 @@
+"""A micro-expression put into a background as flow is seen as one that is rendered into its pictures."""
+
+import cv2
+import numpy as np
+import pytest
+
+from metst_edge.capture import to_gray
+from metst_edge.face import Box, Face
+from training.synthesis.backgrounds import BackgroundFaces, Backgrounds, mirrored, together
+from training.synthesis.calibration import ALL_POINTS
+from training.synthesis.camera import Camera, Sensor
+from training.synthesis.face_actions import action_fields
+from training.synthesis.generator import FeatureGenerator
+from training.synthesis.measuring import PointFlow, find
+from training.synthesis.render import Renderer
+from training.synthesis.timeline import NOTHING, TRACK, TRACKS, draw_timeline
+
+K = 30
+
+
+def drawn(n: int = 6, seed: int = 0, subject: str = "a") -> Backgrounds:
+    rng = np.random.default_rng(seed)
+    flow = rng.normal(0, 0.3, (n, K, ALL_POINTS, 2))
+    flow[:, 0] = 0
+    places = rng.uniform(40, 280, (n, ALL_POINTS, 2)).astype(np.float32)
+    # Eyes side by side, so that a face has axes; nothing else of it matters here.
+    landmarks = np.tile(rng.uniform(60, 260, (68, 2)), (n, 1, 1)).astype(np.float32)
+    landmarks[:, 39], landmarks[:, 42] = (140, 120), (180, 121)
+    gain = rng.uniform(-1, 1, (n, ALL_POINTS, 2, 2))
+    return Backgrounds(flow.astype(np.float16), gain.astype(np.float16), places, landmarks, np.full(n, subject))
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_what_is_put_in_is_what_is_seen_of_a_rendered_action(portrait, finder, noise):
+    renderer = Renderer(portrait)
+    seen = Sensor(Camera(noise), portrait.size, np.random.default_rng(0))
+
+    def picture(**tracks: float) -> np.ndarray:
+        column = np.zeros(len(TRACKS), np.float32)
+        for name, amount in tracks.items():
+            column[TRACK[name.replace("_", " ")]] = amount
+        return seen(renderer.draw(column))
+
+    anchor = picture()
+    flow = PointFlow(to_gray(anchor), find(anchor, finder, "portrait"))
+    still = flow.measure(to_gray(picture()))
+    gain = flow.gain(to_gray(picture()))
+    rendered, predicted = [], []
+    for name in ("AU1", "AU4", "AU9", "AU12", "AU15", "AU17"):
+        flow.reset()
+        rendered.append(flow.measure(to_gray(picture(**{f"{name}_left": 1.5, f"{name}_right": 1.5}))) - still)
+        field = action_fields(flow.landmarks, flow.places, names=[name])[name].sum(0)
+        predicted.append(np.einsum("pde,pe->pd", gain, 1.5 * field))
+    a, b = (np.array(each)[:, :-1].ravel() for each in (rendered, predicted))
+    slope = float(a @ b / (b @ b))
+    assert np.corrcoef(a, b)[0, 1] > (0.85 if noise == 0 else 0.8)
+    assert 0.7 < slope < 1.3, slope
+
+
+def test_the_head_is_moved_by_no_action_and_gain_is_whole_where_there_is_texture():
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.integers(0, 255, (400, 400)).astype(np.uint8), (0, 0), 2)
+    picture = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)
+    landmarks = np.stack((np.linspace(80, 240, 68), np.linspace(100, 260, 68)), -1).astype(np.float32)
+    box = Box(20, 380, 20, 380)
+    face = Face(landmarks=landmarks * 360 / 320 + 20, box=box, crop_landmarks=landmarks)
+    flow = PointFlow(picture, face)
+    gain = flow.gain(picture)
+    assert gain.shape == (ALL_POINTS, 2, 2)
+    assert not gain[-1].any()
+    inside = gain[:-1][np.abs(gain[:-1]).sum((1, 2)) > 0]
+    assert np.median(inside[:, 0, 0]) > 0.9 and np.median(inside[:, 1, 1]) > 0.9
+    assert np.abs(np.median(inside[:, 0, 1])) < 0.05
+
+
+def test_a_mirror_image_of_a_mirror_image_is_the_face_itself():
+    once = drawn()
+    twice = mirrored(mirrored(once))
+    for name in ("flow", "gain", "places", "landmarks", "subject"):
+        left, right = getattr(twice, name), getattr(once, name)
+        if right.dtype.kind == "f":
+            np.testing.assert_allclose(left.astype(np.float32), right.astype(np.float32), atol=1e-4)
+        else:
+            assert (left == right).all()
+    # What moves to the right moves to the left in a mirror.
+    assert (mirrored(once).flow[..., 0].sum() * once.flow[..., 0].sum()) < 0
+
+
+def test_without_actions_features_are_the_backgrounds_own_and_begin_at_zero():
+    timeline = draw_timeline(np.random.default_rng(0), 90, rates=NOTHING)
+    span = np.arange(4)[:, None] * 10 + np.arange(K)
+    features = BackgroundFaces(drawn(), "metst_plus").features(np.random.default_rng(1), timeline, span)
+    assert features.shape == (4, 36, K)
+    assert not features[:, :, 0].any()
+
+
+@pytest.mark.parametrize("roi_set", ["metst", "metst_plus"])
+def test_the_same_seed_gives_the_same_windows_and_labels_lie_where_something_was_put(roi_set):
+    backgrounds = together([drawn(6, 0, "a"), drawn(3, 1, "b")])
+    made = [FeatureGenerator(3, roi_set, backgrounds=backgrounds).windows(64) for _ in range(2)]
+    for one, other in zip(*made, strict=True):
+        np.testing.assert_array_equal(one, other)
+    x, y, label = made[0]
+    assert np.isfinite(x).all()
+    np.testing.assert_array_equal(y == 1, label != 4)
+    assert (y.max(1) > 0).mean() == 0.5
+
+
+def test_everybody_is_seen_those_with_few_windows_too():
+    backgrounds = together([drawn(90, 0, "often"), drawn(10, 1, "seldom")])
+    faces = BackgroundFaces(backgrounds, "metst")
+    assert faces._share.tolist() == pytest.approx([0.75, 0.25])
