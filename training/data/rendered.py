@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metst_edge.face import FaceFinder
@@ -48,7 +48,7 @@ def render_folder(
     if not note.exists() and any(folder.iterdir()):
         raise DataError(f"expected {folder} to be new or rendered before, found other files in it; name another folder")
     note.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-    rows, finder = [], FaceFinder()
+    clips, finder = [], FaceFinder()
     for i in range(count):
         path = folder / f"clip-{i:03d}.mp4"
         truth = path.with_suffix(".json")
@@ -58,10 +58,19 @@ def render_folder(
             else:
                 clip = training_clip(portraits, seed, i, seconds, finder=finder)
             write_clip(clip, path)
-        known = json.loads(truth.read_text(encoding="utf-8"))
-        events = [(event["onset"], event["apex"], event["offset"], event["emotion"]) for event in known["events"]]
-        rows += [(path.name, known["source"], *event) for event in events or [("", "", "", "")]]
+        clips.append(path)
         report(i + 1)
+    write_labels(folder, clips)
+
+
+def write_labels(folder: Path, clips: Sequence[Path]) -> None:
+    """Write labels.csv of clips in a folder, out of the truth beside each."""
+    rows = []
+    for path in clips:
+        known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        events = [(event["onset"], event["apex"], event["offset"], event["emotion"]) for event in known["events"]]
+        subject = known.get("subject", known["source"])
+        rows += [(path.name, subject, *event) for event in events or [("", "", "", "")]]
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
