@@ -20,7 +20,7 @@ def add(verbs: Verbs) -> None:
         description="Warp micro-expressions into video of real people and write it as a labelled folder of H.264 "
         "files. The video's own motion stays; nothing is put where no face is seen. Stopped, it goes on where it was.",
     )
-    parser.add_argument("videos", metavar="VIDEO", type=Path, nargs="+", help="video files, or folders of them")
+    parser.add_argument("videos", metavar="VIDEO", nargs="+", help="video files, or folders of them")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to make")
     parser.add_argument("--seeds", metavar="N", type=whole, default=1, help="clips of each video (default: 1)")
     parser.add_argument("--seed", type=count, default=0, help="the first one (default: 0)")
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     console = terminal.console()
     terminal.expect_place(options.out)
     people = read_people(options.people)
-    videos = [Path(clip) for video in options.videos for clip in clips_of(str(video))]
+    videos = [clip for video in options.videos for clip in clips_of(video)]
     seeds = range(options.seed, options.seed + options.seeds)
     rates = replace(INSERTED, micro=options.rate, micro_pixels=(weakest, strongest))
     with terminal.refused_input(), terminal.bar(console, TextColumn("{task.fields[at]}")) as bar:

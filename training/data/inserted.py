@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from metst_edge.capture import path_of
 from metst_edge.errors import MetstError
 from metst_edge.face import FaceFinder
 from metst_edge.writing import write_whole
@@ -41,7 +42,7 @@ def read_people(table: Path | None) -> dict[str, str]:
 
 def insert_folder(
     folder: Path,
-    videos: Sequence[Path],
+    videos: Sequence[str],
     seeds: Sequence[int],
     people: dict[str, str],
     rates: Rates,
@@ -53,7 +54,7 @@ def insert_folder(
 
     Args:
         folder: made if missing.
-        videos: files; their names without extension differ.
+        videos: their URIs; names of files, without ending, differ.
         seeds: of the clips of each video.
         people: file name -> who is seen; anybody else is called as the file.
         rates: how many and how strong.
@@ -68,26 +69,27 @@ def insert_folder(
     Raises:
         DataError: the folder holds something else, or two videos have one name.
     """
-    stems = [video.stem for video in videos]
+    stems = [path_of(video).stem for video in videos]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise DataError(f"expected videos of different names, got {', '.join(twice)} more than once; rename them")
     _claim(folder, {"rate": rates.micro, "pixels": list(rates.micro_pixels), "crf": crf, "drawing": drawing})
     finder, left_out, done = FaceFinder(), {}, 0
-    for video in videos:
-        wanted = {seed: folder / f"{video.stem}-s{seed}.mp4" for seed in seeds}
+    for video, stem in zip(videos, stems, strict=True):
+        name = path_of(video).name
+        wanted = {seed: folder / f"{stem}-s{seed}.mp4" for seed in seeds}
         missing = {seed: path for seed, path in wanted.items() if not path.with_suffix(".json").exists()}
-        heard = _Heard(report, video.name, done + len(wanted) - len(missing))
+        heard = _Heard(report, name, done + len(wanted) - len(missing))
         try:
             course = follow(video, finder, heard) if missing else None
             for seed, path in missing.items():
                 assert course is not None, "there is one where a clip is missing"
-                insert_clip(course, seed, path, people.get(video.name, video.stem), rates, crf, drawing, heard)
+                insert_clip(course, seed, path, people.get(name, stem), rates, crf, drawing, heard)
                 heard.clips += 1
         except (NotUsable, MetstError) as error:
-            left_out[video.name] = str(error)
+            left_out[name] = str(error)
         done += len(wanted)
-        report(video.name, done, 0)
+        report(name, done, 0)
     finder.close()
     clips = sorted(truth.with_suffix(".mp4") for truth in folder.glob("*-s*.json"))
     write_labels(folder, clips)

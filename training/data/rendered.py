@@ -1,6 +1,7 @@
 """Rendered clips as a labelled folder of H.264 files: synthetic truth, real video.
 
-Of the test identity, which is never trained on, or of the training identities, each clip of another variant of them.
+Of the test identity, which is never trained on; of the training identities, each clip of another variant of them; or
+of people by the names of their portraits.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 from metst_edge.face import FaceFinder
 from training.data.errors import DataError
 from training.data.folder import COLUMNS
-from training.synthesis.render import write_clip
-from training.synthesis.testclips import test_clip, training_clip
+from training.synthesis.render import DRAWING, write_clip
+from training.synthesis.testclips import person_clip, portrait_of, test_clip, training_clip
 
 SETTINGS = "rendered.json"
 
@@ -26,6 +27,8 @@ def render_folder(
     seconds: float,
     report: Callable[[int], None] = lambda done: None,
     portraits: Path | None = None,
+    people: Sequence[str] = (),
+    drawing: str = DRAWING,
 ) -> None:
     """Render ``count`` clips into ``folder`` and label them; clips that are there already are kept.
 
@@ -35,12 +38,21 @@ def render_folder(
         count: how many.
         seconds: length of each.
         report: called with the number of clips that are there.
-        portraits: folder of the training portraits, for clips of those; None for the test identity.
+        portraits: folder of portraits, for clips of those; None for the test identity.
+        people: names of portraits in it, one after the other; none: the training portraits.
+        drawing: of `render.DRAWINGS`.
 
     Raises:
         DataError: the folder holds something else.
+        ValueError: a portrait is missing, or has no face.
     """
-    settings = {"seed": seed, "seconds": seconds, **({} if portraits is None else {"identities": "training"})}
+    settings: dict[str, object] = {"seed": seed, "seconds": seconds}
+    if portraits is not None:
+        settings["identities"] = list(people) or "training"
+        for person in people:
+            portrait_of(portraits, person)
+    if drawing != DRAWING:
+        settings["drawing"] = drawing
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / SETTINGS
     if note.exists() and json.loads(note.read_text(encoding="utf-8")) != settings:
@@ -54,10 +66,12 @@ def render_folder(
         truth = path.with_suffix(".json")
         if not truth.exists():  # it is written last
             if portraits is None:
-                clip = test_clip(seed, i, seconds, finder=finder)
+                clip = test_clip(seed, i, seconds, finder=finder, drawing=drawing)
+            elif people:
+                clip = person_clip(portraits, people, seed, i, seconds, finder=finder, drawing=drawing)
             else:
-                clip = training_clip(portraits, seed, i, seconds, finder=finder)
-            write_clip(clip, path)
+                clip = training_clip(portraits, seed, i, seconds, finder=finder, drawing=drawing)
+            write_clip(clip, path, extra={"subject": clip.source})
         clips.append(path)
         report(i + 1)
     write_labels(folder, clips)

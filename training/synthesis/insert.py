@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.capture import Frame, open_source
+from metst_edge.capture import Frame, open_source, path_of
 from metst_edge.errors import SourceError
 from metst_edge.face import CROP_SIZE, FaceFinder
 from training.synthesis.face_actions import NAMES, FaceFrame
@@ -57,7 +57,7 @@ class Course:
     """Where the face is throughout a video.
 
     Attributes:
-        path: of the video.
+        uri: of the video.
         fps: frames per second where frames follow each other evenly.
         times: float64 (n,), seconds.
         landmarks: float32 (n, 68, 2), smoothed in time, pixels; NaN where there are none.
@@ -66,7 +66,7 @@ class Course:
         size: height and width of the frames, even: what is odd loses a row or a column.
     """
 
-    path: Path
+    uri: str
     fps: float
     times: npt.NDArray[np.float64]
     landmarks: FloatArray
@@ -75,26 +75,35 @@ class Course:
     size: tuple[int, int]
 
     @property
+    def name(self) -> str:
+        """The video file's name."""
+        return path_of(self.uri).name
+
+    @property
     def even(self) -> bool:
         """Whether every frame lies where its number says."""
         grid = self.times[0] + np.arange(len(self.times)) / self.fps
         return bool(np.abs(self.times - grid).max() < 0.25 / self.fps)
 
 
-def follow(path: Path, finder: FaceFinder, report: Report = lambda frames: None) -> Course:
+def follow(uri: str, finder: FaceFinder, report: Report = lambda frames: None) -> Course:
     """Find the face in every frame of a video.
 
     Args:
-        path: a video file, or what else the SDK reads that has an end.
+        uri: a video file, or what else the SDK reads that has an end.
         finder: of faces; the front end's.
         report: told the number of frames that are done.
 
     Raises:
-        NotUsable: too short, too slow or fast, or no face is long enough in it.
+        NotUsable: too short, too slow or fast, or without a face.
         SourceError: it cannot be read.
     """
-    times, found, size = [], [], (0, 0)
-    with open_source(path) as source:
+    times: list[float] = []
+    found: list[FloatArray] = []
+    size = (0, 0)
+    with open_source(uri) as source:
+        if source.live:
+            raise NotUsable("expected a video that ends, got a camera; record it first")
         nominal = source.fps
         for frame in source:
             assert isinstance(frame, Frame), "a file is never interrupted"
@@ -106,7 +115,7 @@ def follow(path: Path, finder: FaceFinder, report: Report = lambda frames: None)
     at = np.array(times)
     if len(at) < 2 or at[-1] - at[0] < SHORTEST - 1.5 * float(np.median(np.diff(at))):
         raise NotUsable(f"expected {SHORTEST:g} second of video or more, got {len(at)} frames")
-    fps = 1 / float(np.median(np.diff(at)))
+    fps = round(1 / float(np.median(np.diff(at))), 3)
     if nominal is not None and abs(nominal / fps - 1) < 0.01:
         fps = nominal  # container times are rounded
     if not 15 <= fps <= 240:
@@ -118,7 +127,7 @@ def follow(path: Path, finder: FaceFinder, report: Report = lambda frames: None)
     if not usable.any():
         raise NotUsable("expected a face that is seen from the front, found none")
     even = (size[0] // 2 * 2, size[1] // 2 * 2)
-    return Course(path, fps, at, landmarks, usable, cuts, even)
+    return Course(uri, fps, at, landmarks, usable, cuts, even)
 
 
 def _scale(landmarks: FloatArray) -> FloatArray:
@@ -170,10 +179,10 @@ def _usable(raw: FloatArray, landmarks: FloatArray, size: tuple[int, int]) -> np
     height, width = size
     usable: npt.NDArray[np.bool_] = np.isfinite(landmarks.reshape(len(landmarks), -1).sum(1))
     for i in np.flatnonzero(usable):
-        inner, frame = landmarks[i, 17:], FaceFrame.of(landmarks[i])
+        inner, frame = raw[i, 17:], FaceFrame.of(raw[i])
         inside = (inner > 0).all() and (inner < (width - 1, height - 1)).all()
         away = float(np.median(np.linalg.norm(raw[i] - landmarks[i], axis=-1))) / frame.g
-        usable[i] = inside and away < AWAY and abs(float(frame.to_face(landmarks[i, 30])[0])) < TURNED
+        usable[i] = inside and away < AWAY and abs(float(frame.to_face(raw[i, 30])[0])) < TURNED
     return usable
 
 
@@ -218,10 +227,12 @@ def warp(image: Image, landmarks: FloatArray, column: FloatArray, drawing: str =
     import cv2
 
     g = FaceFrame.of(landmarks).g
-    step = max(1, round(g / 8))
-    # No drawn action reaches farther. The grid goes on where the picture ends: a field is scaled by its largest point.
-    left, top = np.floor(landmarks.min(0) - 3 * g).astype(int)
-    cells = np.ceil((landmarks.max(0) + 3 * g - (left, top)) / step).astype(int)
+    step = max(1, round(g / 6))
+    expressing = landmarks[[*range(17, 68), 8]]
+    # Farther out no action draws more than 0.02 of its strongest point. The grid goes on where the picture ends, since a
+    # field is scaled by its largest point.
+    left, top = np.floor(expressing.min(0) - 3 * g).astype(int)
+    cells = np.ceil((expressing.max(0) + 3 * g - (left, top)) / step).astype(int)
     # Points lie in the middle of their step x step pixels, as cv2.resize has it, one more on each side.
     across, down = ((np.arange(-1, n + 1) + 0.5) * step - 0.5 for n in cells)
     grid = np.stack(np.meshgrid(across + left, down + top), -1).astype(np.float32)
@@ -248,7 +259,7 @@ def inserted_frames(course: Course, timeline: Timeline, drawing: str = DRAWING) 
     """
     height, width = course.size
     number = 0
-    with open_source(course.path) as source:
+    with open_source(course.uri) as source:
         for number, frame in enumerate(source, 1):
             assert isinstance(frame, Frame), "a file is never interrupted"
             image = frame.image if frame.image.ndim == 3 else np.stack([frame.image] * 3, -1)
@@ -259,7 +270,7 @@ def inserted_frames(course: Course, timeline: Timeline, drawing: str = DRAWING) 
                 image = warp(image, course.landmarks[number - 1], column, drawing)
             yield np.ascontiguousarray(image[:height, :width])
     if number != len(course.times):
-        raise SourceError(f"{course.path}: expected {len(course.times)} frames, as a moment ago; it was changed")
+        raise SourceError(f"{course.uri}: expected {len(course.times)} frames, as a moment ago; it was changed")
 
 
 def insert_clip(
@@ -291,7 +302,7 @@ def insert_clip(
         SourceError: the video cannot be read again.
         RuntimeError: the encoder failed.
     """
-    rng = np.random.default_rng((seed, zlib.crc32(course.path.stem.encode())))
+    rng = np.random.default_rng((seed, zlib.crc32(course.name.encode())))
     timeline = draw_insertions(course, rng, rates)
 
     def frames() -> Iterator[Image]:
@@ -309,7 +320,7 @@ def insert_clip(
     finally:
         aside.unlink(missing_ok=True)
         timed.unlink(missing_ok=True)
-    told = {"source": course.path.name, "subject": subject, "drawing": drawing, "seed": seed, "crf": crf}
+    told = {"source": course.name, "subject": subject, "drawing": drawing, "seed": seed, "crf": crf}
     beside = [_seen(course, event.onset, event.apex, event.offset) for event in timeline.truth]
     return write_truth(path, course.fps, len(course.times), timeline.truth, (), told, beside)
 

@@ -47,7 +47,7 @@ DRAWINGS: dict[str, Callable[[FloatArray, FloatArray], dict[str, FloatArray]]] =
 DRAWING = "fields"
 
 STEP = 4
-"""Pixels between the points on which movement is computed; between them it is interpolated."""
+"""Pixels between the points on which movement is computed, fewer in a small face; between them it is interpolated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,17 +90,18 @@ class Renderer:
         self.pixel = 9 * self._frame.g / CROP_SIZE
         self.size = portrait.size
         height, width = self.size
+        self._step = step = int(np.clip(self._frame.g / 4, 1, STEP))
         total = np.array((height, width)) + 2 * MARGIN
-        # Point (i, j) of the coarse grid lies in the middle of its STEP x STEP pixels, as cv2.resize has it.
-        rows, columns = ((np.arange(-(-n // STEP)) + 0.5) * STEP - 0.5 for n in total)
+        # Point (i, j) of the coarse grid lies in the middle of its step x step pixels, as cv2.resize has it.
+        rows, columns = ((np.arange(-(-n // step)) + 0.5) * step - 0.5 for n in total)
         grid = np.stack(np.meshgrid(columns, rows), -1).astype(np.float32)
         fields = DRAWINGS[drawing](portrait.landmarks, grid)
         # (actions x sides, h * w * 2), in pixels of the frames per pixel of the crop.
         self._fields = np.stack([fields[name][side] for name in NAMES for side in range(2)]) * np.float32(self.pixel)
         self._grid = grid
         # One point more on each side than the frame has, so that interpolation never reaches the grid's end.
-        cells = [-(-n // STEP) + 2 for n in self.size]
-        down, across = ((np.arange(n) - 0.5) * STEP - 0.5 for n in cells)
+        cells = [-(-n // step) + 2 for n in self.size]
+        down, across = ((np.arange(n) - 0.5) * step - 0.5 for n in cells)
         self._canvas = np.stack(np.meshgrid(across, down), -1).astype(np.float32) + MARGIN
         self._depth = _depth(self._frame, self._canvas)
         self._lids = [_Lid(portrait.landmarks, self._frame, side) for side in range(2)]
@@ -118,8 +119,9 @@ class Renderer:
 
         height, width = self.size
         positions = self._positions(tracks)
-        enlarged = cv2.resize(positions, None, fx=STEP, fy=STEP, interpolation=cv2.INTER_LINEAR)
-        source = np.ascontiguousarray(enlarged[STEP : STEP + height, STEP : STEP + width])
+        step = self._step
+        enlarged = cv2.resize(positions, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+        source = np.ascontiguousarray(enlarged[step : step + height, step : step + width])
         out: Image = cv2.remap(self._image, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         for side, lid in zip(SIDES, self._lids, strict=True):
             closed = float(tracks[TRACK[f"blink {side}"]])
@@ -150,7 +152,7 @@ class Renderer:
         active = np.flatnonzero(amounts)
         if len(active):
             field = np.tensordot(amounts[active], self._fields[active], 1)
-            p -= cv2.remap(field, (p + 0.5) / STEP - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            p -= cv2.remap(field, (p + 0.5) / self._step - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         out: FloatArray = p
         return out
 
