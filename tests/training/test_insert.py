@@ -280,6 +280,13 @@ def test_a_folder_is_labelled_and_goes_on_where_it_was(video, still, tmp_path, c
         assert next(csv.reader(file)) == ["video", "subject", "onset", "apex", "offset", "emotion"]
 
 
+def test_a_folder_without_a_clip_is_a_failure(still, tmp_path, capsys):
+    assert run(still[0], "--out", tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert "left out gray.mp4" in said.out and said.err.count("\n") == 1
+    assert not (tmp_path / "out" / "labels.csv").exists()
+
+
 def test_what_is_asked_for_wrongly_is_said_in_one_line(video, tmp_path, capsys):
     (tmp_path / "people.csv").write_text("name\nann\n")
     for arguments, message in (

@@ -69,5 +69,7 @@ def run(options: argparse.Namespace) -> int:
         clips, left_out = insert_folder(options.out, videos, seeds, people, rates, options.crf, options.drawing, report)
     for name, reason in left_out.items():
         console.print(f"left out {name}: {reason}")
+    if not clips:
+        raise DataError("expected a video with a face in it, got none; what is wrong with each is said above")
     console.print(f"{clips} clips and {options.out / 'labels.csv'}")
-    return 0 if clips else 1
+    return 0

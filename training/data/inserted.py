@@ -92,7 +92,8 @@ def insert_folder(
         report(name, done, 0)
     finder.close()
     clips = sorted(truth.with_suffix(".mp4") for truth in folder.glob("*-s*.json"))
-    write_labels(folder, clips)
+    if clips:
+        write_labels(folder, clips)
     return len(clips), left_out
 
 

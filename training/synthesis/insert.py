@@ -229,8 +229,8 @@ def warp(image: Image, landmarks: FloatArray, column: FloatArray, drawing: str =
     g = FaceFrame.of(landmarks).g
     step = max(1, round(g / 6))
     expressing = landmarks[[*range(17, 68), 8]]
-    # Farther out no action draws more than 0.02 of its strongest point. The grid goes on where the picture ends, since a
-    # field is scaled by its largest point.
+    # Farther out no action draws more than 0.02 of its strongest point. The grid goes on where the picture ends: its
+    # strongest point sets a field's scale.
     left, top = np.floor(expressing.min(0) - 3 * g).astype(int)
     cells = np.ceil((expressing.max(0) + 3 * g - (left, top)) / step).astype(int)
     # Points lie in the middle of their step x step pixels, as cv2.resize has it, one more on each side.
