@@ -21,7 +21,7 @@ SETTINGS = "inserted.json"
 
 
 def read_people(table: Path | None) -> dict[str, str]:
-    """Read who is seen in which file: a table with the columns file and subject; file is a name without its folder.
+    """Read who is seen in which file: a table with the columns file and subject; folders in file do not count.
 
     Raises:
         DataError: no such table, or a column or cell is missing.
@@ -34,7 +34,7 @@ def read_people(table: Path | None) -> dict[str, str]:
             rows = [{(k or "").strip(): (v or "").strip() for k, v in row.items() if k} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: expected a UTF-8 table with the columns file,subject; {error}") from error
-    people = {row.get("file", ""): row.get("subject", "") for row in rows}
+    people = {Path(row.get("file", "")).name: row.get("subject", "") for row in rows}
     if not people or not all(people) or not all(people.values()):
         raise DataError(f"{table}: expected the columns file,subject with a value in every row")
     return people
