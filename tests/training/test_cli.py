@@ -119,6 +119,7 @@ def test_a_device_that_is_not_there_is_one_line(
         ["recognise", "fit", "--data", "none", "--out"],
         ["recognise", "evaluate", "none.pt", "--data", "none", "--out"],
         ["render", "--out"],
+        ["insert", "none.mp4", "--out"],
         ["demo-clip", "--out"],
     ],
     ids=lambda arguments: " ".join(arguments[:2]),

@@ -17,7 +17,8 @@ from training.cli.model import as_bundle  # noqa: E402
 from training.cli.scores import show_figures  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
-from training.evaluation.beside import Happening, Known, happenings, read_causes, read_known, read_people  # noqa: E402
+from training.data.tables import read_people  # noqa: E402
+from training.evaluation.beside import Happening, Known, happenings, read_causes, read_known  # noqa: E402
 from training.evaluation.evaluate import Part, compare_decoders, evaluate, evaluate_parts  # noqa: E402
 from training.evaluation.people import FIGURES, Figure  # noqa: E402
 from training.evaluation.quiet import false_alarms  # noqa: E402

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -78,6 +79,26 @@ def test_rendered_clips_are_a_labelled_folder_and_are_rendered_once(tmp_path: Pa
     before = [video.path.stat().st_mtime_ns for video in videos]
     render_folder(folder, seed=3, count=2, seconds=1.0)
     assert [video.path.stat().st_mtime_ns for video in videos] == before
+
+
+def test_people_are_rendered_in_turn_by_the_names_of_their_portraits(tmp_path: Path) -> None:
+    data = pytest.importorskip("skimage.data", reason="a portrait of somebody")
+    portraits = tmp_path / "portraits"
+    portraits.mkdir()
+    for name in ("ann", "bea"):
+        cv2.imwrite(str(portraits / f"{name}.png"), data.astronaut()[:400, :400, ::-1])
+    folder = tmp_path / "clips"
+    render_folder(folder, seed=3, count=3, seconds=0.2, portraits=portraits, people=["ann", "bea"], drawing="bumps")
+    videos = read_folder(folder)
+    assert [video.subject for video in videos] == ["ann", "bea", "ann"]
+    told = [json.loads(video.path.with_suffix(".json").read_text()) for video in videos]
+    assert [(truth["subject"], truth["drawing"]) for truth in told] == [(v.subject, "bumps") for v in videos]
+    assert all(80 < truth["face_px"] < 330 for truth in told)
+    assert len({truth["face_px"] for truth in told}) == 3
+    with pytest.raises(DataError, match="holds clips of another seed or length"):
+        render_folder(folder, seed=3, count=1, seconds=0.2, portraits=portraits, people=["ann"], drawing="bumps")
+    with pytest.raises(ValueError, match="expected a portrait of cid in"):
+        render_folder(tmp_path / "new", seed=3, count=1, seconds=0.2, portraits=portraits, people=["cid"])
 
 
 def test_clips_of_other_settings_and_other_files_are_not_mixed(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 SYNTHETIC = "synthetic"
 """What --data says for generated windows or rendered clips; anything else is a labelled folder."""
 
+DRAWINGS = ("fields", "bumps")
+"""The names in `training.synthesis.render.DRAWINGS`, which need more imports than a command line should."""
+
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add where labelled video or windows come from."""
@@ -35,6 +38,16 @@ def add_clips(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=whole, default=20, help="how many clips to render (default: 20)")
     parser.add_argument("--seconds", type=positive, default=30.0, help="length of each (default: 30)")
     parser.add_argument("--seed", type=count, default=1, help="of the rendered clips (default: 1)")
+
+
+def add_drawing(parser: argparse.ArgumentParser) -> None:
+    """Add how action units are drawn."""
+    parser.add_argument(
+        "--drawing",
+        choices=DRAWINGS,
+        default=DRAWINGS[0],
+        help="how action units are drawn; bumps: a second way, to validate with, never to train on (default: fields)",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

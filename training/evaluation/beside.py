@@ -1,26 +1,25 @@
-"""What is known of a video beside its labels: what happens in it, how its micro-expressions were made, who is seen.
+"""What is known of a video beside its labels: what happens in it, how its micro-expressions were made.
 
     <video>.json    written with rendered and inserted clips: ``events`` and ``distractors``
     causes.csv      video,kind,onset,offset: what happens in real video, and in what was made of it; frames counted
                     from 0, both ends inclusive
-    people.csv      file,subject: who is seen in video without labels
 
 Everything here may be missing: then nothing is known.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from training.data.errors import DataError
+from training.data.tables import rows
 
-CAUSES, PEOPLE = "causes.csv", "people.csv"
+CAUSES = "causes.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def read_causes(table: Path) -> dict[str, list[Happening]]:
         DataError: a column or a cell is missing or wrong.
     """
     causes: dict[str, list[Happening]] = {}
-    for line, (video, kind, onset, offset) in _rows(table, ("video", "kind", "onset", "offset")):
+    for line, (video, kind, onset, offset) in rows(table, ("video", "kind", "onset", "offset")):
         if not (re.fullmatch(r"[0-9]+", onset) and re.fullmatch(r"[0-9]+", offset) and int(onset) <= int(offset)):
             raise DataError(
                 f"{table} line {line}: expected onset and offset as frames from 0, in this order, "
@@ -115,19 +114,6 @@ def read_causes(table: Path) -> dict[str, list[Happening]]:
             )
         causes.setdefault(video, []).append(Happening(kind, int(onset), int(offset)))
     return causes
-
-
-def read_people(table: Path) -> dict[str, str]:
-    """Read who is seen in files: file -> subject; nothing where there is no such table.
-
-    Raises:
-        DataError: a column or a cell is missing or wrong, or a file has two people.
-    """
-    people: dict[str, str] = {}
-    for line, (file, subject) in _rows(table, ("file", "subject")):
-        if people.setdefault(file, subject) != subject:
-            raise DataError(f"{table} line {line}: expected {file} of {people[file]!r}, as before, got {subject!r}")
-    return people
 
 
 def happenings(video: Path, name: str, causes: Mapping[str, Sequence[Happening]]) -> tuple[Happening, ...]:
@@ -155,23 +141,3 @@ def _traits(event: dict[str, Any]) -> Traits:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, cells in the order of ``columns``) of a table with commas, none of them empty."""
-    if not table.is_file():
-        return
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            if not {*columns} <= {*names}:
-                raise DataError(f"{table}: expected the columns {', '.join(columns)}, got {', '.join(names) or 'none'}")
-            reader.fieldnames = names
-            for row in reader:
-                cells = [(row[column] or "").strip() for column in columns]
-                if not all(cells):
-                    raise DataError(f"{table} line {reader.line_num}: expected a value in {', '.join(columns)}")
-                yield reader.line_num, cells
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: expected a UTF-8 table with commas, got: {error}") from error

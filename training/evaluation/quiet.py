@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from metst_edge import Analyzer, Bundle
 from training.data.errors import DataError
-from training.evaluation.beside import CAUSES, PEOPLE, Happening, happenings, read_causes, read_people
+from training.data.tables import PEOPLE, read_people
+from training.evaluation.beside import CAUSES, Happening, happenings, read_causes
 from training.evaluation.causes import by_cause
 from training.evaluation.kept import key_of, progress, result_before, result_path, write
 from training.evaluation.metrics import Clip, Labelled

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +44,43 @@ def encode(frames: Iterable[Image], size: tuple[int, int], path: Path, fps: floa
             process.stdin.close()
         except BrokenPipeError:
             pass  # It ended early; its exit status and last words follow.
-        finally:
-            status = process.wait()
+        except BaseException:  # from whoever makes the frames: the encoder would wait for more of them
+            process.kill()
+            process.wait()
+            raise
+        status = process.wait()
         if status:
             said.seek(0)
             raise RuntimeError(f"expected a video at {path}, ffmpeg said: {said.read().decode()[-300:].strip()}")
+
+
+TICKS = 90_000
+"""Of a second, in which the times of frames are written."""
+
+
+def retime(path: Path, out: Path, times: Sequence[float]) -> None:
+    """Write a file of even rate again, its frames as they are coded, at the times at which they were taken.
+
+    Args:
+        path: what `encode` wrote.
+        out: another file.
+        times: seconds, rising, one a frame; the first frame begins the file.
+    """
+    import av
+
+    shown = [round((time - times[0]) * TICKS) for time in times]
+    with av.open(str(path)) as before, av.open(str(out), "w") as after:
+        packets = [packet for packet in before.demux(video=0) if packet.pts is not None]
+        stream = after.add_stream_from_template(before.streams.video[0])
+        place = {pts: i for i, pts in enumerate(sorted(packet.pts for packet in packets))}
+        order = [place[packet.pts] for packet in packets]  # as coded: some frames build on later ones
+        late = max(coded - i for coded, i in enumerate(order))
+        for coded, (packet, i) in enumerate(zip(packets, order, strict=True)):
+            packet.stream, packet.time_base = stream, Fraction(1, TICKS)
+            packet.pts, packet.dts = shown[i], shown[coded - late] if coded >= late else coded - late
+            last = i + 1 == len(shown)
+            packet.duration = shown[i] - shown[i - 1] if last else shown[i + 1] - shown[i]
+            after.mux(packet)
 
 
 def decode(path: Path) -> Image:

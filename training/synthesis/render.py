@@ -8,7 +8,7 @@ instead, which does not move with them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face.crop import CROP_SIZE
+from metst_edge.writing import write_whole
+from training.synthesis import bumps, face_actions
 from training.synthesis.camera import CAMERA, Camera, Sensor
-from training.synthesis.face_actions import NAMES, FaceFrame, action_fields
+from training.synthesis.face_actions import NAMES, FaceFrame
 from training.synthesis.h264 import encode, recompress
 from training.synthesis.portrait import MARGIN, Portrait
 from training.synthesis.timeline import (
@@ -36,8 +38,16 @@ from training.synthesis.timeline import (
 FloatArray = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 
+DRAWINGS: dict[str, Callable[[FloatArray, FloatArray], dict[str, FloatArray]]] = {
+    "fields": face_actions.action_fields,
+    "bumps": bumps.action_fields,
+}
+"""How action units may be drawn, by name: (landmarks, grid) -> fields. All but the first are for validation only."""
+
+DRAWING = "fields"
+
 STEP = 4
-"""Pixels between the points on which movement is computed; between them it is interpolated."""
+"""Pixels between the points on which movement is computed, fewer in a small face; between them it is interpolated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +60,8 @@ class Clip:
         truth: its micro-expressions, in order.
         distractors: everything else that happens in it.
         source: the portrait.
+        drawing: of DRAWINGS, of its action units.
+        face_px: width of the face's crop in pixels of the frames, 0 where nobody measured it.
     """
 
     frames: Image
@@ -57,6 +69,8 @@ class Clip:
     truth: tuple[TruthEvent, ...]
     distractors: tuple[Distractor, ...] = ()
     source: str = ""
+    drawing: str = DRAWING
+    face_px: float = 0.0
 
 
 class Renderer:
@@ -64,28 +78,30 @@ class Renderer:
 
     Args:
         portrait: whom.
+        drawing: of DRAWINGS.
 
     Attributes:
         pixel: pixels of the frames that make one pixel of the 320 px crop.
     """
 
-    def __init__(self, portrait: Portrait) -> None:
+    def __init__(self, portrait: Portrait, drawing: str = DRAWING) -> None:
         self._image = portrait.image
         self._frame = portrait.frame
         self.pixel = 9 * self._frame.g / CROP_SIZE
         self.size = portrait.size
         height, width = self.size
+        self._step = step = int(np.clip(self._frame.g / 4, 1, STEP))
         total = np.array((height, width)) + 2 * MARGIN
-        # Point (i, j) of the coarse grid lies in the middle of its STEP x STEP pixels, as cv2.resize has it.
-        rows, columns = ((np.arange(-(-n // STEP)) + 0.5) * STEP - 0.5 for n in total)
+        # Point (i, j) of the coarse grid lies in the middle of its step x step pixels, as cv2.resize has it.
+        rows, columns = ((np.arange(-(-n // step)) + 0.5) * step - 0.5 for n in total)
         grid = np.stack(np.meshgrid(columns, rows), -1).astype(np.float32)
-        fields = action_fields(portrait.landmarks, grid)
+        fields = DRAWINGS[drawing](portrait.landmarks, grid)
         # (actions x sides, h * w * 2), in pixels of the frames per pixel of the crop.
         self._fields = np.stack([fields[name][side] for name in NAMES for side in range(2)]) * np.float32(self.pixel)
         self._grid = grid
         # One point more on each side than the frame has, so that interpolation never reaches the grid's end.
-        cells = [-(-n // STEP) + 2 for n in self.size]
-        down, across = ((np.arange(n) - 0.5) * STEP - 0.5 for n in cells)
+        cells = [-(-n // step) + 2 for n in self.size]
+        down, across = ((np.arange(n) - 0.5) * step - 0.5 for n in cells)
         self._canvas = np.stack(np.meshgrid(across, down), -1).astype(np.float32) + MARGIN
         self._depth = _depth(self._frame, self._canvas)
         self._lids = [_Lid(portrait.landmarks, self._frame, side) for side in range(2)]
@@ -103,8 +119,9 @@ class Renderer:
 
         height, width = self.size
         positions = self._positions(tracks)
-        enlarged = cv2.resize(positions, None, fx=STEP, fy=STEP, interpolation=cv2.INTER_LINEAR)
-        source = np.ascontiguousarray(enlarged[STEP : STEP + height, STEP : STEP + width])
+        step = self._step
+        enlarged = cv2.resize(positions, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+        source = np.ascontiguousarray(enlarged[step : step + height, step : step + width])
         out: Image = cv2.remap(self._image, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         for side, lid in zip(SIDES, self._lids, strict=True):
             closed = float(tracks[TRACK[f"blink {side}"]])
@@ -135,7 +152,7 @@ class Renderer:
         active = np.flatnonzero(amounts)
         if len(active):
             field = np.tensordot(amounts[active], self._fields[active], 1)
-            p -= cv2.remap(field, (p + 0.5) / STEP - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            p -= cv2.remap(field, (p + 0.5) / self._step - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         out: FloatArray = p
         return out
 
@@ -232,7 +249,9 @@ class _Lid:
         out[part] = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
 
 
-def render_frames(portrait: Portrait, timeline: Timeline, camera: Camera = CAMERA, seed: int = 0) -> Iterator[Image]:
+def render_frames(
+    portrait: Portrait, timeline: Timeline, camera: Camera = CAMERA, seed: int = 0, drawing: str = DRAWING
+) -> Iterator[Image]:
     """Render a timeline on a portrait, frame by frame: uint8 (H, W, 3), BGR.
 
     Args:
@@ -240,23 +259,27 @@ def render_frames(portrait: Portrait, timeline: Timeline, camera: Camera = CAMER
         timeline: what moves.
         camera: how it is seen; H.264 is left to ``recompress`` and ``encode``.
         seed: of the sensor's noise.
+        drawing: of DRAWINGS.
     """
-    renderer = Renderer(portrait)
+    renderer = Renderer(portrait, drawing)
     sensor = Sensor(camera, portrait.size, np.random.default_rng(seed))
     for column in timeline.tracks.T:
         yield sensor(renderer.draw(column))
 
 
-def render_timeline(portrait: Portrait, timeline: Timeline, camera: Camera = CAMERA, seed: int = 0) -> Clip:
+def render_timeline(
+    portrait: Portrait, timeline: Timeline, camera: Camera = CAMERA, seed: int = 0, drawing: str = DRAWING
+) -> Clip:
     """Render a timeline into memory, 0.5 MB per frame of 400x400; arguments as of ``render_frames``."""
-    frames = render_frames(portrait, timeline, camera, seed)
+    frames = render_frames(portrait, timeline, camera, seed, drawing)
     if camera.crf is None:
         whole = np.empty((timeline.frames, *portrait.size, 3), np.uint8)
         for place, frame in zip(whole, frames, strict=True):
             place[:] = frame
     else:
         whole = recompress(frames, portrait.size, timeline.fps, camera.crf)
-    return Clip(whole, timeline.fps, timeline.truth, timeline.distractors, portrait.name)
+    face = 9 * portrait.frame.g
+    return Clip(whole, timeline.fps, timeline.truth, timeline.distractors, portrait.name, drawing, face)
 
 
 def render_clip(
@@ -266,10 +289,11 @@ def render_clip(
     fps: float = 30.0,
     rates: Rates = MODERATE,
     camera: Camera = CAMERA,
+    drawing: str = DRAWING,
 ) -> Clip:
     """Render a clip drawn from ``seed``: the same arguments give the same frames."""
     timeline = draw_timeline(np.random.default_rng(seed), round(seconds * fps), fps, rates)
-    return render_timeline(portrait, timeline, camera, seed)
+    return render_timeline(portrait, timeline, camera, seed, drawing)
 
 
 def write_clip(clip: Clip, path: Path, crf: int = 23, extra: dict[str, Any] | None = None) -> Path:
@@ -290,14 +314,41 @@ def write_clip(clip: Clip, path: Path, crf: int = 23, extra: dict[str, Any] | No
     """
     height, width = clip.frames.shape[1:3]
     encode(clip.frames, (height, width), path, clip.fps, crf)
-    truth = {
-        "fps": clip.fps,
-        "frames": len(clip.frames),
-        "events": [asdict(event) for event in clip.truth],
-        "distractors": [asdict(other) for other in clip.distractors],
-        "source": clip.source,
-        **(extra or {}),
+    seen = {"source": clip.source, "drawing": clip.drawing, "face_px": round(clip.face_px, 1)}
+    return write_truth(path, clip.fps, len(clip.frames), clip.truth, clip.distractors, {**seen, **(extra or {})})
+
+
+def write_truth(
+    path: Path,
+    fps: float,
+    frames: int,
+    truth: Sequence[TruthEvent],
+    distractors: Sequence[Distractor],
+    extra: dict[str, Any],
+    beside: Sequence[dict[str, Any]] = (),
+) -> Path:
+    """Write the truth about a clip beside it, whole or not at all.
+
+    Args:
+        path: of the clip.
+        fps: frames per second.
+        frames: how many.
+        truth: its micro-expressions.
+        distractors: everything else that was put in.
+        extra: more for the JSON object.
+        beside: more for each micro-expression, or nothing for all.
+
+    Returns:
+        The JSON file's path: the clip's name with .json.
+    """
+    more = beside or [{}] * len(truth)
+    told = {
+        "fps": fps,
+        "frames": frames,
+        "events": [{**asdict(event), **its} for event, its in zip(truth, more, strict=True)],
+        "distractors": [asdict(other) for other in distractors],
+        **extra,
     }
-    beside = path.with_suffix(".json")
-    beside.write_text(json.dumps(truth, indent=1) + "\n")
-    return beside
+    out = path.with_suffix(".json")
+    write_whole(out, (json.dumps(told, indent=1) + "\n").encode())
+    return out

@@ -1,16 +1,19 @@
-"""Rendered clips of the test identity, never trained on: what `python -m training evaluate` uses; and of the others."""
+"""Rendered clips: of the test identity, never trained on, which `python -m training evaluate` uses; of the training
+identities; and of any people whose portraits there are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from metst_edge.capture.listing import PICTURES
 from metst_edge.face import FaceFinder
 from training.synthesis.camera import draw_camera
 from training.synthesis.portrait import TRAINING_PORTRAITS, Variation, astronaut, draw_variation, read_portrait
-from training.synthesis.render import Clip, render_clip
+from training.synthesis.render import DRAWING, Clip, render_clip
 from training.synthesis.timeline import MODERATE, Rates
 
 MANY = replace(MODERATE, micro=40.0)
@@ -24,6 +27,7 @@ def test_clip(
     fps: float = 30.0,
     rates: Rates = MODERATE,
     finder: FaceFinder | None = None,
+    drawing: str = DRAWING,
 ) -> Clip:
     """Render one clip with its own distance, light and camera, not yet as H.264: that is `write_clip`'s part.
 
@@ -34,6 +38,7 @@ def test_clip(
         fps: frames per second.
         rates: how much happens.
         finder: the front end's face finder, reused.
+        drawing: of `render.DRAWINGS`.
     """
     rng = np.random.default_rng((seed, index))
     change = Variation(
@@ -43,7 +48,8 @@ def test_clip(
         shift=(float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25))),
     )
     camera = replace(draw_camera(rng), crf=None)
-    return render_clip(astronaut(finder, change=change), int(rng.integers(1 << 31)), seconds, fps, rates, camera)
+    portrait = astronaut(finder, change=change)
+    return render_clip(portrait, int(rng.integers(1 << 31)), seconds, fps, rates, camera, drawing)
 
 
 # pytest collects whatever begins with "test"; this is a library function.
@@ -58,6 +64,7 @@ def training_clip(
     fps: float = 30.0,
     rates: Rates = MANY,
     finder: FaceFinder | None = None,
+    drawing: str = DRAWING,
 ) -> Clip:
     """Render one clip of a training identity, changed into another person; see `test_clip`.
 
@@ -69,10 +76,69 @@ def training_clip(
         fps: frames per second.
         rates: how much happens.
         finder: the front end's face finder, reused.
+        drawing: of `render.DRAWINGS`.
     """
     rng = np.random.default_rng((seed, index))
     picture = portraits / TRAINING_PORTRAITS[index % len(TRAINING_PORTRAITS)]
     portrait = read_portrait(picture, finder, change=draw_variation(rng))
     camera = replace(draw_camera(rng), crf=None)
-    clip = render_clip(portrait, int(rng.integers(1 << 31)), seconds, fps, rates, camera)
+    clip = render_clip(portrait, int(rng.integers(1 << 31)), seconds, fps, rates, camera, drawing)
     return replace(clip, source=f"{clip.source}-{index}")
+
+
+FACES = (90.0, 310.0)
+"""Narrowest and widest face of `person_clip`, as in `Variation.face`: far from the camera, and near."""
+
+
+def portrait_of(portraits: Path, person: str) -> Path:
+    """Return a person's portrait: the picture of that name in a folder, whatever its ending.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for ending in PICTURES:
+        if (path := portraits / f"{person}{ending}").is_file():
+            return path
+    raise ValueError(f"expected a portrait of {person} in {portraits} ({person}.jpg, say), found none")
+
+
+def person_clip(
+    portraits: Path,
+    people: Sequence[str],
+    seed: int,
+    index: int,
+    seconds: float,
+    fps: float = 30.0,
+    rates: Rates = MODERATE,
+    finder: FaceFinder | None = None,
+    drawing: str = DRAWING,
+) -> Clip:
+    """Render one clip of one of some people, as they are; see `test_clip`.
+
+    Args:
+        portraits: folder that holds their portraits.
+        people: names of the portraits without ending; clip i is of the i-th, and so on around.
+        seed: of the set.
+        index: of the clip in the set.
+        seconds: its length.
+        fps: frames per second.
+        rates: how much happens.
+        finder: the front end's face finder, reused.
+        drawing: of `render.DRAWINGS`.
+
+    Raises:
+        ValueError: no portrait of that name, or no face in it.
+    """
+    rng = np.random.default_rng((seed, index))
+    face = float(rng.uniform(*FACES))
+    # A portrait ends about a face's width around the face: the frame is no larger than it has pixels for.
+    side = 2 * round(face * rng.uniform(1.35, 1.7) / 2)
+    change = Variation(
+        face=face,
+        roll=float(rng.normal(0, 3)),
+        gamma=float(np.exp(rng.normal(0, 0.15))),
+        shift=(float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25))),
+    )
+    portrait = read_portrait(portrait_of(portraits, people[index % len(people)]), finder, (side, side), change)
+    camera = replace(draw_camera(rng), crf=None)
+    return render_clip(portrait, int(rng.integers(1 << 31)), seconds, fps, rates, camera, drawing)
