@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from metst_edge.errors import MetstError
-from training.cli import calibrate, demo_clip, evaluate, false_alarms, fit, recognise, render
+from training.cli import calibrate, demo_clip, evaluate, false_alarms, fit, recognise, render, score_table
 from training.missing import missing
 
-VERBS = (fit, evaluate, false_alarms, recognise, render, calibrate, demo_clip)
+VERBS = (fit, evaluate, score_table, false_alarms, recognise, render, calibrate, demo_clip)
 """In the order of the help; each has ``add(verbs)``, which adds its parser, and ``run(options)``, the exit status."""
 
 EPILOG = """\
