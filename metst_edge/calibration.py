@@ -62,8 +62,9 @@ class Calibration:
     def interval(self) -> tuple[float, float]:
         """Between what the rate may lie, an hour, with CONFIDENCE; see `poisson_interval`.
 
-        The floor was chosen on the same footage, just above a peak of it. The rate at such a peak, the n-th highest,
-        is gamma-distributed with n, and lies in this interval at least as often.
+        The floor was chosen on the same footage: with n alarms, just above the peak that is next in height. How many
+        alarms are to be expected at the height of that peak is gamma-distributed with n + 1, as the waiting time of a
+        Poisson process, and its interval lies inside this one.
         """
         least, most = poisson_interval(self.alarms)
         return least / self.hours, most / self.hours

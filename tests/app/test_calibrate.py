@@ -8,6 +8,7 @@ import metst_edge
 from metst_edge.app import cli
 from metst_edge.app.demo import demo_clip
 from metst_edge.app.verbs import calibrate
+from metst_edge.capture import Interruption
 from tests.schemas import check
 
 CLIP = str(demo_clip())
@@ -98,6 +99,32 @@ def test_a_camera_needs_an_end(capsys, monkeypatch):
     monkeypatch.setattr("metst_edge.capture.open_source", lambda uri: Live())
     status, _, err = run(capsys, "0", "--false-alarms-per-hour", 1)
     assert status == 1 and "expected --minutes N with a live source" in err
+
+
+def test_a_camera_is_watched_for_so_many_minutes(capsys, monkeypatch, tmp_path):
+    """One that is away for a while: what is seen before and after counts, and no more than was asked for."""
+    with metst_edge.capture.open_source(CLIP) as source:
+        frames = list(source)
+
+    class Live:
+        live, fps, frame_count, uri = True, 30.0, None, "0"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def __iter__(self):
+            yield from frames[:90]
+            yield Interruption(frames[89].timestamp, None, "camera_lost")
+            yield Interruption(frames[89].timestamp, frames[120].timestamp, "camera_lost")
+            yield from frames[120:]
+
+    monkeypatch.setattr("metst_edge.capture.open_source", lambda uri: Live())
+    status, out, _ = run(capsys, "0", "--false-alarms-per-hour", 3600, "--minutes", 0.1, "--json")
+    told = json.loads(out)
+    assert status == 0 and told["hours"] * 3600 == pytest.approx(5.0, abs=0.1)  # six seconds, one of them away
 
 
 @pytest.mark.slow
