@@ -296,6 +296,11 @@ def test_a_frame_goes_up_once_and_is_waited_for_once(stream, gpu, clip, face):
 
 
 def test_features_come_down_with_the_scores(stream, clip, face):
+    features_come_down(stream, clip, face)
+
+
+def features_come_down(stream, clip, face):
+    """What the last step read is known on the host, wherever it was measured."""
     flow = stream.open_flow(gray(clip[0]).shape)
     flow.show(gray(clip[0]))
     flow.start(1, face.box, face.crop_landmarks)

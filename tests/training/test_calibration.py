@@ -12,10 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import metst_edge  # noqa: E402
+from metst_edge.app import cli  # noqa: E402
 from metst_edge.app.demo import demo_clip  # noqa: E402
 from metst_edge.bundle import Bundle  # noqa: E402
 from metst_edge.decode.table import MOST_POINTS, ScoreTable  # noqa: E402
 from metst_edge.errors import BundleFileError, SettingsError  # noqa: E402
+from tests.schemas import check  # noqa: E402
 from training.cli import main  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
@@ -124,6 +126,13 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(Bundle.find("demo").folder, folder)
     put(folder, TABLE)
     return folder
+
+
+def test_info_tells_of_it(calibrated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", str(calibrated)]) == 0
+    assert "share of events that are true, of 100 events at a base rate of 40%" in capsys.readouterr().out
+    assert cli.main(["info", str(calibrated), "--json"]) == 0
+    check("manifest", json.loads(capsys.readouterr().out))
 
 
 def put(folder: Path, table: object) -> None:
