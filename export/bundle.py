@@ -303,6 +303,7 @@ def _write_network(network: SpottingNetwork, description: Description, folder: P
         "training": description.training,
         "licence": description.licence,
         "metrics": description.metrics,
+        **({} if description.calibration is None else {"calibration": description.calibration}),
         "parity": {
             "tolerance": {"spot": parity.SPOT_TOLERANCE, "emotion": parity.EMOTION_TOLERANCE},
             "results": [],

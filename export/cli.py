@@ -21,6 +21,7 @@ from export.description import Description, ExportError
 from export.recogniser import PUBLISHED_LABELS, RecogniserDescription, write_recogniser
 from metst_edge.bundle import PRECISIONS, Bundle, RecognizerBundle
 from metst_edge.decode import DecodeSettings
+from metst_edge.decode.table import ScoreTable
 from metst_edge.errors import MetstError, SettingsError
 from metst_edge.manifest import CHANNELS_OF_ROI_SET
 from training.models import PUBLISHED, SpottingNetwork, load_checkpoint, load_published
@@ -98,8 +99,22 @@ def _meta(meta: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Return a checkpoint's meta data with what was given on the command line."""
     named = {**meta, "name": options.name} if options.name else meta
     metrics = {**(meta.get("metrics") or {}), **_metrics(options.metrics)}
-    given = {} if options.decode is None else {"decode": _decode(options.decode, meta.get("decode"))}
-    return {**named, "licence": _licence(meta, options.licence), "metrics": metrics, **given}
+    made = {**named, "licence": _licence(meta, options.licence), "metrics": metrics}
+    if options.decode is not None:
+        made["decode"] = _decode(options.decode, meta.get("decode"))
+    if options.calibration is not None:
+        made["calibration"] = _calibration(options.calibration)
+    return made
+
+
+def _calibration(path: Path) -> dict[str, Any]:
+    """Read the table that `training score-table` has written."""
+    try:
+        return ScoreTable.from_dict(json.loads(path.read_text(encoding="utf-8"))).to_dict()
+    except (OSError, ValueError, RecursionError) as error:  # a SettingsError, which says what is wrong, is a ValueError
+        raise ExportError(
+            f"--calibration: expected what `python -m training score-table` writes, {path} is none ({error})"
+        ) from error
 
 
 def _licence(meta: dict[str, Any], given: str | None) -> str:
@@ -133,6 +148,7 @@ def _write_recogniser(
             for name in ("fps", "k", "k_p", "decode")
         ),
         ("--no-compat", not getattr(options, "compat", True)),
+        ("--calibration", getattr(options, "calibration", None) is not None),
     ):
         if given:
             raise ExportError(f"{option} is for networks that spot, and {network.name} is a recogniser: leave it out")
@@ -202,6 +218,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         help="JSON with decode settings, such as `training threshold` writes, in place of the checkpoint's",
+    )
+    own.add_argument(
+        "--calibration",
+        metavar="FILE",
+        type=Path,
+        help="what `python -m training score-table` has fitted: scores of events are then the share of such events "
+        "that are true",
     )
     upstream.add_argument(
         "--model", choices=sorted(PUBLISHED), help="which published network it is, to be sure (default: what it fits)"

@@ -36,6 +36,7 @@ class Description:
         training: on what it was trained, any plain JSON value, shown in the model card.
         licence: of the weights, shown in the model card.
         metrics: how it did, any plain JSON value, shown in the model card.
+        calibration: what makes scores of heights, as `metst_edge.decode.table.ScoreTable` reads it; None for nothing.
 
     Raises:
         ExportError: the frame rate is not finite.
@@ -52,6 +53,7 @@ class Description:
     training: Any = None
     licence: str = "not stated"
     metrics: Any = None
+    calibration: Any = None
 
     def __post_init__(self) -> None:
         # JSON has no word for it, so no manifest could be written that is then refused by name.
@@ -83,7 +85,7 @@ class Description:
         for key, kind, wanted in (("labels", list, "a list"), ("decode", dict, "an object")):
             if not isinstance(meta.get(key, kind()), kind):
                 raise ExportError(f"expected '{key}' in the checkpoint's meta data as {wanted}, got {meta[key]!r}")
-        known = ("fps", "k", "k_p", "roi_set", "compat", "training", "licence", "metrics")
+        known = ("fps", "k", "k_p", "roi_set", "compat", "training", "licence", "metrics", "calibration")
         fields = {key: meta[key] for key in known if key in meta}
         return cls(
             name=meta.get("name", name),

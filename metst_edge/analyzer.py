@@ -20,8 +20,6 @@ from metst_edge.capture import Frame, Image, Interruption, Source, check_frame, 
 from metst_edge.choices import FLOWS, MOST_THREADS
 from metst_edge.closing import Closing
 from metst_edge.engine import Engine, load_engine
-from metst_edge.engine.lanes import LANES
-from metst_edge.engine.types import DeviceEngine
 from metst_edge.errors import EngineError, FrameError, MetstError, SourceError, StateError, TimestampError
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.face import Face, Finder, open_finder
@@ -34,9 +32,7 @@ from metst_edge.recognise.second import Opinions, SecondOpinion
 from metst_edge.report import Report
 from metst_edge.scoring import (
     Collected,
-    DeviceLanes,
     Harmless,
-    HostLanes,
     Item,
     LiveEvents,
     OnSlot,
@@ -44,6 +40,8 @@ from metst_edge.scoring import (
     Picture,
     Scorer,
     SecondsCheck,
+    calibrated,
+    open_lanes,
     timed,
 )
 from metst_edge.status import Status, Watch
@@ -82,7 +80,9 @@ class Analyzer(Closing):
             ``{"positive": 0.5}``; in place of the model's. See `metst_edge.decode.DecodeSettings`.
         ratio: height of the threshold between the smoothed curve's mean (0) and maximum (1); default: the model's.
         floor: what the smoothed curve must reach in any case, 0 to 1; default: the model's.
-        min_score: events with a lower score are left out, 0 to 1; default: the model's.
+        min_score: events with a lower `score` are left out, 0 to 1; default: the model's.
+        calibration: the path of a file that ``metst-edge calibrate`` has written for this model: its floor and ratio,
+            in place of the model's.
         recognizer: the path of a recogniser's bundle, which is asked for a second opinion on every interval; None for
             none. It runs in a thread of its own, in TensorRT where the engine is "tensorrt", else in ONNX Runtime.
 
@@ -102,8 +102,9 @@ class Analyzer(Closing):
             what this processor lacks.
         ValueError: less than one thread, or more than 1024.
         FaceModelError: there is no such `face`, or what it needs is missing.
-        SettingsError: there is no such decoder or synergy, a prior is no number or of a label the model lacks, or a
-            threshold is no number from 0 to 1.
+        SettingsError: there is no such decoder or synergy, a prior is no number or of a label the model lacks, a
+            threshold is no number from 0 to 1, or floor or ratio is given beside a calibration.
+        CalibrationError: the calibration is of another model, or none.
 
     Example:
         >>> from metst_edge.app.demo import demo_clip
@@ -131,6 +132,7 @@ class Analyzer(Closing):
         ratio: float | None = None,
         floor: float | None = None,
         min_score: float | None = None,
+        calibration: str | Path | None = None,
     ) -> None:
         if flow not in FLOWS:
             raise EngineError(f"expected flow {', '.join(map(repr, FLOWS))}, got {flow!r}")
@@ -150,11 +152,13 @@ class Analyzer(Closing):
         self.decode_settings = self.bundle.decode_settings.changed(
             decoder, synergy, class_priors, ratio, floor, min_score
         )
+        if calibration is not None:
+            self.decode_settings = calibrated(self.decode_settings, self.bundle, calibration, ratio, floor)
         self._live = LiveEvents(self.bundle, self.decode_settings, on_stage)
         self.engine: Engine = load_engine(self.bundle, engine=engine, precision=precision)
         with ExitStack() as opened:
             opened.callback(self.engine.close)
-            lanes = self._open_lanes(flow, on_stage)
+            lanes = open_lanes(self.bundle, self.engine, flow, self.threads, on_stage)
             self._finder: Finder = open_finder(face, face_model)
             opened.callback(self._finder.close)
             self._second = None if recognizer is None else self._open_recognizer(recognizer)
@@ -167,20 +171,6 @@ class Analyzer(Closing):
         self._scorer = Scorer(self.bundle.fps, self._finder, lanes, on_stage, on_slot, self.engine.precision)
         self._source: Source | None = None  # what `stream` reads
         self._forget()
-
-    def _open_lanes(self, flow: str, on_stage: OnStage | None) -> HostLanes | DeviceLanes:
-        """Open a stream, with flow where it is wanted."""
-        bundle, engine = self.bundle, self.engine
-        why_not: str | None = f"engine {engine.name!r} takes features from the host only; use 'tensorrt' or 'cuda'"
-        if isinstance(engine, DeviceEngine) and flow != "cpu":
-            why_not = engine.why_no_flow()
-            if why_not is None:
-                return DeviceLanes(engine.open_stream(lanes=LANES), bundle.k, on_stage)
-            _LOG.info("optical flow is measured on the CPU: %s", why_not)
-        if flow == "cuda":
-            raise EngineError(f"expected to measure optical flow on the GPU, but {why_not}")
-        stream = engine.open_stream(lanes=LANES)
-        return HostLanes(stream, bundle.k, bundle.roi_set, bundle.compat, self.threads, on_stage)
 
     def _open_recognizer(self, path: str | Path) -> SecondOpinion:
         from metst_edge.recognise.engine import load_recognizer

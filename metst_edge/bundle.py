@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from metst_edge.choices import PRECISIONS
 from metst_edge.decode.settings import DecodeSettings
+from metst_edge.decode.table import ScoreTable
 from metst_edge.errors import BundleFileError, BundleGraphError, EngineError, ModelNotFoundError
 from metst_edge.manifest import (
     DEFAULT_WEIGHT,
@@ -325,6 +326,12 @@ class Bundle(StoredModel):
     def decode_settings(self) -> DecodeSettings:
         """What its scores are decoded with."""
         return DecodeSettings.from_dict(self.decode)
+
+    @property
+    def calibration(self) -> ScoreTable | None:
+        """What makes a score of the height of a peak; None where the height itself is the score."""
+        table = self.manifest.get("calibration")
+        return None if table is None else ScoreTable.from_dict(table)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,10 @@ class SettingsError(MetstError, ValueError):
     """Settings of decoding are unknown or out of range, or name a label that the model does not have."""
 
 
+class CalibrationError(MetstError, ValueError):
+    """A calibration cannot be read, is of another model, or cannot be made of what was seen."""
+
+
 class EngineError(MetstError):
     """An engine is unknown, not installed here, or was given arrays that do not fit the model."""
 

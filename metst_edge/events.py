@@ -7,10 +7,14 @@ described by docs/schema, and `SCHEMA` counts what changes in it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+STRONGEST = 6
+"""Regions at most that an event's motion tells of: more are read by nobody."""
 
 SCHEMA = 1
 """Of the JSON of events and reports: raised when a key goes or changes its meaning, not when one is added."""
@@ -34,6 +38,37 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionMotion:
+    """How far a region of the face has moved at the apex of a micro-expression, the head's motion taken out.
+
+    Attributes:
+        region: its name, `metst_edge.face.rois.Roi.name`; left and right as on the picture.
+        dx: pixels of the 320x320 crop to the right on the picture; negative to the left.
+        dy: likewise downwards; negative upwards.
+    """
+
+    region: str
+    dx: float
+    dy: float
+
+    @property
+    def px(self) -> float:
+        """Its length in pixels of the crop."""
+        return math.hypot(self.dx, self.dy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object as a dict, pixels rounded to hundredths."""
+        dx, dy, px = (round(value, 2) + 0.0 for value in (self.dx, self.dy, self.px))  # no -0.0
+        return {"region": self.region, "dx": dx, "dy": dy, "px": px}
+
+    def __str__(self) -> str:
+        """In words, with the nearest of four directions: "left brow 1.4 px up"."""
+        across, along = ("left", "right"), ("up", "down")
+        way = along[self.dy > 0] if abs(self.dy) >= abs(self.dx) else across[self.dx > 0]
+        return f"{self.region} {self.px:.1f} px {way}"
+
+
+@dataclass(frozen=True, slots=True)
 class MicroExpression:
     """One spotted micro-expression.
 
@@ -50,7 +85,8 @@ class MicroExpression:
         emotion: the emotion voted for by the interval's frames; in revision 1 the most probable one.
         probabilities: emotion -> mean probability over the interval's frames, in revision 1 combined with the
             recogniser's; they sum to 1.
-        score: height of the smoothed spotting curve at the apex, 0 to 1. Not a probability of being right.
+        score: 0 to 1. Of a model whose bundle has a calibration, the share of events of this height that are true, at
+            the base rate that it states. Of others the height, which is not a probability of being right.
         face: which face of the picture; always 0 while one face is followed.
         recognizer: its opinion; None in revision 0, and where none is asked.
         revision: 0 or 1; None where no recogniser is asked. Its JSON has neither of the two then.
@@ -58,6 +94,10 @@ class MicroExpression:
         time: wall clock at the onset, with its time zone; None where the source is not live. Likewise.
         names: of the files of the onset's, the apex's and the offset's picture; None where pictures have no files of
             their own. Its JSON has no names then.
+        height: of the smoothed spotting curve at the peak, 0 to 1, whatever the score is made of it; the score where it
+            is not given.
+        motion: what moved most from the onset to the apex, the strongest region first, STRONGEST at most; None where it
+            was not measured, and no key then. See `metst_edge.scoring.motion`.
     """
 
     onset: float
@@ -75,6 +115,12 @@ class MicroExpression:
     source: str | None = field(default=None, compare=False)
     time: datetime | None = field(default=None, compare=False)
     names: tuple[str, str, str] | None = None
+    height: float | None = None
+    motion: tuple[RegionMotion, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.height is None:
+            object.__setattr__(self, "height", self.score)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object as a dict, seconds rounded to a tenth of a millisecond."""
@@ -89,9 +135,12 @@ class MicroExpression:
             "emotion": self.emotion,
             "probabilities": {name: round(p, 4) for name, p in self.probabilities.items()},
             "score": round(self.score, 4),
+            "height": round(self.score if self.height is None else self.height, 4),
             "face": self.face,
-            **_origin(self.source, self.time),
         }
+        if self.motion is not None:
+            out["motion"] = [region.to_dict() for region in self.motion]
+        out |= _origin(self.source, self.time)
         if self.names is not None:
             out["onset_name"], out["apex_name"], out["offset_name"] = self.names
         if self.revision is not None:

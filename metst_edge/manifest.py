@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from metst_edge.decode import table
 from metst_edge.decode.settings import EXPECTED, EXPECTED_LATER, DecodeSettings
 from metst_edge.errors import BundleFileError, BundleKindError, BundleVersionError, SettingsError
 from metst_edge.labels import NEUTRAL
@@ -129,7 +130,7 @@ def _check_texts(manifest: dict[str, Any], path: Path) -> None:
             raise BundleFileError(f"{path}: {MANIFEST}: expected text that can be printed, got {ascii(value)[:80]}")
 
 
-_OPTIONAL = {"kind": SPOTTER, "weight": DEFAULT_WEIGHT, "licence": "not stated"}
+_OPTIONAL = {"kind": SPOTTER, "weight": DEFAULT_WEIGHT, "licence": "not stated", "calibration": None}
 """What a manifest may leave out, and what is meant then."""
 
 _OTHER_KIND = {
@@ -248,6 +249,14 @@ def _is_decode(value: object) -> bool:
     )
 
 
+def _is_calibration(value: object) -> bool:
+    try:
+        table.ScoreTable.from_dict(value)
+    except SettingsError:
+        return value is None
+    return True
+
+
 def _has_files(required: tuple[str, ...], value: object) -> bool:
     return (
         isinstance(value, dict)
@@ -346,6 +355,7 @@ _FIELDS_OF: dict[str, dict[str, tuple[str, _Check]]] = {
         "roi_set": (f"one of {', '.join(CHANNELS_OF_ROI_SET)}", lambda v: v in tuple(CHANNELS_OF_ROI_SET)),
         "compat": ("true or false", lambda v: isinstance(v, bool)),
         "decode": (f"{EXPECTED}, and where given {EXPECTED_LATER}", _is_decode),
+        "calibration": (f"null, or an object: {table.EXPECTED}", _is_calibration),
         "look_ahead": (f"a number of frames, {MOST_FRAMES} at most", lambda v: _is_int(v, 0, MOST_FRAMES)),
         "sizes": (f"an object of positive integers, {MOST_SIZE} at most", _is_size_table),
         "state": ("a list of different names, and shapes", _is_state_table),

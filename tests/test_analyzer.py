@@ -290,7 +290,7 @@ def test_ctrl_c_keeps_what_was_found(analyzer, test_data):
 def test_scores_that_are_no_numbers_are_an_error_not_an_event(analyzer, video):
     analyzer.reset()
     push = analyzer._scorer.run.lanes.network.push
-    bad = FrameScore(0, float("nan"), np.zeros(5, np.float32))
+    bad = FrameScore(0, float("nan"), np.zeros(5, np.float32), np.zeros((2, 10), np.float32))
     analyzer._scorer.run.lanes.network.push = lambda features: [bad]
     try:
         with pytest.raises(EngineError, match="expected finite scores"):
@@ -309,7 +309,7 @@ def test_scores_that_are_no_numbers_are_an_error_not_an_event(analyzer, video):
 )
 def test_scores_that_are_no_numbers_are_told_with_the_precision_they_were_computed_in(precision, cure, video):
     with metst_edge.Analyzer(engine="onnxruntime", precision=precision) as analyzer:
-        bad = FrameScore(0, float("nan"), np.zeros(5, np.float32))
+        bad = FrameScore(0, float("nan"), np.zeros(5, np.float32), np.zeros((2, 10), np.float32))
         analyzer._scorer.run.lanes.network.push = lambda features: [bad]
         with pytest.raises(EngineError, match=f"expected finite scores, got spot nan and logits .*{cure}"):
             analyzer.push(video[0], 0.0)
@@ -526,6 +526,7 @@ def test_the_reports_json_is_as_documented(analyzer, test_data):
         "emotion": "surprise",
         "probabilities": {"surprise": 1.0},
         "score": 0.92,
+        "height": 0.92,
         "face": 0,
         "schema": 1,
     }

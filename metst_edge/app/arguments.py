@@ -26,7 +26,7 @@ PICTURES = (".png", ".pdf", ".svg")
 THRESHOLDS = {
     "ratio": "height of the threshold between the smoothed curve's mean, 0, and its maximum, 1",
     "floor": "what the smoothed curve must reach in any case, 0 to 1",
-    "min_score": "leave out what has a lower score, 0 to 1",
+    "min_score": "leave out events with a lower score, as events tell it, 0 to 1",
 }
 """Decode settings that are a number from 0 to 1."""
 
@@ -59,15 +59,23 @@ def count(least: int, most: int = 10**9) -> Callable[[str], int]:
     return parse
 
 
-def rate(text: str) -> float:
-    """Parse frames per second."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected frames per second, a number above 0, got {text!r}")
-    return value
+def above_zero(what: str) -> Callable[[str], float]:
+    """Return the type of a number above 0; ``what`` says of what."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"expected {what}, a number above 0, got {text!r}")
+        return value
+
+    return parse
+
+
+rate = above_zero("frames per second")
+"""Type of a frame rate."""
 
 
 def share(text: str) -> float:
@@ -170,6 +178,12 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
         help="a recogniser's bundle that gives a second opinion on every interval; live, an event comes again with it; "
         "runs in onnxruntime, or in TensorRT with that engine (default: none)",
     )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="what metst-edge calibrate has written for this model: it sets floor and ratio (default: the model's)",
+    )
     add_decoding(parser)
 
 
@@ -233,13 +247,13 @@ def open_analyzer(options: argparse.Namespace, on_stage: OnStage | None = None) 
     """Make the analyzer that the options of `add_analyzer` ask for; what is not given keeps its own default."""
     from metst_edge.analyzer import Analyzer
 
-    names = ("model", "engine", "precision", "flow", "face", "face_model", "threads", "recognizer")
+    names = ("model", "engine", "precision", "flow", "face", "face_model", "threads", "recognizer", "calibration")
     return Analyzer(**_given(options, names), **decoding(options), on_stage=on_stage)
 
 
 def read_beside(options: argparse.Namespace) -> list[str]:
     """Return what is read beside the video: paths that `add_analyzer` was given."""
-    return [str(path) for path in _given(options, ("model", "face_model", "recognizer")).values()]
+    return [str(path) for path in _given(options, ("model", "face_model", "recognizer", "calibration")).values()]
 
 
 def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from metst_edge import __version__
 from metst_edge.app.arguments import add_log_level
 from metst_edge.app.process import give_up_stdout, keep_standard_descriptors, stopping
 from metst_edge.app.terminal import logged, quiet_native_stderr, tell
-from metst_edge.app.verbs import analyze, bench, build, demo, doctor, info, live
+from metst_edge.app.verbs import analyze, bench, build, calibrate, demo, doctor, info, live
 from metst_edge.errors import MetstError
 
-VERBS = (demo, analyze, bench, info, build, doctor)
+VERBS = (demo, analyze, calibrate, bench, info, build, doctor)
 """In the order of the help; `live` is what is done without a verb."""
 
 EPILOG = """\
@@ -26,6 +26,8 @@ examples:
   metst-edge --camera 0                        watch a camera, one line per event; Ctrl-C ends it
   metst-edge --source clip.mp4 --json          a file as if it were live, one JSON object per line
   metst-edge analyze clip.mp4 --plot clip.png  a whole file at once, with a picture of the score curve
+  metst-edge calibrate --false-alarms-per-hour 2 hour-of-faces.mp4
+                                               a threshold from footage of your own; later: --calibration
   metst-edge bench --json base.json            how long every stage takes here; later: --compare base.json
   metst-edge info demo                         what is inside a model
   metst-edge doctor                            what this machine has, what is missing, and what gets it

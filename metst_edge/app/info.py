@@ -98,6 +98,11 @@ def _spotter(bundle: Bundle) -> dict[str, str]:
         "interval": _interval(bundle),
         "decoding": ", ".join(f"{name}: {_plain(value)}" for name, value in settings.items()),
     }
+    if bundle.calibration is not None:
+        table = bundle.calibration
+        rows["score"] = (
+            f"share of events that are true, of {table.events} events at a base rate of {table.base_rate:.0%}"
+        )
     if priors:
         rows["class priors"] = ", ".join(f"{label} {value:+g}" for label, value in priors.items())
     return rows

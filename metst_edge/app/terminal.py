@@ -77,6 +77,8 @@ def describe(event: Event) -> str:
     line += f"  score {event.score:.2f}"
     if event.emotion in event.probabilities:
         line += f"  p({event.emotion}) {event.probabilities[event.emotion]:.2f}"
+    if event.motion:
+        line += f"  moved: {event.motion[0]}"
     if event.recognizer is not None:
         line += f"  revised: {event.recognizer.name} says {said(event.recognizer.probabilities)}"
     return line

@@ -43,6 +43,7 @@ class DecodeSettings:
         class_priors: label -> number added to that label's logit of every frame before the vote; for classes that are
             rare in the data, as arXiv 2508.18834 does. A label that is not there gets 0.
         min_score: intervals with a lower score are left out once all is decoded; `floor` rules their peaks out before.
+            Of events it is the score that they tell, which a bundle's calibration may have made of the height.
 
     Raises:
         SettingsError: an unknown synergy or decoder, or a prior or a least score that is no finite number.

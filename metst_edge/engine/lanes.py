@@ -7,13 +7,14 @@ window w runs in lane w % 2: when it ends, window w + 2 begins in the same lane.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from metst_edge.engine.types import Array, DeviceStream, Engine, Stream
+from metst_edge.engine.types import Array, DeviceStream, Engine, StepScores, Stream
 from metst_edge.errors import EngineError
 
 LANES = 2
@@ -27,11 +28,13 @@ class FrameScore:
         frame: index within the segment, from 0.
         spot: 0 to 1.
         emotion: float32 (E,), logits.
+        features: float32 (2, C), what was fed of it in either lane.
     """
 
     frame: int
     spot: float
     emotion: Array
+    features: Array
 
 
 class Lanes:
@@ -78,9 +81,11 @@ class Lanes:
         reset = np.zeros(LANES, bool)
         if self.starting is not None:
             reset[self.starting] = True
-        scores = self._step(features, reset)
+        known = self._step(features, reset)
+        fed = features.copy() if features is not None else self._on_device().fed()
         self._fed += 1
-        return scores
+        self._features.append(fed)
+        return self._kept(known)
 
     def take_back(self, scores: Sequence[FrameScore]) -> None:
         """Undo the last push, which has given these scores, as if its frame had never been fed.
@@ -93,6 +98,8 @@ class Lanes:
         self._device.take_back()
         self._fed -= 1
         self._given -= len(scores)
+        self._features.extendleft(score.features for score in reversed(scores))
+        self._features.pop()
 
     def flush(self) -> list[FrameScore]:
         """End the segment: return the scores still under way, and begin a new one."""
@@ -100,7 +107,7 @@ class Lanes:
         if self._fed:
             nothing = np.zeros((LANES, self._stream.channels), np.float32)
             for _ in range(self._stream.look_ahead):
-                scores += self._step(nothing, np.ones(LANES, bool))
+                scores += self._kept(self._step(nothing, np.ones(LANES, bool)))
         self.reset()
         return scores
 
@@ -109,20 +116,26 @@ class Lanes:
         self._stream.reset()
         self._fed = 0  # frames of this segment
         self._given = 0  # scores given of it
+        self._features: deque[Array] = deque()  # of the frames whose scores are under way
 
-    def _step(self, features: Array | None, reset: npt.NDArray[np.bool_]) -> list[FrameScore]:
+    def _step(self, features: Array | None, reset: npt.NDArray[np.bool_]) -> StepScores | None:
         if features is not None:
-            scores = self._stream.step(features, reset)
-        elif self._device is not None:
-            scores = self._device.step_device(reset)
-        else:
+            return self._stream.step(features, reset)
+        return self._on_device().step_device(reset)
+
+    def _on_device(self) -> DeviceStream:
+        if self._device is None:
             raise EngineError("expected features, got None, for a stream that has none on a device")
+        return self._device
+
+    def _kept(self, scores: StepScores | None) -> list[FrameScore]:
+        """Return the score of the next frame from the lane that is kept of it, if a step gave scores."""
         if scores is None:
             return []
         frame = self._given
         self._given += 1
-        lane = _window_of(frame, self._half) % LANES
-        return [FrameScore(frame, float(scores.spot[lane]), scores.emotion[lane])]
+        lane = window_of(frame, self._half) % LANES
+        return [FrameScore(frame, float(scores.spot[lane]), scores.emotion[lane], self._features.popleft())]
 
 
 def stitch(engine: Engine, windows: Sequence[Array], k: int) -> tuple[Array, Array]:
@@ -169,6 +182,6 @@ def _half(k: int) -> int:
     return int(k) // 2
 
 
-def _window_of(frame: int, half: int) -> int:
-    """Return the window whose score is kept for a frame."""
+def window_of(frame: int, half: int) -> int:
+    """Return the window whose score is kept for a frame, both counted from 0; windows start every ``half`` frames."""
     return max(frame // half - 1, 0)

@@ -124,6 +124,9 @@ class DeviceFlow(Protocol):
 class DeviceStream(Stream, Protocol):
     """A stream on a device that may measure flow there too."""
 
+    def fed(self) -> Array:
+        """Return the features of the last step, also those that lay on the device: float32 (lanes, C), a new array."""
+
     def open_flow(self, shape: tuple[int, int]) -> DeviceFlow:
         """Return the flow in front of this stream for frames of (H, W). It closes the one before and resets the stream.
 

@@ -10,7 +10,7 @@ from metst_edge.events import Event, Gap
 from metst_edge.labels import NEUTRAL
 
 COLUMNS = ("source", "type", "onset", "apex", "offset", "onset_frame", "apex_frame", "offset_frame", "emotion")
-"""Before score, reason and a probability for every emotion of the model."""
+"""Before score, reason, a probability for every emotion of the model, height and motion."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a text begins that spreadsheets take for a formula (OWASP, CSV injection)."""
@@ -26,6 +26,8 @@ def write(
 ) -> None:
     """Write one row per event; a gap has its start and end where others have onset and offset.
 
+    Of what moved, the strongest region is told, in words.
+
     Args:
         file: opened with ``newline=""``.
         source: the first column of every row.
@@ -35,7 +37,7 @@ def write(
         opinions: emotions of the recogniser that gave a second opinion, each a column of its probabilities after the
             revision; None where none was asked.
     """
-    columns = [*COLUMNS, "score", "reason", *(f"p_{label}" for label in labels if label != NEUTRAL)]
+    columns = [*COLUMNS, "score", "reason", *(f"p_{label}" for label in labels if label != NEUTRAL), "height", "motion"]
     if opinions is not None:
         columns += ["revision", *(f"r_{label}" for label in opinions)]
     writer = csv.DictWriter(file, columns)
@@ -53,6 +55,7 @@ def write(
             if opinion is not None:
                 row.update({f"r_{label}": p for label, p in opinion["probabilities"].items()})
             del row["face"]
+            row["motion"] = str(event.motion[0]) if event.motion else None
         writer.writerow({name: _harmless(cell) for name, cell in row.items()})
 
 

@@ -28,9 +28,11 @@ class Scores:
         spot: float32 (n,), the spotting curve, 0 to 1.
         emotion: float32 (n, E), logits in the model's label order.
         runs: the unbroken stretches of them, each decoded by itself.
-        smoothed: float64 (n,), the smoothed curve, on which peaks are looked for and whose height is an event's score;
+        smoothed: float64 (n,), the smoothed curve, on which peaks are looked for and whose height is an event's;
             None where it was not kept.
         thresholds: of each run, what a peak of the smoothed curve had to reach.
+        features: float32 (n, 2, C), what they were made of, in either lane, pixels of the 320x320 crop; None where it
+            was not kept.
     """
 
     time: npt.NDArray[np.float64]
@@ -40,6 +42,7 @@ class Scores:
     runs: tuple[slice, ...] = ()
     smoothed: npt.NDArray[np.float64] | None = None
     thresholds: tuple[float, ...] = ()
+    features: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

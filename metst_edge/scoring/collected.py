@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from metst_edge.decode import DecodeSettings, decode_clip
 from metst_edge.decode.offline import smooth, threshold
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.report import Report, Scores
-from metst_edge.scoring.items import Item, RunEnd, Scored, micro_expression, named
+from metst_edge.scoring.items import Item, RunEnd, Scored, Told, named
 
 
 class Collected:
@@ -104,14 +105,21 @@ def found_in(scores: Scores, bundle: Bundle, settings: DecodeSettings) -> list[M
     Returns:
         What is found, in the order of the runs.
     """
+    told = Told(bundle, settings)
     events: list[MicroExpression] = []
     for run in scores.runs:
-        spot, emotion = scores.spot[run], scores.emotion[run]
-        frame, time = scores.frame[run].tolist(), scores.time[run].tolist()
-        slots = [Scored(*slot) for slot in zip(frame, time, spot.tolist(), emotion, strict=True)]
-        intervals = decode_clip(spot, emotion, bundle.k_p, settings, bundle.labels)
-        events += [micro_expression(interval, bundle.labels, slots.__getitem__) for interval in intervals]
+        intervals = decode_clip(scores.spot[run], scores.emotion[run], bundle.k_p, told.decoding, bundle.labels)
+        events += told.events(intervals, partial(_slot, scores, run.start))
     return events
+
+
+def _slot(scores: Scores, first: int, slot: int) -> Scored:
+    """Return what is known of a slot of the run that begins with the slot ``first``."""
+    i = first + slot
+    features = None if scores.features is None else scores.features[i]
+    return Scored(
+        int(scores.frame[i]), float(scores.time[i]), float(scores.spot[i]), scores.emotion[i], features=features
+    )
 
 
 def _smoothed(scores: Scores, k_p: int, settings: DecodeSettings) -> Scores:
@@ -131,10 +139,12 @@ def _begin(event: Event) -> float:
 def _stacked(runs: list[list[Scored]], classes: int) -> Scores:
     scored = [item for run in runs for item in run]
     ends = list(accumulate((len(run) for run in runs), initial=0))
+    features = [item.features for item in scored if item.features is not None]
     return Scores(
         time=np.array([item.time for item in scored], np.float64),
         frame=np.array([item.frame for item in scored], np.int64),
         spot=np.array([item.spot for item in scored], np.float32),
         emotion=np.array([item.emotion for item in scored], np.float32).reshape(-1, classes),
         runs=tuple(slice(*ends_of) for ends_of in pairwise(ends)),
+        features=np.stack(features) if features and len(features) == len(scored) else None,
     )

@@ -1,4 +1,4 @@
-"""One face's two windows with optical flow on the device that the network runs on: features never visit the host."""
+"""One face's two windows with optical flow on the device that the network runs on: no picture comes back."""
 
 from __future__ import annotations
 

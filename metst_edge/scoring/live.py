@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from metst_edge.bundle import Bundle
 from metst_edge.decode import DecodeSettings, Interval, OnlineDecoder
-from metst_edge.events import Event, Gap
-from metst_edge.scoring.items import Item, RunEnd, Scored, micro_expression
+from metst_edge.events import Event, Gap, MicroExpression
+from metst_edge.scoring.items import Item, RunEnd, Scored, Told
 from metst_edge.scoring.stages import OnStage, timed
 
 
@@ -22,8 +22,8 @@ class LiveEvents:
     """
 
     def __init__(self, bundle: Bundle, settings: DecodeSettings, on_stage: OnStage | None = None) -> None:
-        self._labels, self._on_stage = bundle.labels, on_stage
-        self._decoder = OnlineDecoder.of(settings, bundle.k_p, bundle.fps, bundle.labels)
+        self._told, self._on_stage = Told(bundle, settings), on_stage
+        self._decoder = OnlineDecoder.of(self._told.decoding, bundle.k_p, bundle.fps, bundle.labels)
         self.reset()
 
     def reset(self) -> None:
@@ -75,6 +75,6 @@ class LiveEvents:
         self._scored: deque[Scored] = deque()  # of the latest slots, as far back as an interval may reach
         self._first = 0  # the slot of the run that is the first of them
 
-    def _events(self, intervals: list[Interval]) -> list[Event]:
+    def _events(self, intervals: list[Interval]) -> list[MicroExpression]:
         first, scored = self._first, self._scored
-        return [micro_expression(interval, self._labels, lambda slot: scored[slot - first]) for interval in intervals]
+        return self._told.events(intervals, lambda slot: scored[slot - first])

@@ -108,6 +108,6 @@ class Run:
                 raise EngineError(f"{found}; the model's weights are damaged: export it again")
         pictures = (self._waiting.popleft() for _ in scores)
         return [
-            Scored(picture.index, picture.time, score.spot, score.emotion, picture.frame.name)
+            Scored(picture.index, picture.time, score.spot, score.emotion, picture.frame.name, score.features)
             for picture, score in zip(pictures, scores, strict=True)
         ]

@@ -110,6 +110,7 @@ def test_bad_usage_is_status_2(capsys, arguments):
         ("ratio", 0.25),
         ("floor", 0.0),
         ("min-score", 1.0),
+        ("calibration", "mine.json"),
     ],
 )
 @pytest.mark.parametrize("arguments", [["--source", "clip.mp4"], ["demo"], ["analyze", "clip.mp4"], ["bench"]])

@@ -34,7 +34,7 @@ def whole(capsys, *arguments):
 
 
 def test_the_schemas_are_schemas():
-    assert NAMES == ["bench", "build", "demo", "doctor", "event", "manifest", "report"]
+    assert NAMES == ["bench", "build", "calibration", "demo", "doctor", "event", "manifest", "report"]
     for path in FOLDER.iterdir():
         jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text(encoding="utf-8")))
 

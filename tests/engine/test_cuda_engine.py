@@ -20,7 +20,16 @@ from metst_edge.engine.cuda.runtime import CudaEngine
 from metst_edge.engine.lanes import Lanes
 from metst_edge.errors import EngineError
 from metst_edge.face import FaceFinder
-from tests.engine.test_tensorrt_flow import LAST, ask, assert_alike, covered, gray, items_of, two_frames_in_one_step
+from tests.engine.test_tensorrt_flow import (
+    LAST,
+    ask,
+    assert_alike,
+    covered,
+    features_come_down,
+    gray,
+    items_of,
+    two_frames_in_one_step,
+)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +120,10 @@ def test_flow_and_step_are_one_graph(machine, stream, clip, face):
     flow.blend(LAST)
     stream.step_device()
     assert [name for name, *_ in machine.log if name in ("launch", "blend", "step")] == ["launch", "blend", "step"]
+
+
+def test_features_come_down_with_the_scores(stream, clip, face):
+    features_come_down(stream, clip, face)
 
 
 def test_what_no_step_follows_is_measured_all_the_same(machine, stream, clip, face):

@@ -180,7 +180,7 @@ def test_events_are_the_same_and_a_second_video_begins_afresh(gpu, whole_clip):
                 events.setdefault(flow, []).append([event.to_dict() for event in found + analyzer.flush()])
     assert events["auto"][0] == events["auto"][1] and events["cpu"][0]
     for a, b in zip(events["auto"][0], events["cpu"][0], strict=True):
-        for key in ("score", "probabilities"):
+        for key in ("score", "height", "probabilities"):
             assert a.pop(key) == pytest.approx(b.pop(key), abs=1e-4)
         assert a == b
 
@@ -275,15 +275,45 @@ def test_a_frame_goes_up_once_and_is_waited_for_once(stream, gpu, clip, face):
         if gpu.one_memory:
             assert names == ["launch", "launch", "wait", "measure", "run"]
             continue
-        assert names == ["launch", "launch", "wait", *["upload", "measure", "download"], *["upload", "run", "download"]]
+        assert names == [
+            "launch",
+            "launch",
+            "wait",
+            *["upload", "measure", "download"],
+            *["upload", "run", "download"],
+            "download",
+        ]
         assert gpu.named("upload") == [("upload", 256 + -(-shape[0] * shape[1] // 256) * 256), ("upload", 256)]
-        assert gpu.named("download") == [("download", 8), ("download", 512)]
+        assert gpu.named("download") == [("download", 8), ("download", 512), ("download", 256)], (
+            "likeness, scores, features"
+        )
     assert len(gpu.named("record")) == 0
     gpu.log.clear()
     flow.measure(*ask(1))
     stream.step_device()
     uploads = 0 if gpu.one_memory else 2
     assert gpu.named("upload") == [("upload", 256)] * uploads, "the frame is there already"
+
+
+def test_features_come_down_with_the_scores(stream, clip, face):
+    features_come_down(stream, clip, face)
+
+
+def features_come_down(stream, clip, face):
+    """What the last step read is known on the host, wherever it was measured."""
+    flow = stream.open_flow(gray(clip[0]).shape)
+    flow.show(gray(clip[0]))
+    flow.start(1, face.box, face.crop_landmarks)
+    host = RoiFlow(gray(clip[0]), face.box, face.crop_landmarks)
+    for frame in clip[1:6]:
+        flow.show(gray(frame))
+        flow.measure(*ask(1))
+        stream.step_device()
+        expected = [np.zeros(10, np.float32), host.measure(gray(frame))]
+        np.testing.assert_array_equal(stream.fed(), expected)
+    features = np.full((2, 10), 0.25, np.float32)
+    stream.step(features)
+    np.testing.assert_array_equal(stream.fed(), features)
 
 
 def two_frames_in_one_step(stream, gpu, clip, face):

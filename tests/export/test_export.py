@@ -54,6 +54,23 @@ def test_a_checkpoint_becomes_a_bundle_with_its_own_meta_data(checkpoint, out, c
         assert word in printed
 
 
+def test_a_calibration_goes_into_the_manifest_and_through_every_rewriting(checkpoint, out, tmp_path, capsys):
+    table = {"base_rate": 0.4, "events": 100, "points": [[0.2, 0.05], [0.9, 0.8]]}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    assert main(["bundle", str(checkpoint), "--out", str(out), "--calibration", str(tmp_path / "table.json")]) == 0
+    assert Bundle.load(out).manifest["calibration"] == table
+    assert main(["again", str(out), "--out", str(tmp_path / "again")]) == 0
+    assert Bundle.load(tmp_path / "again").calibration.to_dict() == table
+    capsys.readouterr()
+    for content in ("", json.dumps({**table, "points": []})):
+        (tmp_path / "table.json").write_text(content)
+        assert main(
+            ["bundle", str(checkpoint), "--out", str(tmp_path / "no"), "--calibration", f"{tmp_path}/table.json"]
+        )
+        assert "--calibration: expected what `python -m training score-table` writes" in capsys.readouterr().err
+        assert not (tmp_path / "no").exists()
+
+
 def test_the_manifest_and_the_card_state_the_parity_that_was_measured(checkpoint, out):
     assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
     results = json.loads((out / "manifest.json").read_text())["parity"]["results"]

@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from metst_edge import Analyzer
 from metst_edge.app.demo import demo_clip
 from metst_edge.errors import PlotError
-from metst_edge.events import Gap, MicroExpression
+from metst_edge.events import Gap, MicroExpression, RegionMotion
 from metst_edge.labels import LABELS
 from metst_edge.report import Report, Scores, plot
+
+MOVED = (RegionMotion("left brow", 0.5, -1.4), RegionMotion("mouth", 0.1, 0.2))
 
 
 @pytest.fixture
 def report():
     """One micro-expression, and a hole in the time grid that a gap tells of."""
     chances = {"negative": 0.1, "positive": 0.7, "surprise": 0.15, "others": 0.05}
-    found = MicroExpression(0.5, 0.6, 0.8, 15, 18, 24, "positive", chances, 0.9)
+    found = MicroExpression(0.5, 0.6, 0.8, 15, 18, 24, "positive", chances, 0.9, motion=MOVED)
     time = np.r_[np.arange(30), np.arange(60, 90)] / 30
     spot = np.linspace(0, 1, 60, dtype=np.float32)
     scores = Scores(time, np.arange(60), spot, np.zeros((60, 5), np.float32))
@@ -43,6 +45,7 @@ def test_a_row_has_every_column_that_its_event_has(report):
     assert [float(found[f"p_{emotion}"]) for emotion in LABELS[:-1]] == [0.1, 0.7, 0.15, 0.05]
     assert (gap["onset"], gap["offset"], gap["reason"], gap["emotion"]) == ("1.0", "2.0", "face_lost", "")
     assert "p_neutral" not in found and "face" not in found
+    assert (found["height"], found["motion"], gap["height"], gap["motion"]) == ("0.9", "left brow 1.5 px up", "", "")
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])

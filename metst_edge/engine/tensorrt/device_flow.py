@@ -1,4 +1,4 @@
-"""The regions' flow in front of a stream's step: both on the same CUDA stream, and only scores come back."""
+"""The regions' flow in front of a stream's step: both on the same CUDA stream, and no picture comes back."""
 
 from __future__ import annotations
 

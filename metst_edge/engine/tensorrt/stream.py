@@ -1,8 +1,9 @@
 """A network's step on the GPU as a stream, whatever computes it: its memory, its CUDA graphs, and flow in front of it.
 
 A stream has two sets of state tensors and goes from one to the other and back. Both directions are recorded as CUDA
-graphs, with the upload of the features and the download of the scores, so that a step is one launch and one wait. What
-a step has read is not written to before the next but one, so one step can be taken back. Knows no TensorRT.
+graphs, with the upload of the features and the download of the scores, so that a step is one launch and one wait;
+features that flow has left on the device come down with the scores. What a step has read is not written to before the
+next but one, so one step can be taken back. Knows no TensorRT.
 """
 
 from __future__ import annotations
@@ -135,6 +136,12 @@ class StepStream(Closing):
             self._flags[:] = flags
             return self._run(self._device_graph())
 
+    def fed(self) -> Array:
+        """Return the features of the last step; see types.DeviceStream."""
+        with self._stream.use():
+            features: Array = self._features.copy()
+            return features
+
     def take_back(self) -> None:
         """Undo the last step; see types.DeviceStream."""
         with self._stream.use():
@@ -199,7 +206,9 @@ class StepStream(Closing):
             places = read.addresses(state_places), written.addresses(state_places)
             bound = bind(stream, StepArrays(inputs, outputs, state, fixed, *places))
             with_features = partial(_enqueue, stream, bound.enqueue, sent, 0, input_end, received, output_end)
-            on_device = partial(_enqueue, stream, bound.enqueue, sent, flags_at, input_end, received, output_end)
+            on_device = partial(
+                _enqueue_on_device, stream, bound.enqueue, sent, flags_at, input_end, received, output_end
+            )
             graphs = [RecordedGraph(stream, step, bound.why_not_recorded) for step in (with_features, on_device)]
             self._directions.append(Direction(graphs[0], graphs[1], on_device))
 
@@ -251,3 +260,17 @@ def _enqueue(
     stream.upload(inputs, first, inputs_end)
     network(stream.handle)
     stream.download(outputs, outputs_end)
+
+
+def _enqueue_on_device(
+    stream: CudaStream,
+    network: Callable[[int], None],
+    inputs: DeviceBuffer,
+    first: int,
+    inputs_end: int,
+    outputs: DeviceBuffer,
+    outputs_end: int,
+) -> None:
+    """Enqueue a step on features that are on the device: they lie before what goes up, and come down with the rest."""
+    _enqueue(stream, network, inputs, first, inputs_end, outputs, outputs_end)
+    stream.download(inputs, first)
