@@ -125,7 +125,7 @@ class BackgroundFaces:
         courses = np.stack([amounts[TRACK[f"{name} {side}"]] for name in moving for side in SIDES], -1)
         for row, course in enumerate(courses):
             if course.any():
-                drawn = action_fields(some.landmarks[row], some.places[row], drawing, moving)
+                drawn = action_fields(some.landmarks[row], some.places[row], moving, drawing)
                 moved = np.tensordot(course, np.concatenate(list(drawn.values())), 1)
                 out[row] = np.einsum("pde,kpe->kpd", some.gain[row].astype(np.float32), moved)
         return out

@@ -12,6 +12,7 @@ other side's.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -186,24 +187,25 @@ class _Ruler:
         return out
 
 
-def action_fields(landmarks: FloatArray, grid: FloatArray) -> dict[str, FloatArray]:
+def action_fields(landmarks: FloatArray, grid: FloatArray, names: Collection[str] = NAMES) -> dict[str, FloatArray]:
     """Spread every action over the skin; what goes in and comes out is that of `face_actions.action_fields`.
 
     Args:
         landmarks: float32 (68, 2), pixels.
         grid: float32 (..., 2), where the fields are wanted, pixels.
+        names: which of NAMES.
 
     Returns:
-        Name of NAMES -> float32 (2, ..., 2): displacements of the left and the right half of the action, each point's
+        Name -> float32 (2, ..., 2): displacements of the left and the right half of the action, each point's
         (dx, dy) in the picture's directions. Their sum is the whole action; its largest displacement on the grid is 1.
     """
     ruler = _Ruler(landmarks)
     own, at = ruler(landmarks), ruler(grid.reshape(-1, 2))
     parts = _parts(own, at)
     fields = {}
-    for name, bumps in _BUMPS.items():
+    for name in names:
         halves = np.zeros((2, len(at), 2))
-        for bump in bumps:
+        for bump in _BUMPS[name]:
             angle = np.radians(bump.towards)
             for side in range(2):
                 outward = 2 * side - 1

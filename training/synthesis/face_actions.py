@@ -280,7 +280,7 @@ def draw_drawing(rng: np.random.Generator) -> Drawing:
 
 
 def action_fields(
-    landmarks: FloatArray, grid: FloatArray, drawing: Drawing = OWN, names: Collection[str] = NAMES
+    landmarks: FloatArray, grid: FloatArray, names: Collection[str] = NAMES, drawing: Drawing = OWN
 ) -> dict[str, FloatArray]:
     """Spread actions over the skin.
 
@@ -290,8 +290,8 @@ def action_fields(
     Args:
         landmarks: float32 (68, 2), pixels.
         grid: float32 (..., 2), where the fields are wanted, pixels.
-        drawing: how the actions are drawn.
         names: which of NAMES.
+        drawing: how the actions are drawn.
 
     Returns:
         Name -> float32 (2, ..., 2): displacements of the left and the right half of the action, each point's (dx, dy)

@@ -236,10 +236,9 @@ def warp(image: Image, landmarks: FloatArray, column: FloatArray, drawing: str =
     # Points lie in the middle of their step x step pixels, as cv2.resize has it, one more on each side.
     across, down = ((np.arange(-1, n + 1) + 0.5) * step - 0.5 for n in cells)
     grid = np.stack(np.meshgrid(across + left, down + top), -1).astype(np.float32)
-    amounts = column[: 2 * len(NAMES)]
-    drawn = DRAWINGS[drawing](landmarks, grid)
-    fields = (drawn[name][side] for name in NAMES for side in range(2))
-    total = sum(amount * field for amount, field in zip(amounts, fields, strict=True) if amount)
+    amounts = dict(zip(NAMES, column[: 2 * len(NAMES)].reshape(-1, 2), strict=True))
+    drawn = DRAWINGS[drawing](landmarks, grid, [name for name in NAMES if amounts[name].any()])
+    total = sum(amounts[name][side] * halves[side] for name, halves in drawn.items() for side in range(2))
     field = cv2.resize(total * np.float32(9 * g / CROP_SIZE), None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
     height, width = image.shape[:2]
     x0, y0 = max(left, 0), max(top, 0)

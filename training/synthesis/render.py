@@ -8,7 +8,7 @@ instead, which does not move with them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,11 @@ from training.synthesis.timeline import (
 FloatArray = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 
-DRAWINGS: dict[str, Callable[[FloatArray, FloatArray], dict[str, FloatArray]]] = {
+DRAWINGS: dict[str, Callable[[FloatArray, FloatArray, Collection[str]], dict[str, FloatArray]]] = {
     "fields": face_actions.action_fields,
     "bumps": bumps.action_fields,
 }
-"""How action units may be drawn, by name: (landmarks, grid) -> fields. All but the first are for validation only."""
+"""How action units may be drawn, by name: (landmarks, grid, actions) -> fields. All but the first only validate."""
 
 DRAWING = "fields"
 
@@ -95,7 +95,7 @@ class Renderer:
         # Point (i, j) of the coarse grid lies in the middle of its step x step pixels, as cv2.resize has it.
         rows, columns = ((np.arange(-(-n // step)) + 0.5) * step - 0.5 for n in total)
         grid = np.stack(np.meshgrid(columns, rows), -1).astype(np.float32)
-        fields = DRAWINGS[drawing](portrait.landmarks, grid)
+        fields = DRAWINGS[drawing](portrait.landmarks, grid, NAMES)
         # (actions x sides, h * w * 2), in pixels of the frames per pixel of the crop.
         self._fields = np.stack([fields[name][side] for name in NAMES for side in range(2)]) * np.float32(self.pixel)
         self._grid = grid
