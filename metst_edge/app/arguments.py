@@ -11,17 +11,25 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from metst_edge.choices import DECODERS, ENGINES, FACES, FLOWS, LOG_LEVELS, MOST_THREADS, PRECISIONS, SYNERGIES
+from metst_edge.choices import (
+    DECODERS,
+    ENGINES,
+    FACES,
+    FLOWS,
+    HIGHEST_RATE,
+    LOG_LEVELS,
+    LOWEST_RATE,
+    MOST_THREADS,
+    PLOTS,
+    PRECISIONS,
+    SYNERGIES,
+)
 
 if TYPE_CHECKING:
     from metst_edge.analyzer import Analyzer, OnStage
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where a verb adds its parser."""
-
-PICTURES = (".png", ".pdf", ".svg")
-"""Endings of what a score curve can be drawn as."""
-
 
 THRESHOLDS = {
     "ratio": "height of the threshold between the smoothed curve's mean, 0, and its maximum, 1",
@@ -65,8 +73,10 @@ def rate(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected frames per second, a number above 0, got {text!r}")
+    if not LOWEST_RATE <= value <= HIGHEST_RATE:
+        raise argparse.ArgumentTypeError(
+            f"expected frames per second, a number from {LOWEST_RATE:g} to {HIGHEST_RATE:g}, got {text!r}"
+        )
     return value
 
 
@@ -83,15 +93,22 @@ def share(text: str) -> float:
 
 def camera(text: str) -> str:
     """Parse the index of a camera."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a camera index such as 0, got {text!r}; files go to --source")
+    if not (text.isdecimal() and len(text) <= 9):
+        raise argparse.ArgumentTypeError(f"expected a camera index such as 0, got {text[:40]!r}; files go to --source")
+    return text
+
+
+def named(text: str) -> str:
+    """Parse a name or a path; an empty one would be the current folder, or nothing."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name, got an empty text")
     return text
 
 
 def picture(text: str) -> str:
     """Parse the name of a picture, whose ending decides its format."""
-    if Path(text).suffix.lower() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(PICTURES)}, got {text!r}")
+    if Path(text).suffix.lower() not in PLOTS:
+        raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(PLOTS)}, got {text!r}")
     return text
 
 
@@ -128,7 +145,11 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
     """Add what `open_analyzer` takes: the model, and what runs it where."""
     # Verbs share these with the top level; a default set twice would undo what stands before the verb.
     parser.add_argument(
-        "--model", metavar="NAME", default=argparse.SUPPRESS, help="shipped model or bundle path (default: demo)"
+        "--model",
+        metavar="NAME",
+        type=named,
+        default=argparse.SUPPRESS,
+        help="shipped model or bundle path (default: demo)",
     )
     parser.add_argument(
         "--engine",
@@ -153,6 +174,7 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-model",
         metavar="FILE",
+        type=named,
         default=argparse.SUPPRESS,
         help="a face_landmarker.task, which --face mediapipe needs from MediaPipe 0.10.30 on",
     )
@@ -166,6 +188,7 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recognizer",
         metavar="BUNDLE",
+        type=named,
         default=argparse.SUPPRESS,
         help="a recogniser's bundle that gives a second opinion on every interval; live, an event comes again with it; "
         "runs in onnxruntime, or in TensorRT with that engine (default: none)",
