@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
+from metst_edge.counting import how_many
 from training.cli import scores, terminal
 from training.cli.arguments import SYNTHETIC, Verbs, add_data, count, names, positive, whole
 from training.presets import PRESETS, Preset, Schedule
@@ -173,7 +174,14 @@ def _labelled(
     windows = FolderWindows(measured, batch, options.ratio or preset.ratio, options.seed)
     subjects = sorted({video.subject for video in videos})
     events = sum(len(video.annotations) for video in videos)
-    return windows, [], f"{folder.name}: {events} micro-expressions, {len(videos)} videos, {len(subjects)} subjects"
+    return (
+        windows,
+        [],
+        (
+            f"{folder.name}: {how_many(events, 'micro-expression')}, {how_many(len(videos), 'video')}, "
+            f"{how_many(len(subjects), 'subject')}"
+        ),
+    )
 
 
 def _advance(bar: Progress, task: TaskID, before: int, share: float) -> None:
