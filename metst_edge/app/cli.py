@@ -1,7 +1,7 @@
 """The ``metst-edge`` command: builds the parser from the verbs, runs one, and makes an exit status of how it ends.
 
-Exit status: 0 done, 1 the job failed (one line says why and what to do), 2 bad usage: what cannot be right whatever
-files, models and devices there are here.
+Exit status: 0 done, 1 the job failed (one line says why and what to do), 2 bad usage: a verb or an option that is not
+there, or a value of one that no run could take.
 """
 
 from __future__ import annotations
