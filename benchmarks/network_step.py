@@ -76,7 +76,7 @@ def open_streams(bundle: Bundle, lanes: int) -> dict[str, Stream]:
 
         streams["mambapy"] = MambapyStream(bundle, lanes)
     except ImportError:
-        print("mambapy: skipped, not installed: pip install 'metst-edge[bench]'")
+        print("mambapy: skipped, not installed: pip install mambapy")
     return streams
 
 

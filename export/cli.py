@@ -22,7 +22,7 @@ from export.recogniser import PUBLISHED_LABELS, RecogniserDescription, write_rec
 from metst_edge.bundle import PRECISIONS, Bundle, RecognizerBundle
 from metst_edge.decode import DecodeSettings
 from metst_edge.decode.table import ScoreTable
-from metst_edge.errors import MetstError, SettingsError
+from metst_edge.errors import BundleKindError, MetstError, SettingsError
 from metst_edge.manifest import CHANNELS_OF_ROI_SET
 from training.models import PUBLISHED, SpottingNetwork, load_checkpoint, load_published
 from training.models.checkpoint import GENERATED, LICENCE, contents
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         how: dict[str, Any] = {name: getattr(options, name) for name in ("force", "inline", "clips")}
         how["console"] = console
         if options.verb in ("fp16", "again"):
-            source = Bundle.find(options.bundle)
+            source = _spotter(options)
             write = writer.add_half if options.verb == "fp16" else writer.write_again
             return _told(write(source, options.out, **how), options.out, console)
         if options.verb == "bundle":
@@ -93,6 +93,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print("error: interrupted", file=sys.stderr)
         return 1
     return _told(written, options.out, console)
+
+
+def _spotter(options: argparse.Namespace) -> Bundle:
+    try:
+        return Bundle.find(options.bundle)
+    except BundleKindError as error:
+        raise ExportError(
+            f"{options.bundle}: expected a model that spots for {options.verb}, got a recogniser, whose one graph "
+            "is in fp32; to write it anew, export its checkpoint: python -m export bundle CHECKPOINT --out DIR"
+        ) from error
 
 
 def _meta(meta: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metst_edge import _native
+from metst_edge import _native, checking
 from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame, Image, Interruption, Source, check_frame, check_timestamp, open_source
-from metst_edge.choices import FLOWS, MOST_THREADS
+from metst_edge.choices import FACES, FLOWS, MOST_THREADS
 from metst_edge.closing import Closing
 from metst_edge.engine import Engine, load_engine
 from metst_edge.errors import EngineError, FrameError, MetstError, SourceError, StateError, TimestampError
@@ -100,7 +100,7 @@ class Analyzer(Closing):
         BundleError: the model cannot be used, or the recogniser names less than two of its emotions.
         EngineError: the engine is unknown or not installed, flow cannot be measured there, or METST_EDGE_SIMD names
             what this processor lacks.
-        ValueError: less than one thread, or more than 1024.
+        OptionError: an argument of the wrong type, less than one thread, or more than 1024.
         FaceModelError: there is no such `face`, or what it needs is missing.
         SettingsError: there is no such decoder or synergy, a prior is no number or of a label the model lacks, a
             threshold is no number from 0 to 1, or floor or ratio is given beside a calibration.
@@ -134,14 +134,15 @@ class Analyzer(Closing):
         min_score: float | None = None,
         calibration: str | Path | None = None,
     ) -> None:
-        if flow not in FLOWS:
+        checking.function("on_stage", on_stage, "a stage and seconds")
+        checking.text("face", face, FACES)
+        for name, file in ("face_model", face_model), ("recognizer", recognizer):
+            if file is not None:
+                checking.path(name, file, "a path or None")
+        if checking.text("flow", flow, FLOWS) not in FLOWS:
             raise EngineError(f"expected flow {', '.join(map(repr, FLOWS))}, got {flow!r}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"expected at least 1 thread, got {threads}; leave it out for one per processor")
-        if threads is not None and threads > MOST_THREADS:
-            raise ValueError(
-                f"expected at most {MOST_THREADS} threads, got {threads}; leave it out for one per processor"
-            )
+        if threads is not None:
+            threads = checking.whole("threads", threads, 1, MOST_THREADS, "leave it out for one per processor")
         try:
             _native.simd_path()
         except ValueError as error:  # the environment variable asks for instructions this processor lacks
@@ -196,6 +197,11 @@ class Analyzer(Closing):
         """What the stream under way is doing; any thread may ask. As new after `flush`, `reset` and `stream`."""
         return self._watch.status
 
+    @property
+    def ended(self) -> Status:
+        """What the status was when the video before ended; as new once another is under way, and after `reset`."""
+        return self._ended
+
     def close(self) -> None:
         """Release the face model, the recogniser and the engine; from any thread. Calling it twice is harmless.
 
@@ -227,10 +233,11 @@ class Analyzer(Closing):
             self._second.reset()
         self._pushed = 0
         self._origin, self._watch = Origin(), Watch()
+        self._ended = Status()
         self._seconds = SecondsCheck()
         self._clock: tuple[float, float] | None = None  # of a live source: its time, and the monotonic one
         self._broken = False
-        self._streaming: object = None  # stands for the `stream` whose video this is
+        self._streaming: _Streaming | None = None  # the `stream` whose video this is
 
     def push(self, frame: Image | Frame, timestamp: float | None = None) -> list[Event]:
         """Take the next frame and return the events that are final with it.
@@ -248,10 +255,7 @@ class Analyzer(Closing):
             StateError: as of every call; see above. Or a `stream` is under way.
         """
         with self._guard.use():
-            if self._streaming is not None:
-                raise StateError(
-                    "expected no frame while stream is under way; let it end, or flush or reset first", "busy"
-                )
+            self._expect_no_stream("frame")
             if not isinstance(frame, Frame):
                 # The frame is looked at again with the next one; until then the caller may have drawn on it.
                 own = check_frame(frame).copy()
@@ -295,21 +299,24 @@ class Analyzer(Closing):
         with self._guard.use():
             return [event for events in self._end() for event in events]
 
-    def stream(self, source: str | int | Path) -> Iterator[Event]:
+    def stream(self, source: str | int | Path, fps: float | None = None) -> Iterator[Event]:
         """Read a source to its end and yield events as they become final.
 
-        `reset`, `flush` and another video end it. So does `close`, within a second, from another thread too; only a
-        camera that is being opened takes its time.
+        It is under way from its first event on until it has ended, or is closed as generators are. Until then another
+        video is refused, which would cut this one off without a word. `reset` and `flush` end it. So does `close`,
+        within a second, from another thread too; only a camera that is being opened takes its time.
 
         Args:
             source: camera index, video file or folder of images.
+            fps: how many pictures were taken a second, where the source does not say so; see `open_source`.
 
         Raises:
             SourceError: it cannot be opened, or reading broke off; events found until then are yielded first.
-            StateError: as of every call; see above.
+            StateError: as of every call; see above. Or another `stream` is under way.
         """
-        me, steps = object(), self._steps(source)
+        me, steps = _Streaming(str(source)), self._steps(source, fps)
         with self._guard.use():
+            self._expect_no_stream("other video")
             self._forget()
             self._streaming = me
         try:
@@ -328,13 +335,21 @@ class Analyzer(Closing):
             steps.close()
             self._leave(me)
 
-    def _leave(self, stream: object) -> None:
+    def _expect_no_stream(self, what: str) -> None:
+        if self._streaming is not None:
+            raise StateError(
+                f"expected no {what} while stream is under way, which reads {self._streaming.source}; let it end or "
+                "close it, or flush or reset first",
+                "busy",
+            )
+
+    def _leave(self, stream: _Streaming) -> None:
         if self._streaming is stream:
             self._streaming = None
 
-    def _steps(self, source: str | int | Path) -> Generator[list[Event], None, None]:
+    def _steps(self, source: str | int | Path, fps: float | None) -> Generator[list[Event], None, None]:
         """Read a source; yield what is final with each of its frames, and at the end what is left."""
-        with open_source(source) as frames:
+        with _opened(source, fps) as frames:
             self.check_rate(frames)
             self._origin = Origin(frames.uri, frames.live)
             _LOG.info("%s: opened, %s frames per second", frames.uri, frames.fps or "an unknown number of")
@@ -361,9 +376,9 @@ class Analyzer(Closing):
             self._clock = frame.start, time.monotonic()
         with self._unbroken():
             at = frame.start if frame.end is None else frame.end
-            return self._found(self._scorer.interrupt(Gap(frame.start, frame.end, frame.reason)), at)
+            return self._found(self._scorer.interrupt(Gap(frame.start, frame.end, frame.reason)), at, frame=False)
 
-    def analyze(self, source: str | int | Path, progress: Progress | None = None) -> Report:
+    def analyze(self, source: str | int | Path, progress: Progress | None = None, fps: float | None = None) -> Report:
         """Read a recorded source to its end and decode it as a whole.
 
         With a recogniser, the source is then read once more, as far as its last interval, for the frames to be shown;
@@ -373,35 +388,39 @@ class Analyzer(Closing):
             source: video file or folder of images.
             progress: called with the frames done and in all (None where unknown) after every frame, at the second
                 reading from the first one again.
+            fps: how many pictures were taken a second, where the source does not say so; see `open_source`.
 
         Raises:
             SourceError: it cannot be opened, or reading broke off. What was found until then is the error's ``report``.
             EngineError: the recogniser failed; likewise.
-            StateError: as of every call; see above. Where it was closed meanwhile, likewise.
+            StateError: as of every call; see above. Where it was closed meanwhile, likewise. A `stream` is under way.
+            OptionError: ``progress`` cannot be called.
         """
+        checking.function("progress", progress, "the frames done and in all")
         with self._guard.use():
-            return self._analyze(source, progress)
+            self._expect_no_stream("other video")
+            return self._analyze(source, progress, fps)
 
-    def _analyze(self, source: str | int | Path, progress: Progress | None) -> Report:
+    def _analyze(self, source: str | int | Path, progress: Progress | None, fps: float | None) -> Report:
         self._forget()
         if self._second is not None:
             self._second.record()
         try:
-            report = self._collect(source, progress)
-            return report if self._second is None else self._refined(report, self._second, progress)
+            report = self._collect(source, progress, fps)
+            return report if self._second is None else self._refined(report, self._second, progress, fps)
         except MetstError as error:
             if self._second is not None and error.report is not None and not error.report.complete:
                 with suppress(MetstError):  # what could be read, can be read again
-                    error.report = self._refined(error.report, self._second, progress)
+                    error.report = self._refined(error.report, self._second, progress, fps)
             raise
         finally:
             self._forget()
 
-    def _collect(self, source: str | int | Path, progress: Progress | None) -> Report:
+    def _collect(self, source: str | int | Path, progress: Progress | None, fps: float | None) -> Report:
         """Score a recorded source and decode it, the recogniser not asked."""
         collected = Collected(self.bundle, self.decode_settings, self.engine.name, str(source))
         try:
-            with open_source(source) as frames:
+            with _opened(source, fps) as frames:
                 if frames.live:
                     raise SourceError(f"{source}: expected recorded video, got a live source; use stream for it")
                 self.check_rate(frames)
@@ -432,11 +451,11 @@ class Analyzer(Closing):
             report, events=tuple(events), recognizer=self._second.name, recognizer_labels=self._second.labels
         )
 
-    def _refined(self, report: Report, second: SecondOpinion, progress: Progress | None) -> Report:
+    def _refined(self, report: Report, second: SecondOpinion, progress: Progress | None, fps: float | None) -> Report:
         """Return the report with the recogniser's opinions; of what fails or is interrupted it is the ``report``."""
         events = list(report.events)
         try:
-            with open_source(report.source) as frames:
+            with _opened(report.source, fps) as frames:
                 second.refine(events, report.scores.frame, self._again(frames, progress))
         except (MetstError, KeyboardInterrupt) as error:
             error.report = replace(report, events=tuple(events))  # type: ignore[union-attr]
@@ -451,16 +470,17 @@ class Analyzer(Closing):
             if progress is not None:
                 progress(done, source.frame_count)
 
-    def _found(self, items: list[Item], at: float | None = None) -> list[Event]:
+    def _found(self, items: list[Item], at: float | None = None, frame: bool = True) -> list[Event]:
         """Return the events that are final with these items, and those that were refined meanwhile.
 
         Args:
             items: what the scorer gave.
             at: seconds of source time, of the frame or interruption that has just come; None where nothing has.
+            frame: whether it is a frame.
         """
         if at is not None:
             self._origin.saw(at)
-            self._watch.saw(at, items, self._scorer.run.going)
+            self._watch.saw(at, items, self._scorer.run.going, frame)
         events = self._origin.mark(self._live.take(items))
         return events if self._second is None else self._second.take(events)
 
@@ -475,7 +495,9 @@ class Analyzer(Closing):
         yield events
         if self._second is not None:
             yield list(self._second.finish())
+        ended = self._watch.status
         self._forget()
+        self._ended = ended
 
     def check_rate(self, source: Source) -> None:
         """Refuse a source so slow that there is a hole between any two of its frames.
@@ -499,6 +521,21 @@ class Analyzer(Closing):
             except StopIteration:
                 return
             yield frame
+
+
+@dataclass(frozen=True, eq=False)
+class _Streaming:
+    """A `stream` under way: no two are the same.
+
+    Attributes:
+        source: what it reads, as it was given.
+    """
+
+    source: str
+
+
+def _opened(source: str | int | Path, fps: float | None) -> Source:
+    return open_source(source) if fps is None else open_source(source, fps)
 
 
 def _teller(second: SecondOpinion) -> OnSlot:

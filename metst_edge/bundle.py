@@ -23,6 +23,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge import checking
 from metst_edge.choices import PRECISIONS
 from metst_edge.decode.settings import DecodeSettings
 from metst_edge.decode.table import ScoreTable
@@ -127,6 +128,7 @@ class StoredModel:
         Raises:
             ModelNotFoundError: neither a shipped name nor an existing path.
             BundleError: as `load`.
+            OptionError: neither text nor path, or an empty text.
         """
         return cls.load(_found(name_or_path))
 
@@ -144,7 +146,7 @@ class StoredModel:
             BundleVersionError: written in a newer format.
             BundleHashError: a file differs from the hash in the manifest.
         """
-        return cls._of(_opened(Path(path), cls.kind))
+        return cls._of(_opened(Path(checking.path("path", path, "the path of a bundle")), cls.kind))
 
     @classmethod
     def _of(cls: type[Stored], opened: _Opened) -> Stored:
@@ -382,6 +384,7 @@ def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle | RecognizerBund
     Raises:
         ModelNotFoundError: neither a shipped name nor an existing path.
         BundleError: as `StoredModel.load`.
+        OptionError: neither text nor path, or an empty text.
     """
     opened = _opened(_found(name_or_path), None)
     if opened.manifest.get("kind", SPOTTER) == RECOGNISER:
@@ -422,6 +425,7 @@ class _Opened:
 
 
 def _found(name_or_path: str | os.PathLike[str]) -> Path:
+    checking.path("the model", name_or_path, "the name of a shipped model or the path of a bundle")
     shipped = shipped_models()
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]

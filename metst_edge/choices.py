@@ -18,6 +18,12 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 MOST_THREADS = 1024
 """For a frame's flow, which has a dozen patches: more can only be a slip."""
 
+LOWEST_RATE, HIGHEST_RATE = 1e-3, 1e5
+"""Frames per second; nothing that sees a face takes more or less."""
+
+PLOTS = (".png", ".pdf", ".svg")
+"""Endings of what a score curve is drawn as."""
+
 PRECISIONS = ("fp32", "fp16")
 """Of the network between float32 features and scores."""
 

@@ -74,6 +74,10 @@ class BundleVersionError(BundleError):
     """The bundle was written in a format this version does not know."""
 
 
+class OptionError(MetstError, ValueError):
+    """An argument has the wrong type or is out of range, whatever model or source it is for."""
+
+
 class SettingsError(MetstError, ValueError):
     """Settings of decoding are unknown or out of range, or name a label that the model does not have."""
 
@@ -99,7 +103,7 @@ class OutputError(MetstError):
 
 
 class PlotError(MetstError):
-    """A picture is wanted, and what draws it is not installed here."""
+    """A picture is wanted, and what draws it is not installed here, or cannot draw it in that format."""
 
 
 class BenchFileError(MetstError):

@@ -18,12 +18,14 @@ class Status:
         seconds: of source time from the first frame to the last.
         blind: seconds of them in which nothing could be spotted: gaps, the one under way too.
         face: whether a face is followed.
+        faces: frames in which one was.
     """
 
     frames: int = 0
     seconds: float = 0.0
     blind: float = 0.0
     face: bool = False
+    faces: int = 0
 
 
 class Watch:
@@ -39,13 +41,14 @@ class Watch:
         self._over = 0.0  # seconds of the gaps that have ended
         self._lost: float | None = None  # when the face was lost, where there is none
 
-    def saw(self, time: float, items: Iterable[Any], face: bool) -> None:
+    def saw(self, time: float, items: Iterable[Any], face: bool, frame: bool = True) -> None:
         """Take note of a frame, or of the moment at which an interruption ended.
 
         Args:
             time: seconds of source time.
             items: what came with it; the gaps among them count once they have ended.
             face: whether a face is followed now.
+            frame: whether it was a frame.
         """
         if self._first is None:
             self._first = time
@@ -56,4 +59,5 @@ class Watch:
             self._lost = time
         blind = self._over + (0.0 if self._lost is None else time - self._lost)
         seconds = time - self._first
-        self.status = Status(self.status.frames + 1, seconds, min(blind, seconds), face)
+        before = self.status
+        self.status = Status(before.frames + frame, seconds, min(blind, seconds), face, before.faces + (frame and face))

@@ -55,6 +55,11 @@ class StoredFiles:
                 return cls(path, None)
             if not path.is_file():
                 raise BundleFileError(f"{path}: expected a bundle directory or a zip of one, found nothing")
+            if _is_checkpoint(path):
+                raise BundleFileError(
+                    f"{path}: expected a bundle, got a checkpoint of torch; make a bundle of it, in a checkout: python "
+                    "-m export bundle CHECKPOINT --out DIR, or of one of the published code: python -m export upstream"
+                )
             with zipfile.ZipFile(path) as archive:
                 names = set(archive.namelist())
             manifests = [name for name in names if re.fullmatch(rf"([^/\\]+/)?{re.escape(MANIFEST)}", name)]
@@ -170,6 +175,15 @@ def refusing(path: Path) -> Iterator[None]:
         raise BundleFileError(
             f"{path}: expected a bundle, got something else ({type(error).__name__}: {reason})"
         ) from error
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Tell whether a file is what torch.save writes: a zip that holds a pickle, or in older versions a pickle."""
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            return file.read(2) == b"\x80\x02"  # the head of pickle's protocol 2
+    with zipfile.ZipFile(path) as archive:
+        return any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
 
 
 def _open_in(folder: Path, name: str) -> tuple[IO[bytes], int]:

@@ -19,7 +19,7 @@ import metst_edge.analyzer
 from metst_edge.app.demo import demo_clip
 from metst_edge.capture import Frame, Interruption
 from metst_edge.engine.lanes import Lanes
-from metst_edge.errors import StateError
+from metst_edge.errors import OptionError, StateError
 from metst_edge.events import Gap
 from metst_edge.face import FaceFinder
 
@@ -346,3 +346,105 @@ def test_a_real_ctrl_c_anywhere_in_a_push_leaves_a_usable_analyzer(analyzer, pic
         assert all(isinstance(event, Gap) or event.emotion for event in analyzer.flush())
     again = [event for i, p in enumerate(pictures) for event in analyzer.push(p, i / 30)] + analyzer.flush()
     assert again == expected
+
+
+@pytest.mark.parametrize("other", ["stream", "analyze"])
+def test_no_other_video_may_begin_while_a_stream_is_under_way(analyzer, test_data, other):
+    """It would end the first one without a word."""
+    first = analyzer.stream(demo_clip())
+    found = [next(first)]
+    video = test_data / "no_face.mp4"
+    with pytest.raises(
+        StateError, match=f"stream is under way, which reads {demo_clip()}; let it end or close"
+    ) as busy:
+        next(analyzer.stream(video)) if other == "stream" else analyzer.analyze(video)
+    assert busy.value.state == "busy"
+    found += first
+    assert len(found) == 8, "the first one goes on as if nothing had been"
+    again = analyzer.stream(demo_clip())
+    next(again)
+    again.close()
+    assert analyzer.analyze(video).frames == 95, "closed, it is under way no more"
+
+
+@pytest.mark.parametrize("end", ["flush", "reset"])
+def test_flush_and_reset_end_a_stream_and_another_video_may_begin(analyzer, test_data, end):
+    first = analyzer.stream(demo_clip())
+    next(first)
+    getattr(analyzer, end)()
+    begun = analyzer.stream(test_data / "no_face.mp4")
+    assert isinstance(next(begun), Gap)
+    assert list(first) == [] and isinstance(next(begun), Gap), "the first has ended, and ends no other"
+
+
+ODD = (3, 2.5, True, b"x", [], object(), float("nan"), np.array([1, 2]), ("a",), {1: 1})
+"""No text, no path and no function."""
+
+
+@pytest.mark.parametrize(
+    "name, values, expected",
+    [
+        (
+            "model",
+            (None, "", *ODD),
+            "expected the model to be the name of a shipped model or the path of a bundle, got",
+        ),
+        ("engine", (None, *ODD), "expected engine as a text, one of 'auto', 'native', 'onnxruntime'"),
+        ("precision", (None, *ODD), "expected precision as a text, one of 'fp32', 'fp16', got"),
+        ("flow", (None, *ODD), "expected flow as a text, one of 'auto', 'cpu', 'cuda', got"),
+        ("face", (None, *ODD), "expected face as a text, one of 'opencv', 'mediapipe', got"),
+        ("face_model", ("", *ODD), "expected face_model to be a path or None, got"),
+        ("recognizer", ("", *ODD), "expected recognizer to be a path or None, got"),
+        (
+            "on_stage",
+            ("print", *ODD),
+            "expected on_stage to be a function, called with a stage and seconds, or None; got",
+        ),
+        ("threads", ("2", 2.0, True, *ODD[3:]), "expected threads as a whole number from 1 to 1024, got"),
+        ("threads", (0, -1, np.int64(0)), "expected at least 1 thread, got .*; leave it out for one per processor"),
+        ("threads", (1025, 10**30), "expected at most 1024 threads, got"),
+        ("decoder", ODD, "expected decoder to be one of"),
+        ("synergy", ODD, "expected synergy to be one of"),
+        ("class_priors", ODD, "expected class_priors to be a finite number for each label"),
+        ("ratio", ("x", *ODD[2:]), "expected ratio to be a number from 0 to 1"),
+        ("floor", ("x", *ODD[2:]), "expected floor to be a number from 0 to 1"),
+        ("min_score", ("x", *ODD[2:]), "expected min_score to be a number from 0 to 1"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_told_by_name(name, values, expected):
+    for value in values:
+        with pytest.raises(metst_edge.MetstError, match=expected) as refused:
+            metst_edge.Analyzer(**{name: value})
+        assert isinstance(refused.value, ValueError), "as before there were errors of our own"
+
+
+def test_arguments_of_other_calls_too(analyzer):
+    for progress in "print", 3, []:
+        with pytest.raises(OptionError, match="expected progress to be a function, called with the frames done and in"):
+            analyzer.analyze(demo_clip(), progress)
+    for fps in 0, -1, "fast", [], float("nan"), np.array([1, 2]), 1e9:
+        for call in (
+            lambda fps=fps: next(analyzer.stream(demo_clip(), fps)),
+            lambda fps=fps: analyzer.analyze(demo_clip(), fps=fps),
+        ):
+            with pytest.raises(metst_edge.errors.SourceError, match="expected fps"):
+                call()
+    for value in (None, "", *ODD):
+        for call in metst_edge.Bundle.find, metst_edge.Bundle.load, metst_edge.load_engine:
+            with pytest.raises(OptionError, match="the path of a bundle, got"):
+                call(value)
+    for value in (None, *ODD):
+        with pytest.raises(OptionError, match="expected engine as a text"):
+            metst_edge.load_engine("demo", value)
+        with pytest.raises(OptionError, match="expected precision as a text"):
+            metst_edge.load_engine("demo", "native", value)
+
+
+def test_the_source_is_named_as_it_was_given(analyzer):
+    """A rate that stands beside it is no part of its name."""
+    report = analyzer.analyze(demo_clip(), fps=60)
+    assert report.source == str(demo_clip()) and report.fps == pytest.approx(60) and report.frames == 660
+    assert {event.source for event in report.events} <= {str(demo_clip())}
+    event = next(analyzer.stream(demo_clip(), 29.0))
+    assert event.source == str(demo_clip())
+    assert next(analyzer.stream(f"{demo_clip()}?fps=29")).source == f"{demo_clip()}?fps=29", "as given"

@@ -11,17 +11,25 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from metst_edge.choices import DECODERS, ENGINES, FACES, FLOWS, LOG_LEVELS, MOST_THREADS, PRECISIONS, SYNERGIES
+from metst_edge.choices import (
+    DECODERS,
+    ENGINES,
+    FACES,
+    FLOWS,
+    HIGHEST_RATE,
+    LOG_LEVELS,
+    LOWEST_RATE,
+    MOST_THREADS,
+    PLOTS,
+    PRECISIONS,
+    SYNERGIES,
+)
 
 if TYPE_CHECKING:
     from metst_edge.analyzer import Analyzer, OnStage
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where a verb adds its parser."""
-
-PICTURES = (".png", ".pdf", ".svg")
-"""Endings of what a score curve can be drawn as."""
-
 
 THRESHOLDS = {
     "ratio": "height of the threshold between the smoothed curve's mean, 0, and its maximum, 1",
@@ -59,22 +67,22 @@ def count(least: int, most: int = 10**9) -> Callable[[str], int]:
     return parse
 
 
-def above_zero(what: str) -> Callable[[str], float]:
-    """Return the type of a number above 0; ``what`` says of what."""
+def number(what: str, least: float, most: float) -> Callable[[str], float]:
+    """Return the type of a number from ``least`` to ``most``; ``what`` says of what."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not 0 < value < math.inf:
-            raise argparse.ArgumentTypeError(f"expected {what}, a number above 0, got {text!r}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected {what}, a number from {least:g} to {most:g}, got {text!r}")
         return value
 
     return parse
 
 
-rate = above_zero("frames per second")
+rate = number("frames per second", LOWEST_RATE, HIGHEST_RATE)
 """Type of a frame rate."""
 
 
@@ -91,15 +99,22 @@ def share(text: str) -> float:
 
 def camera(text: str) -> str:
     """Parse the index of a camera."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a camera index such as 0, got {text!r}; files go to --source")
+    if not (text.isdecimal() and len(text) <= 9):
+        raise argparse.ArgumentTypeError(f"expected a camera index such as 0, got {text[:40]!r}; files go to --source")
+    return text
+
+
+def named(text: str) -> str:
+    """Parse a name or a path; an empty one would be the current folder, or nothing."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name, got an empty text")
     return text
 
 
 def picture(text: str) -> str:
     """Parse the name of a picture, whose ending decides its format."""
-    if Path(text).suffix.lower() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(PICTURES)}, got {text!r}")
+    if Path(text).suffix.lower() not in PLOTS:
+        raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(PLOTS)}, got {text!r}")
     return text
 
 
@@ -136,7 +151,11 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
     """Add what `open_analyzer` takes: the model, and what runs it where."""
     # Verbs share these with the top level; a default set twice would undo what stands before the verb.
     parser.add_argument(
-        "--model", metavar="NAME", default=argparse.SUPPRESS, help="shipped model or bundle path (default: demo)"
+        "--model",
+        metavar="NAME",
+        type=named,
+        default=argparse.SUPPRESS,
+        help="shipped model or bundle path (default: demo)",
     )
     parser.add_argument(
         "--engine",
@@ -161,6 +180,7 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-model",
         metavar="FILE",
+        type=named,
         default=argparse.SUPPRESS,
         help="a face_landmarker.task, which --face mediapipe needs from MediaPipe 0.10.30 on",
     )
@@ -174,6 +194,7 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recognizer",
         metavar="BUNDLE",
+        type=named,
         default=argparse.SUPPRESS,
         help="a recogniser's bundle that gives a second opinion on every interval; live, an event comes again with it; "
         "runs in onnxruntime, or in TensorRT with that engine (default: none)",

@@ -1,6 +1,7 @@
 """The ``metst-edge`` command: builds the parser from the verbs, runs one, and makes an exit status of how it ends.
 
-Exit status: 0 done, 1 the job failed (one line says why and what to do), 2 bad usage.
+Exit status: 0 done, 1 the job failed (one line says why and what to do), 2 bad usage: a verb or an option that is not
+there, or a value of one that no run could take.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Sequence
 from metst_edge import __version__
 from metst_edge.app.arguments import add_log_level
 from metst_edge.app.process import give_up_stdout, keep_standard_descriptors, stopping
-from metst_edge.app.terminal import logged, quiet_native_stderr, tell
+from metst_edge.app.terminal import logged, quiet_native_stderr, tell, tell_error
+from metst_edge.app.usage import Parser, misplaced
 from metst_edge.app.verbs import analyze, bench, build, calibrate, demo, doctor, info, live
 from metst_edge.errors import MetstError
 
@@ -57,6 +59,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         options.run = live.run
     elif watching or options.live_json:
         parser.error("--camera, --source and --json before a verb belong to watching live, without a verb")
+    else:
+        option = misplaced(parser, options.parser, options)
+        if option is not None:
+            options.parser.error(f"argument {option}: this verb has no such option, before it or behind it")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file name may hold what the terminal's encoding does not.
@@ -67,7 +73,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of every verb."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="metst-edge",
         description="Spot micro-expressions in live or recorded video of a face and name their emotion.",
         epilog=EPILOG,
@@ -77,11 +83,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"metst-edge {__version__}")
     live.add(parser)
     add_log_level(parser)
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
     for verb in VERBS:
         verb.add(verbs)
     for verb_parser in verbs.choices.values():
         add_log_level(verb_parser)
+        verb_parser.set_defaults(parser=verb_parser)
     return parser
 
 
@@ -90,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
         status: int = options.run(options)
         sys.stdout.flush()
     except MetstError as error:
-        tell(f"error: {error}")
+        tell_error(error)
         return 1
     except ImportError as error:
         tell(f"error: {error}; metst-edge doctor says what is missing")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from metst_edge.counting import how_many
+
 REASONS = {
     "skipped": "came while too many were waiting",
     "unseen": "had no frames that show it",
@@ -15,8 +17,13 @@ REASONS = {
 
 def said(probabilities: Mapping[str, float]) -> str:
     """Return the emotion that is most probable, and how probable."""
-    emotion = max(probabilities, key=probabilities.__getitem__)
+    emotion = first(probabilities)
     return f"{emotion} {probabilities[emotion]:.2f}"
+
+
+def first(probabilities: Mapping[str, float]) -> str:
+    """Return the emotion that is most probable."""
+    return max(probabilities, key=probabilities.__getitem__)
 
 
 def missing(opinions: Mapping[str, int]) -> str | None:
@@ -30,4 +37,4 @@ def missing(opinions: Mapping[str, int]) -> str | None:
         return None
     total = opinions["given"] + sum(counts.values())
     reasons = ", ".join(f"{count} {why}" for why, count in counts.items())
-    return f"no second opinion on {sum(counts.values())} of {total} intervals: {reasons}"
+    return f"no second opinion on {sum(counts.values())} of {how_many(total, 'interval')}: {reasons}"

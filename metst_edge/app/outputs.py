@@ -31,14 +31,14 @@ class Writer(Protocol):
 
 
 def check(outputs: Sequence[tuple[str, str]], inputs: Iterable[str | Path]) -> None:
-    """Refuse outputs that would take the place of an input or of each other, by whatever name or link.
+    """Refuse outputs that would take the place of an input or of each other, by whatever name or link, or cannot be.
 
     Args:
         outputs: (option, path) each; "-" is stdout.
         inputs: paths and URIs that are read; what is no path is left alone.
 
     Raises:
-        OutputError: one does, or would lie among the pictures of a folder that is read.
+        OutputError: one does, would lie among the pictures of a folder that is read, or cannot be written.
     """
     read = [path for name in inputs for path in _paths(name)]
     if all(output != STDOUT for _, output in outputs) and _is_file(1):
@@ -58,6 +58,9 @@ def check(outputs: Sequence[tuple[str, str]], inputs: Iterable[str | Path]) -> N
                 raise OutputError(
                     f"{option} {output}: expected a file of its own, got that of {other}; give each result another"
                 )
+    for option, output in outputs:
+        if output != STDOUT:
+            _expect_writable(option, output)
 
 
 @contextmanager
@@ -72,6 +75,18 @@ def opened(path: str) -> Iterator[Writer]:
         return
     with Output(path) as output:
         yield output
+
+
+def _expect_writable(option: str, output: str) -> None:
+    """Refuse what cannot be written as things are, so that nobody hears of it when the work is done."""
+    folder = os.path.dirname(os.path.realpath(output))
+    if os.path.isdir(output):
+        raise OutputError(f"{option} {output}: expected a file to write, got a folder; give a name in it")
+    if not os.path.isdir(folder):
+        what = "is no folder" if os.path.exists(folder) else "does not exist; make it first"
+        raise OutputError(f"{option} {output}: expected a file in a folder that is there, but {folder} {what}")
+    if not os.access(output if os.path.exists(output) else folder, os.W_OK):
+        raise OutputError(f"{option} {output}: expected a file that may be written, got none that this user may write")
 
 
 class _Stdout:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import threading
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TextIO
@@ -22,6 +23,9 @@ RATE_SECONDS = 3.0
 STILL_SECONDS = 1.0
 """After which it is said that no frames come."""
 CLEAR = "\r\x1b[K"
+PART = ", "
+NAME_COLUMNS = 12
+"""That a source's name has on the line, where it is as long."""
 
 
 class StatusLine(Closing):
@@ -76,8 +80,8 @@ class StatusLine(Closing):
         with self._drawing:
             status = self._status()
             rate, still = self._rate.of(status.frames, time.monotonic())
-            line = f"{self._name}: {describe(status, rate, still, self._found)}"
-            self._write(CLEAR + line[: self._width() - 1])
+            # A column stays free: in the last one, some terminals wrap already.
+            self._write(CLEAR + fitted(self._name, describe(status, rate, still, self._found), self._width() - 1))
 
     def _width(self) -> int:
         """Return the terminal's columns; stdout may be another."""
@@ -121,6 +125,37 @@ class Rate:
         return rate, now - self._moved
 
 
+def fitted(name: str, text: str, columns: int) -> str:
+    """Return a line of a name and a text that fits into so many columns; the name gives way first.
+
+    Args:
+        name: of a file, with whatever is in it; from a colon on it has at least `NAME_COLUMNS`, or half the columns.
+        text: of parts with ", " between them, of which the last ones give way then.
+        columns: of the terminal.
+    """
+    name = "".join(char if char.isprintable() else "?" for char in name)
+    left = max(columns - len(text) - 2, min(NAME_COLUMNS, columns // 2))
+    if _columns_of(name) > left:
+        while name and _columns_of(name) > left - 3:
+            name = name[:-1]
+        name += "..."
+    line, *parts = f"{name}: {text}".split(PART)
+    for part in parts:
+        if _columns_of(line + PART + part) > columns:
+            break
+        line += PART + part
+    while _columns_of(line) > columns:
+        line = line[:-1]
+    return line
+
+
+def _columns_of(text: str) -> int:
+    """Return how many columns a text takes on a terminal: none or two of some characters."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
 def describe(status: Status, rate: float | None, still: float, found: int) -> str:
     """Return a stream's status in words.
 
@@ -142,4 +177,4 @@ def describe(status: Status, rate: float | None, still: float, found: int) -> st
     share = status.blind / status.seconds if status.seconds else 0.0
     parts.append(f"blind {status.blind:.1f} of {status.seconds:.1f} s ({share:.0%})")
     parts.append(f"{found} found")
-    return ", ".join(parts)
+    return PART.join(parts)

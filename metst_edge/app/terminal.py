@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 from metst_edge.app.opinions import missing, said
+from metst_edge.counting import how_many
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +28,25 @@ if TYPE_CHECKING:
     from metst_edge.report import Report
 
 REDRAW_SECONDS = 0.2
+REMARKS = "metst_edge.capture.remarks"
+"""The log in which a source says what it takes its pictures for."""
+_ARGUMENT = re.compile(r"\b(engine|precision|flow|face|decoder|synergy)='([a-z0-9_]+)'")
 
 
 def tell(line: str) -> None:
     """Print a line of ours to stderr; where that is gone, with its terminal or its disk, nobody is told."""
     with contextlib.suppress(OSError):
         print(f"metst-edge: {line}", file=sys.stderr, flush=True)
+
+
+def tell_error(error: BaseException, more: str = "") -> None:
+    """Print what went wrong as a line of ours, in the words of the command line, and what else there is to say."""
+    tell(f"error: {as_options(str(error))}{more}")
+
+
+def as_options(text: str) -> str:
+    """Return a message with options in place of Python's arguments: ``engine='native'`` is --engine native here."""
+    return _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')} {found[2]}", text)
 
 
 @contextlib.contextmanager
@@ -54,7 +69,9 @@ class _Lines(logging.Handler):
         # A status line, where there is one, is drawn again below.
         clear = "\r\x1b[K" if sys.stderr.isatty() else ""
         with contextlib.suppress(OSError):
-            print(f"{clear}metst-edge: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr, flush=True)
+            # What a source has to tell is no warning of anything, only shown as long as those are.
+            level = "" if record.name == REMARKS else f"{record.levelname.lower()}: "
+            print(f"{clear}metst-edge: {level}{as_options(record.getMessage())}", file=sys.stderr, flush=True)
 
 
 def tell_missing(opinions: Opinions) -> None:
@@ -89,8 +106,9 @@ def show_report(console: Console, report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    found, broken = len(report.micro_expressions), "" if report.complete else ", broken off"
-    title = f"{report.source}: {found} micro-expressions in {report.duration:.1f} s ({report.frames} frames{broken})"
+    found = how_many(len(report.micro_expressions), "micro-expression")
+    frames = how_many(report.frames, "frame") + ("" if report.complete else ", broken off")
+    title = f"{report.source}: {found} in {report.duration:.1f} s ({frames})"
     if not report.events:
         console.print(title, highlight=False, markup=False)
         return

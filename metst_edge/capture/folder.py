@@ -15,6 +15,7 @@ from metst_edge.capture.picture import Raw, depth_of, read_picture, to_8_bits
 from metst_edge.capture.rate import RATE_FILE, check_rate, rate_of_folder
 from metst_edge.capture.remarks import remark
 from metst_edge.closing import Closing
+from metst_edge.counting import how_many
 from metst_edge.errors import FrameError, SourceError
 
 LOOKED_AT = 16
@@ -63,12 +64,13 @@ class ImageFolder(Closing):
         self._index = 0
         self._shape: tuple[int, ...] | None = None
         self._depth: int | None = None
-        line = f"{path}: {len(self._files)} pictures, {rate:g} a second as {said_by} says"
+        line = f"{path}: {how_many(len(self._files), 'picture')}, {rate:g} a second as {said_by} says"
         missing = steps[-1] - steps[0] + 1 - len(steps)
         if numbers is None:
             remark(f"{line}, one after the other: their names differ in more than one number, which tells no time")
         elif missing:
-            remark(f"{line}; of the numbers in their names {missing} are missing, and no picture stands for them")
+            lacking = f"{missing} {'is' if missing == 1 else 'are'} missing"
+            remark(f"{line}; of the numbers in their names {lacking}, and no picture stands for them")
         elif fps is None:
             remark(line)
         else:

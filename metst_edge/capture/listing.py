@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from metst_edge.counting import how_many
 from metst_edge.errors import SourceError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -44,13 +45,13 @@ def pictures_in(folder: Path) -> list[Path]:
     pictures, videos = _files(folder)
     if videos and pictures:
         raise SourceError(
-            f"{folder}: expected pictures or clips; found both, {len(pictures)} pictures ({_some(pictures)}) and "
-            f"{len(videos)} clips ({_some(videos)}); put them into folders of their own"
+            f"{folder}: expected pictures or clips; found both, {_listed(pictures, 'picture')} and "
+            f"{_listed(videos, 'clip')}; put them into folders of their own"
         )
     if videos:
         raise SourceError(
-            f"{folder}: expected a folder of pictures; found {len(videos)} clips ({_some(videos)}); give a clip by its "
-            "own name, or analyse all of them: metst-edge analyze takes a folder of clips"
+            f"{folder}: expected a folder of pictures; found {_listed(videos, 'clip')}; give a clip by its own name, "
+            "or analyse all of them: metst-edge analyze takes a folder of clips"
         )
     if not pictures:
         raise SourceError(f"{folder}: expected pictures ({', '.join(PICTURES)}) in this folder; there are none")
@@ -127,6 +128,10 @@ def _check_alike(folder: Path, pictures: Sequence[Path]) -> None:
 def _text(file: Path) -> str:
     """Return what of a name is no number."""
     return _NUMBER.sub("#", file.stem)
+
+
+def _listed(files: Sequence[Path], what: str) -> str:
+    return f"{how_many(len(files), what)} ({_some(files)})"
 
 
 def _some(files: Sequence[Path]) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from metst_edge.choices import HIGHEST_RATE, LOWEST_RATE
 from metst_edge.errors import SourceError
 
 RATE_FILE = "fps.txt"
 """In a folder of pictures: how many were taken a second, as a number alone, such as 200 or 30000/1001."""
-LOWEST, HIGHEST = 1e-3, 1e5
-"""Frames per second; nothing that sees a face takes more or less."""
 
 
 def check_rate(value: str | float, where: str) -> float:
@@ -30,8 +29,8 @@ def check_rate(value: str | float, where: str) -> float:
         fps = math.nan
     if not fps > 0 or math.isinf(fps):
         raise SourceError(f"{where}: expected fps to be a number above 0; got {value!r}")
-    if not LOWEST <= fps <= HIGHEST:
-        raise SourceError(f"{where}: expected fps from {LOWEST:g} to {HIGHEST:g}; got {value!r}")
+    if not LOWEST_RATE <= fps <= HIGHEST_RATE:
+        raise SourceError(f"{where}: expected fps from {LOWEST_RATE:g} to {HIGHEST_RATE:g}; got {value!r}")
     return fps
 
 

@@ -58,9 +58,9 @@ class DecodeSettings:
     min_score: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.synergy not in SYNERGIES:
+        if not (isinstance(self.synergy, str) and self.synergy in SYNERGIES):
             raise SettingsError(f"expected synergy to be one of {', '.join(SYNERGIES)}; got {self.synergy!r}")
-        if self.decoder not in DECODERS:
+        if not (isinstance(self.decoder, str) and self.decoder in DECODERS):
             raise SettingsError(f"expected decoder to be one of {', '.join(DECODERS)}; got {self.decoder!r}")
         if not _are_priors(self.class_priors):
             raise SettingsError(

@@ -7,9 +7,10 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from metst_edge import compiled
-from metst_edge.choices import ENGINES
+from metst_edge import checking, compiled
+from metst_edge.choices import ENGINES, PRECISIONS
 from metst_edge.errors import EngineError
+from metst_edge.installing import pip_install
 
 if TYPE_CHECKING:
     from metst_edge.bundle import Bundle
@@ -44,8 +45,10 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
         EngineError: the engine is unknown or not installed, or has no such precision.
         BundleError: as `Bundle.find`.
         ModelNotFoundError: likewise.
+        OptionError: an argument of the wrong type.
     """
-    if engine not in ("auto", *ENGINES):
+    checking.text("precision", precision, PRECISIONS)
+    if checking.text("engine", engine, ("auto", *ENGINES)) not in ("auto", *ENGINES):
         raise EngineError(f"expected engine 'auto', {', '.join(map(repr, ENGINES))}, got {engine!r}")
     from metst_edge.bundle import Bundle
 
@@ -90,7 +93,7 @@ def _why_not_cuda(bundle: Bundle, precision: str) -> str | None:
 def why_missing(engine: str) -> str | None:
     """Return why an engine of ENGINES cannot run here and what to do, or None where it can."""
     if engine == "onnxruntime":
-        return None if find_spec("onnxruntime") else "not installed: pip install 'metst-edge[onnxruntime]'"
+        return None if find_spec("onnxruntime") else f"not installed: {pip_install('onnxruntime')}"
     if engine == "tensorrt":
         from metst_edge.engine.tensorrt.module import MODULES
 
@@ -122,7 +125,7 @@ def _no_gpu() -> str | None:
     from metst_edge.engine.tensorrt.gpu import find_gpu
 
     if not find_spec("pycuda"):
-        return "needs pycuda: pip install 'metst-edge[tensorrt]'"
+        return f"needs pycuda: {pip_install('pycuda')}"
     try:
         find_gpu()
     except EngineError as error:

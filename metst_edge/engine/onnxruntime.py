@@ -23,6 +23,7 @@ from metst_edge.engine.types import (
     check_windows,
 )
 from metst_edge.errors import BundleGraphError, BundleHashError, EngineError
+from metst_edge.installing import pip_install
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -93,7 +94,7 @@ def open_session(bundle: StoredModel, graph: str, threads: int = 1, precision: s
         import onnxruntime
     except ImportError as error:
         raise EngineError(
-            f"expected onnxruntime, which is not installed ({error}): pip install 'metst-edge[onnxruntime]'"
+            f"expected onnxruntime, which is not installed ({error}): {pip_install('onnxruntime')}"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,4 +1,4 @@
-"""Finds a face with the MediaPipe package, which is a choice: `pip install 'metst-edge[mediapipe]'`.
+"""Finds a face with the MediaPipe package, which is a choice.
 
 Up to 0.10.29 its wheels hold the models, and its `solutions` run them. Later ones hold none: their Tasks API runs a
 `face_landmarker.task`, which the user brings. Every call detects afresh.
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from metst_edge.errors import FaceModelError
 from metst_edge.face.landmarks import Face
 from metst_edge.guard import Guard
+from metst_edge.installing import pip_install
 
 Image = npt.NDArray[np.uint8]
 Find = Callable[[Image], "Any"]
@@ -88,7 +89,7 @@ def _tasks(task: Path, confidence: float) -> tuple[Find, Callable[[], None]]:
         from mediapipe.tasks.python import BaseOptions, vision
     except ImportError as error:
         raise FaceModelError(
-            f"expected MediaPipe, got: {error}; install it with: pip install mediapipe, or use face='opencv'"
+            f"expected MediaPipe, got: {error}; install it with: {pip_install('mediapipe')}, or use face='opencv'"
         ) from error
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=str(task)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
+from metst_edge import checking
 from metst_edge.bundle import RecognizerBundle
 from metst_edge.closing import Closing
 from metst_edge.engine import why_missing
@@ -33,8 +34,9 @@ def load_recognizer(bundle: RecognizerBundle | str | os.PathLike[str], engine: s
         EngineError: the engine is unknown or not installed.
         BundleError: as `RecognizerBundle.find`; `BundleKindError` for the bundle of a model that spots.
         ModelNotFoundError: likewise.
+        OptionError: an argument of the wrong type.
     """
-    if engine not in ("auto", *RECOGNIZER_ENGINES):
+    if checking.text("engine", engine, ("auto", *RECOGNIZER_ENGINES)) not in ("auto", *RECOGNIZER_ENGINES):
         raise EngineError(
             f"expected engine 'auto', {', '.join(map(repr, RECOGNIZER_ENGINES))} for a recogniser, got {engine!r}"
         )

@@ -133,17 +133,14 @@ def drawn(flow: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
     Hue is the angle halved, in whole degrees, clockwise from the right since y points down; brightness the length, the
     picture's least as 0 and its greatest as 255. Where all of it is equally long, as where nothing moved, it is black.
+    Fractions of both are cut off, not rounded, as in the published code, whose weights have learnt such colours.
     """
     import cv2
 
-    length, angle = cv2.cartToPolar(
-        np.ascontiguousarray(flow[..., 0]), np.ascontiguousarray(flow[..., 1]), angleInDegrees=True
-    )
-    hsv = np.empty((*flow.shape[:2], 3), np.uint8)
-    least, greatest = float(length.min()), float(length.max())
-    hsv[..., 0] = np.rint(angle / 2).astype(np.uint8) % 180
-    hsv[..., 1] = 255
-    hsv[..., 2] = np.rint((length - least) * (255 / (greatest - least))) if greatest > least else 0
+    length, angle = cv2.cartToPolar(np.ascontiguousarray(flow[..., 0]), np.ascontiguousarray(flow[..., 1]))
+    hsv = np.full((*flow.shape[:2], 3), 255, np.uint8)
+    hsv[..., 0] = (angle * 180 / np.pi / 2).astype(np.uint8) % 180  # 360 degrees are 0
+    hsv[..., 2] = cv2.normalize(length, np.empty_like(length), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     return cast("npt.NDArray[np.uint8]", cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
 
 

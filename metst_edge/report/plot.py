@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge.choices import PLOTS
 from metst_edge.errors import PlotError
 from metst_edge.events import Event, Gap, MicroExpression
 from metst_edge.writing import write_whole
@@ -66,9 +67,14 @@ def draw(
         truth: annotated micro-expressions.
 
     Raises:
-        PlotError: matplotlib is not installed.
+        PlotError: matplotlib is not installed, or draws nothing of that ending.
         OSError: the picture cannot be written.
     """
+    path = Path(path)
+    if not path.suffix:
+        path = path.with_name(f"{path.name}.png")
+    if path.suffix.lower() not in PLOTS:
+        raise PlotError(f"{path}: expected a name ending in {', '.join(PLOTS)}, got {path.suffix}")
     figure = figure_class()(figsize=(11, 4), layout="constrained")
     axes = figure.subplots()
     start, end = span
@@ -84,9 +90,7 @@ def draw(
     bottom = _mark(axes, truth, "true", TRUE, measure, 0.0, -1)
     axes.set_ylim(min(bottom, -0.05), max(top, 1.05))
     figure.legend(loc="outside lower center", ncols=5, frameon=False)
-    path, picture = Path(path), io.BytesIO()
-    if not path.suffix:
-        path = path.with_name(f"{path.name}.png")
+    picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower(), dpi=130)
     write_whole(path, picture.getvalue())
 

@@ -14,13 +14,17 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge.counting import how_many
 from metst_edge.events import SCHEMA, Event, MicroExpression
 from metst_edge.report import csv, plot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """The per-frame scores on the model's time grid, stitched over the whole source.
+    """The scores on the model's time grid, stitched over the whole source.
+
+    There is one for each slot of that grid in which a face was followed, not one for each frame of the source: a source
+    of 60 frames a second has half as many as frames, one of 15 twice as many, and gaps have none.
 
     Attributes:
         time: float64 (n,), seconds of source time.
@@ -131,9 +135,10 @@ class Report:
             PlotError: matplotlib is not installed.
             OSError: the picture cannot be written.
         """
+        found = how_many(len(self.micro_expressions), "micro-expression")
         plot.draw(
             path,
-            title=f"{Path(self.source).name}: {len(self.micro_expressions)} micro-expressions found by {self.model}"
+            title=f"{Path(self.source).name}: {found} found by {self.model}"
             + ("" if self.recognizer is None else f", second opinion of {self.recognizer}"),
             span=(self.start, self.start + self.duration),
             curve=plot.Curve(

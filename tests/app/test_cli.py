@@ -1,6 +1,8 @@
 """The command line as people meet it: what it prints, writes and returns."""
 
+import argparse
 import csv
+import errno
 import json
 import os
 import shutil
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 from metst_edge import _native
-from metst_edge.app import cli
+from metst_edge.app import cli, terminal
 from metst_edge.app.demo import demo_clip, demo_truth
 from metst_edge.app.demo.outcome import compare
 from metst_edge.bundle import Bundle
@@ -33,6 +35,9 @@ def run(capsys, *arguments):
     status = cli.main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
+
+
+NO_VERB = "metst-edge: error: expected a verb (demo, analyze, bench, info, build, doctor), got"
 
 
 def event(onset, offset, emotion="positive"):
@@ -82,15 +87,86 @@ def test_no_arguments_show_help_and_are_bad_usage(capsys):
         ["analyze", "a.mp4", "--min-score", "high"],
         ["demo", "--threads", "9" * 5000],
         ["bench", "--frames", "9" * 30],
+        ["--fps", "1e9", "--source", "a.mp4"],
+        ["analyze", "a.mp4", "--fps", "0"],
+        ["bench", "--rate", "1e9"],
+        ["--camera", "99999999999"],
+        ["--source", ""],
+        ["analyze", ""],
+        ["analyze", "a.mp4", "--json", ""],
+        ["analyze", "a.mp4", "--csv", ""],
+        ["--model", "", "demo"],
+        ["demo", "--recognizer", ""],
+        ["demo", "--face-model", ""],
+        ["info", ""],
+        ["build", ""],
+        ["bench", "--source", ""],
+        ["bench", "--json", ""],
+        ["bench", "--compare", ""],
     ],
 )
 def test_bad_usage_is_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
-    *_, line = capsys.readouterr().err.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("metst-edge") and ": error: " in line
     assert "argument : " not in line, "what is wrong has a name"
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        ("clip.mp4", f"{NO_VERB} 'clip.mp4'; did you mean: metst-edge analyze clip.mp4"),
+        ("my~clip.mov", f"{NO_VERB} 'my~clip.mov'; did you mean: metst-edge analyze 'my~clip.mov'"),
+        ("analzye clip.mp4", f"{NO_VERB} 'analzye'; did you mean: metst-edge analyze"),
+        (
+            "--source clip.mp4 --json out.json",
+            f"{NO_VERB} 'out.json'; watching live, --json takes no file and prints: metst-edge --source FILE --json > "
+            "out.json; see metst-edge --help",
+        ),
+        ("nonsense", f"{NO_VERB} 'nonsense'; see metst-edge --help"),
+        ("info a b", "metst-edge: error: unrecognized arguments: b; see metst-edge --help"),
+        (
+            "analyze clip.mp4 --threads 2.5",
+            "metst-edge analyze: error: argument --threads: expected a whole number from 1 to 1024, got '2.5'; see "
+            "metst-edge analyze --help",
+        ),
+    ],
+)
+def test_bad_usage_is_one_line_that_says_what_was_meant(capsys, tmp_path, monkeypatch, arguments, line):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments.split())
+    assert stop.value.code == 2
+    assert capsys.readouterr() == ("", f"{line}\n")
+
+
+@pytest.mark.parametrize("verb", ["demo", "analyze clip.mp4", "bench", "info", "build demo", "doctor"])
+def test_an_option_before_a_verb_that_has_no_such_option_is_an_error(capsys, monkeypatch, verb):
+    """Of every option that may stand there; where the verb has it, it is taken."""
+    name, *files = verb.split()
+    for module in cli.VERBS:
+        monkeypatch.setattr(module, "run", lambda options: 0)
+    parser = cli.build_parser()
+    (verbs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    has = {option for action in verbs.choices[name]._actions for option in action.option_strings}
+    values = {"--class-priors": "positive=1", "--ratio": "0.5", "--floor": "0.5", "--min-score": "0.5", "--fps": "30"}
+    seen = 0
+    for action in parser._actions:
+        if action.default is not argparse.SUPPRESS or action.dest in ("help", "version"):
+            continue
+        (option,) = action.option_strings
+        given = [option, values.get(option, next(iter(action.choices)) if action.choices else "1"), name, *files]
+        if option in has:
+            assert cli.main(given) == 0
+            continue
+        with pytest.raises(SystemExit) as stop:
+            cli.main(given)
+        assert stop.value.code == 2
+        assert f"{name}: error: argument {option}: this verb has no such option" in capsys.readouterr().err
+        seen += 1
+    assert seen == {"demo": 1, "analyze": 0, "bench": 1, "info": 15, "build": 14, "doctor": 15}[name]
 
 
 @pytest.mark.parametrize(
@@ -194,8 +270,8 @@ def test_a_folder_of_clips_is_analysed_clip_by_clip(capsys, clip, tmp_path):
     status, out, err = run(capsys, "analyze", tmp_path, "--fps", 60, "--json", "-", "--scores")
     reports = [json.loads(line) for line in out.splitlines()]
     assert status == 0 and [Path(report["source"]).name for report in reports] == [
-        "b9.mov?fps=60.0",
-        "b10.mov?fps=60.0",
+        "b9.mov",
+        "b10.mov",
     ]
     # Shown at 30 frames a second, the clip lasts 6.39 s.
     for report in reports:
@@ -203,12 +279,92 @@ def test_a_folder_of_clips_is_analysed_clip_by_clip(capsys, clip, tmp_path):
     (tmp_path / "poster.jpg").write_bytes(b"")
     status, _, err = run(capsys, "analyze", tmp_path)
     assert status == 1
-    assert "found both, 1 pictures (poster.jpg) and 2 clips (b9.mov, b10.mov)" in err and len(err.splitlines()) == 1
+    assert "found both, 1 picture (poster.jpg) and 2 clips (b9.mov, b10.mov)" in err and len(err.splitlines()) == 1
 
 
 def test_a_camera_has_no_rate_to_be_given(capsys):
     status, _, err = run(capsys, "--camera", 0, "--fps", 30)
     assert status == 1 and "expected no fps of a camera" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "verb, option",
+    [("analyze", "--json"), ("analyze", "--csv"), ("analyze", "--plot"), ("demo", "--plot"), ("bench", "--json")],
+)
+def test_an_output_that_cannot_be_is_told_before_the_work(capsys, clip, tmp_path, monkeypatch, verb, option):
+    """And named: whatever is wrong with it."""
+    monkeypatch.setattr("metst_edge.analyzer.Analyzer", None)
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("here.png").mkdir()
+    Path("locked").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: "locked" not in str(path))
+    in_a_folder = "expected a file in a folder that is there, but"
+    for output, words in (
+        ("none/out.png", f"{in_a_folder} {tmp_path / 'none'} does not exist; make it first"),
+        ("file/out.png", f"{in_a_folder} {tmp_path / 'file'} is no folder"),
+        ("here.png", "expected a file to write, got a folder; give a name in it"),
+        ("locked/out.png", "expected a file that may be written, got none that this user may write"),
+    ):
+        status, out, err = run(capsys, verb, *([clip] if verb == "analyze" else []), option, output)
+        assert (status, out, err) == (1, "", f"metst-edge: error: {option} {output}: {words}\n")
+
+
+def test_the_demos_own_picture_is_left_out_where_it_cannot_be(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("metst-edge-demo.png").mkdir()
+    status, out, err = run(capsys, "demo")
+    assert status == 0 and "8 of 8 found" in out
+    why = "expected a file to write, got a folder; give a name in it"
+    assert err == f"metst-edge: no picture: --plot metst-edge-demo.png: {why}\n"
+
+
+def test_a_live_run_tells_what_it_all_was(capsys, clip, tmp_path):
+    """On stderr, so that a run which finds nothing says so; broken off or not."""
+    still = tmp_path / "still"
+    still.mkdir()
+    for i in range(20):
+        cv2.imwrite(str(still / f"{i}.png"), np.full((64, 64), 128, np.uint8))
+    for json_ in [], ["--json"]:
+        status, _, err = run(capsys, "--source", still, "--fps", 30, *json_)
+        assert status == 0 and err.splitlines() == [
+            f"metst-edge: {still}: 0 micro-expressions in 0.6 s (20 frames, a face in 0), 1 gap, blind for 0.6 s"
+        ]
+    (still / "9.png").write_bytes(b"")
+    status, _, err = run(capsys, "--source", still, "--fps", 30)
+    told, error = err.splitlines()
+    assert status == 1 and "(9 frames, a face in 0, broken off)" in told and error.startswith("metst-edge: error: ")
+
+
+def test_messages_speak_of_options_and_remarks_are_no_warnings(capsys, tmp_path):
+    for words, options in (
+        ("or use engine='native'", "or use --engine native"),
+        (
+            "use face='opencv', or precision='fp32'; got engine 'cuda'",
+            "use --face opencv, or --precision fp32; got engine 'cuda'",
+        ),
+        ("name='engine' stays", "name='engine' stays"),
+    ):
+        assert terminal.as_options(words) == options
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((64, 64), 128, np.uint8))
+    (tmp_path / "fps.txt").write_text("30")
+    _, _, err = run(capsys, "analyze", tmp_path)
+    assert err == f"metst-edge: {tmp_path}: 3 pictures, 30 a second as fps.txt says\n"
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_checkpoint_is_not_taken_for_a_broken_bundle(capsys, tmp_path, old):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "model.pt"
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=not old)
+    for arguments in ["info", path], ["demo", "--model", path]:
+        status, _, err = run(capsys, *arguments)
+        assert status == 1 and err == (
+            f"metst-edge: error: {path}: expected a bundle, got a checkpoint of torch; make a bundle of it, in a "
+            "checkout: python -m export bundle CHECKPOINT --out DIR, or of one of the published code: python -m export "
+            "upstream\n"
+        )
 
 
 def test_files_of_one_name_get_a_picture_each(capsys, clip, tmp_path):
@@ -221,9 +377,13 @@ def test_files_of_one_name_get_a_picture_each(capsys, clip, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["out-1-day$1$.png", "out-2-day$1$.png"]
 
 
-def test_a_picture_that_cannot_be_written_stops_nothing_else(capsys, clip, tmp_path):
+def test_a_picture_that_cannot_be_written_stops_nothing_else(capsys, clip, tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("metst_edge.report.plot.write_whole", full)
     out = tmp_path / "out.json"
-    status, _, err = run(capsys, "analyze", clip, clip, "--json", out, "--plot", tmp_path / "none" / "out.png")
+    status, _, err = run(capsys, "analyze", clip, clip, "--json", out, "--plot", tmp_path / "out.png")
     assert status == 1
     assert len(err.strip().splitlines()) == 2 and "picture cannot be written" in err
     assert len(out.read_text().splitlines()) == 2
@@ -425,7 +585,8 @@ def test_a_face_stage_that_is_not_there_is_one_line(capsys, monkeypatch):
     status, out, err = run(capsys, "demo", "--face", "mediapipe")
     assert (status, out) == (1, "")
     (line,) = err.splitlines()
-    assert line.startswith("metst-edge: error: expected MediaPipe") and "--face opencv" not in line
+    assert line.startswith("metst-edge: error: expected MediaPipe")
+    assert line.endswith("or use --face opencv") and "face='" not in line, "in the words of the command line"
 
 
 def test_the_demos_clip_and_model_are_small():
@@ -444,11 +605,14 @@ def test_a_true_interval_is_found_once_only():
 
 
 def test_the_command_is_quiet_and_survives_a_closed_pipe(test_data):
-    """Run as a newcomer would: nothing but events on stdout, nothing at all on stderr."""
+    """Run as a newcomer would: nothing but events on stdout, nothing but what it all was on stderr."""
     command = [sys.executable, "-m", "metst_edge", "--source", str(test_data / "no_face.mp4")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip().endswith("gap: face lost")
-    assert done.stderr == "" and done.returncode == 0
+    assert done.returncode == 0 and done.stderr == (
+        f"metst-edge: {test_data / 'no_face.mp4'}: 0 micro-expressions in 3.9 s (95 frames, a face in 0), 1 gap, "
+        "blind for 3.9 s\n"
+    )
     for arguments in "info demo", f"analyze {test_data / 'no_face.mp4'}":
         piped = f"set -o pipefail; {sys.executable} -m metst_edge {arguments} | true"
         done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, timeout=120)

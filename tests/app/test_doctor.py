@@ -143,6 +143,36 @@ def shown(report):
     return text.getvalue()
 
 
+@pytest.mark.parametrize("columns", [80, 60, 40])
+def test_on_a_terminal_lines_end_between_words(look, monkeypatch, columns):
+    """A command without room below what it is for begins further left; a broken one can be copied all the same."""
+    files = {k: v for k, v in JETPACK.items() if "nvcc" not in k}
+    report, found = look(files, LIBRARIES, {**NO_GPU, "gpu": ORIN})
+    whole = shown(report)
+    monkeypatch.setattr(os, "get_terminal_size", lambda descriptor: os.terminal_size((columns, 24)))
+    terminal = type("Terminal", (io.StringIO,), {"isatty": lambda self: True, "fileno": lambda self: 1})()
+    show(report, terminal)
+    text = terminal.getvalue()
+    assert text.replace(" \\\n", "\n").split() == whole.split(), "no word is broken, none is lost"
+    longest = max(map(len, whole.split()))
+    assert len(text.splitlines()) > len(whole.splitlines())
+    assert all(len(line) <= max(columns, 28 + longest) for line in text.splitlines())
+    broken = [line for line in text.splitlines() if line.endswith(" \\")]
+    assert broken and all(line.lstrip().startswith("-> ") or line.startswith("       ") for line in broken)
+    commands = " ".join(text.replace(" \\\n", " ").split())
+    assert " ".join(found["tensorrt"].fix.split()) in commands
+
+
+def test_how_a_choice_is_got_is_shown_though_nothing_needs_it(look, monkeypatch):
+    monkeypatch.setattr(packages, "installed", lambda name: None)
+    gone = {name: {"error": f"No module named '{name}'", "absent": name} for name in ("onnxruntime", "matplotlib")}
+    report, _ = look(DEBIAN, LIBRARIES, gone, NO_GPU)
+    lines = shown(report).splitlines()
+    for name in "onnxruntime", "matplotlib", "mediapipe":
+        (at,) = (i for i, line in enumerate(lines) if line.startswith(f"-        {name} "))
+        assert "not installed; only " in lines[at] and f"-m pip install '{name}" in lines[at + 1]
+
+
 def test_what_a_jetson_lacks_comes_from_jetpack(look):
     _, found = look({k: v for k, v in JETPACK.items() if "nvcc" not in k}, LIBRARIES, {**NO_GPU, "gpu": ORIN})
     assert states(found, "cuda", "tensorrt", "plugin", "pycuda") == {"missing"}
@@ -306,12 +336,12 @@ def test_mediapipe_is_of_no_use_until_it_is_asked_for(look, installed):
     assert "'numpy<2' 'mediapipe>=0.10.14' 'opencv-python-headless>=4.8'" in found["mediapipe"].fix
 
 
-def test_onnxruntime_is_missing_for_its_own_engine_only(look, monkeypatch):
+def test_onnxruntime_is_for_its_own_engine_and_recognisers_only(look, monkeypatch):
     monkeypatch.setattr(packages, "installed", lambda name: None)
     absent = {"error": "ModuleNotFoundError: No module named 'onnxruntime'", "absent": "onnxruntime"}
     report, found = look(DEBIAN, {**LIBRARIES, "onnxruntime": absent}, NO_GPU)
-    assert (found["onnxruntime"].state, report.blocked) == ("missing", None)
-    assert found["onnxruntime"].text == "not installed; only --engine onnxruntime needs it"
+    assert (found["onnxruntime"].state, report.blocked) == ("unneeded", None), "as all that is a choice"
+    assert found["onnxruntime"].text == "not installed; only --engine onnxruntime and --recognizer need it"
     assert report.engines["onnxruntime"] == "onnxruntime is missing"
 
 
@@ -488,7 +518,7 @@ def test_a_damaged_engine_is_told_and_removed_by_the_command(look, engines):
     assert sorted(found["cache"].details["damaged"]) == ["0" * 64 + ".plan", damaged.name]
     subprocess.run(found["cache"].fix, shell=True, check=True)
     _, found = look({}, LIBRARIES, GPU)
-    assert found["cache"].state == "ok" and found["cache"].text.startswith("1 engines")
+    assert found["cache"].state == "ok" and found["cache"].text.startswith("1 engine, ")
 
 
 def test_a_cache_that_others_may_write_to_is_wrong(look, engines):
@@ -637,6 +667,7 @@ def test_versions_are_compared_by_their_numbers(version, wanted, expected):
 
 BLOCKER = """\
 import sys
+import termios
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):

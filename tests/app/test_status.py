@@ -19,6 +19,9 @@ from metst_edge.app.demo import demo_clip
 from metst_edge.events import Gap
 from metst_edge.status import Status, Watch
 
+ALL_OF_IT = "8 micro-expressions in 22.0 s (660 frames, a face in 660), 0 gaps, blind for 0.0 s"
+"""What is said of the demo clip at the end of a live run."""
+
 
 def test_the_status_counts_what_went_unseen(test_data):
     """Of a face that leaves: the seconds of the gaps, the one under way too."""
@@ -129,7 +132,7 @@ def test_a_live_run_tells_what_it_does_and_leaves_nothing_behind():
     returned, out, shown = on_terminal("--source", demo_clip(), "--json")
     lines = shown.split(status.CLEAR)
     assert returned == 0 and len(out.splitlines()) == 8
-    assert lines[0] == "" and lines[-1] == "", "cleared at the end"
+    assert lines[0] == "" and lines.pop() == f"metst-edge: {demo_clip()}: {ALL_OF_IT}\r\n", "cleared at the end"
     told = [line for line in lines if line]
     assert told and all(line.startswith("clip.mp4: ") and len(line) < 100 and "\n" not in line for line in told)
     assert any(re.search(r"following a face, .*blind \d+\.\d of \d+\.\d s \(\d+%\), \d found", line) for line in told)
@@ -139,7 +142,7 @@ def test_dumb_terminals_and_pipes_get_no_line(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "dumb")
     assert cli.main(["--source", str(demo_clip())]) == 0
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == f"metst-edge: {demo_clip()}: {ALL_OF_IT}\n"
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -163,3 +166,44 @@ def test_a_warning_is_a_line_of_ours(capsys, monkeypatch):
     monkeypatch.setattr("metst_edge.app.verbs.info.run", warn)
     assert cli.main(["info"]) == 0
     assert capsys.readouterr().err == "metst-edge: warning: slow: a\n"
+
+
+@pytest.mark.parametrize(
+    "name, columns, line",
+    [
+        ("clip.mp4", 80, "clip.mp4: looking, 30.0 frames/s, 0 found"),
+        ("a" * 100, 45, "aaaaaaaaa...: looking, 30.0 frames/s, 0 found"),
+        ("a" * 100, 30, "aaaaaaaaa...: looking"),
+        ("顔" * 60, 45, "顔顔顔顔...: looking, 30.0 frames/s, 0 found"),
+        ("a\nb\x1b[2J.mp4", 80, "a?b?[2J.mp4: looking, 30.0 frames/s, 0 found"),
+        ("e\u0301.mp4", 41, "e\u0301.mp4: looking, 30.0 frames/s, 0 found"),
+        ("clip.mp4", 9, "c...: loo"),
+        ("clip.mp4", 3, "..."),
+    ],
+)
+def test_a_line_fits_whatever_the_source_is_called(name, columns, line):
+    """What fills the last column wraps, and the part above it is never taken away."""
+    assert status.fitted(name, "looking, 30.0 frames/s, 0 found", columns) == line
+    wide = sum(2 if char == "顔" else 0 if char == "\u0301" else 1 for char in line)
+    assert wide <= columns
+
+
+def test_the_status_of_the_video_before_is_kept(test_data):
+    with metst_edge.Analyzer() as analyzer:
+        assert analyzer.ended == Status()
+        list(analyzer.stream(test_data / "face_noface.mov"))
+        ended = analyzer.ended
+        assert ended.frames == 169 and 0 < ended.faces < 169 and 0 < ended.blind < ended.seconds
+        next(analyzer.stream(demo_clip()))
+        assert analyzer.ended == Status(), "another began"
+        analyzer.flush()
+        assert analyzer.ended.frames > 0 and analyzer.ended.faces == analyzer.ended.frames
+        analyzer.reset()
+        assert analyzer.ended == Status()
+
+
+def test_interruptions_are_no_frames():
+    watch = Watch()
+    for at, frame in (0.0, True), (1.0, True), (1.0, False), (5.0, False), (5.1, True):
+        watch.saw(at, [], face=frame, frame=frame)
+    assert (watch.status.frames, watch.status.faces) == (3, 3)

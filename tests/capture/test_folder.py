@@ -198,7 +198,7 @@ def test_a_folder_of_clips_is_its_clips_and_a_mixed_one_an_error(tmp_path):
         open_source(tmp_path)
     save(tmp_path, ["poster.jpg"])
     assert clips_of(str(tmp_path)) == [str(tmp_path)]
-    with pytest.raises(SourceError, match=r"found both, 1 pictures \(poster.jpg\) and 2 clips \(b9.MOV, b10.mp4\)"):
+    with pytest.raises(SourceError, match=r"found both, 1 picture \(poster.jpg\) and 2 clips \(b9.MOV, b10.mp4\)"):
         open_source(tmp_path, 30)
 
 

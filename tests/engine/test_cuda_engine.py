@@ -222,7 +222,7 @@ def test_what_is_missing_is_told(gpu, tiny_folder, monkeypatch):
     )
     assert why_missing("cuda") == "no GPU today"
     monkeypatch.setattr("metst_edge.engine.find_spec", lambda name: None)
-    assert why_missing("cuda") == "needs pycuda: pip install 'metst-edge[tensorrt]'"
+    assert why_missing("cuda") == "needs pycuda: pip install 'pycuda>=2022.1'"
     monkeypatch.setattr("metst_edge.engine.tensorrt.module.MODULES", ())
     assert load_engine(tiny_folder).name == "native"
 

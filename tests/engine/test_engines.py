@@ -188,7 +188,7 @@ def test_an_unknown_engine_is_refused_with_the_known_ones(tiny_folder):
 @pytest.mark.parametrize(
     ("engine", "module", "remedy"),
     [
-        ("onnxruntime", "onnxruntime", r"metst-edge\[onnxruntime\]"),
+        ("onnxruntime", "onnxruntime", r"pip install 'onnxruntime<2,>=1.18'"),
         ("native", "metst_edge._native", r"pip install -e \."),
     ],
 )

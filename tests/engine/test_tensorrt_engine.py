@@ -422,7 +422,7 @@ def test_without_pycuda_or_a_gpu_it_says_what_to_do(gpu, tiny_folder, monkeypatc
         load_engine(tiny_folder, "tensorrt")
     for name in ("pycuda", "pycuda.driver"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(EngineError, match=r"expected pycuda, .*pip install 'metst-edge\[tensorrt\]'.*engine='native'"):
+    with pytest.raises(EngineError, match=r"expected pycuda, .*pip install 'pycuda>=2022.1', .*engine='native'"):
         load_engine(tiny_folder, "tensorrt")
 
 

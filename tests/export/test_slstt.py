@@ -213,3 +213,14 @@ def test_what_is_for_networks_that_spot_is_refused(option, checkpoint, out, caps
     assert main(["bundle", str(checkpoint), *option, "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: {option[0]}") and "is for networks that spot" in error
+
+
+@pytest.mark.parametrize("verb", ["fp16", "again"])
+def test_what_is_for_models_that_spot_says_so_of_a_recogniser(out, tmp_path, capsys, verb):
+    path = recogniser_bundle(tmp_path / "small").path
+    assert main([verb, str(path), "--out", str(out)]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {path}: expected a model that spots for {verb}, got a recogniser, whose one graph is in fp32; to "
+        "write it anew, export its checkpoint: python -m export bundle CHECKPOINT --out DIR\n"
+    )
+    assert left_behind(out) == []

@@ -252,7 +252,10 @@ def test_live_prints_a_second_line_marked_as_such(capsys, fake):
     assert status == 0 and revised and len(lines) >= 2 * len(revised)
     for line in revised:
         assert any(line.split("s  ")[0] in other for other in lines if "revised" not in other)
-    assert err == "" or "no second opinion on" in err
+    closing, *more = err.splitlines()
+    found = len(lines) - len(revised)
+    assert closing.startswith(f"metst-edge: {demo_clip()}: {found} micro-expressions in "), "each counts once"
+    assert more == [] or "no second opinion on" in more[0]
 
 
 def test_live_json_has_both_revisions(capsys, fake):
@@ -268,6 +271,13 @@ def test_analyze_and_demo_show_the_opinion(capsys, fake, tmp_path):
     assert status == 0 and "fake" in table
     report = json.loads(out.read_text())
     assert report["recognizer"] == "fake" and {event["revision"] for event in report["events"]} == {1}
+    status, table, _ = run(capsys, "demo", "--recognizer", "any", "--plot", tmp_path / "a.png")
+    assert status == 0 and "2nd opinion" in table
+    assert all(opinions.said(event["recognizer"]["probabilities"]) in table for event in report["events"])
+    assert (
+        "The recogniser fake says the true emotion of " in table
+        and f" of {len(report['events'])} that it was asked about" in table
+    )
     status, text, _ = run(capsys, "demo", "--recognizer", "any", "--json", "--plot", tmp_path / "a.png")
     assert status == 0 and {event["revision"] for event in json.loads(text)["found"]} == {1}
 
@@ -282,6 +292,9 @@ def test_a_failing_recogniser_is_one_line_and_the_results_are_written(capsys, fa
 
 def test_intervals_without_an_opinion_are_one_line_at_the_end():
     assert opinions.missing(asdict(Opinions(given=9))) is None
+    assert opinions.missing(asdict(Opinions(late=1))) == (
+        "no second opinion on 1 of 1 interval: 1 was waited for until the end"
+    )
     assert opinions.missing(asdict(Opinions(given=5, skipped=2, failed=1))) == (
         "no second opinion on 3 of 8 intervals: 2 came while too many were waiting, 1 made the recogniser fail"
     )

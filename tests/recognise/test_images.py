@@ -84,12 +84,25 @@ def test_a_whole_image_is_that_of_opencv_throughout(crops):
     flow = cv2.calcOpticalFlowFarneback(crops[0], crops[8], None, 0.5, 3, 15, 3, 5, 1.2, 0)
     length, angle = cv2.cartToPolar(flow[..., 0], flow[..., 1])
     hsv = np.full((160, 160, 3), 255, np.uint8)
-    hsv[..., 0] = np.rint(angle * 180 / np.pi / 2)
-    hsv[..., 2] = np.rint(cv2.normalize(length, None, 0, 255, cv2.NORM_MINMAX))
+    hsv[..., 0] = angle * 180 / np.pi / 2
+    hsv[..., 2] = cv2.normalize(length, None, 0, 255, cv2.NORM_MINMAX)
     rgb = cv2.resize(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), (96, 96), interpolation=cv2.INTER_AREA)
     (image,) = flow_images(crops[0], [crops[8]], PLAIN)
     difference = np.abs(image * 255 - rgb.transpose(2, 0, 1))
     assert difference.max() <= 8 and difference.mean() < 0.1
+
+
+def test_every_colour_is_that_of_the_published_order_of_work():
+    """All hues by all brightnesses: fractions are cut off, and what remains is turned into colours by OpenCV."""
+    hue, value = np.meshgrid(np.arange(180) + 0.7, np.arange(256) + np.linspace(0.1, 0.9, 256), indexing="ij")
+    value[:, 0], value[1:, -1], value[0, -1] = 0, 254.5, 255  # one is the longest: of several, rounding says which
+    angle = np.deg2rad(2 * hue)
+    flow = np.stack([value * np.cos(angle), value * np.sin(angle)], -1).astype(np.float32)
+    hsv = np.full((*hue.shape, 3), 255, np.uint8)
+    hsv[..., 0], hsv[..., 2] = hue, value
+    pixels = drawn(flow)
+    np.testing.assert_array_equal(pixels[:, 1:], cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[:, 1:])
+    assert not pixels[:, 0].any(), "of no length, whatever the angle"
 
 
 def test_between_frames_flow_is_interpolated(crops):

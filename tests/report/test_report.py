@@ -165,6 +165,25 @@ def test_without_matplotlib_drawing_says_what_to_install(report, tmp_path, monke
         report.plot(tmp_path / "curve.png")
 
 
+@pytest.mark.parametrize("name", ["curve.xyz", "curve.jpg", "curve.png.gz"])
+def test_what_a_picture_cannot_be_is_told_by_its_name(report, tmp_path, name):
+    with pytest.raises(PlotError, match=f"{name}: expected a name ending in .png, .pdf, .svg, got"):
+        report.plot(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_is_one_and_not_many(report, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(plot, "draw", lambda path, title, **rest: titles.append(title))
+    for count in 0, 1, 2:
+        replace(report, events=report.micro_expressions[:1] * count).plot(tmp_path / "a.png")
+    assert [title.partition(": ")[2].partition(" found")[0] for title in titles] == [
+        "0 micro-expressions",
+        "1 micro-expression",
+        "2 micro-expressions",
+    ]
+
+
 def test_matplotlib_is_loaded_by_drawing_only():
     code = "import sys, metst_edge.report; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

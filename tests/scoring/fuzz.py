@@ -262,6 +262,7 @@ class Life:
         def some() -> list[Event]:
             for count, event in enumerate(events, 1):
                 self.told.take([event])
+                self._expect_no_other()
                 if count >= most:
                     return []
             self.told.end()
@@ -273,6 +274,16 @@ class Life:
             self.guarded(lambda: self.analyzer.reset() or [])
         self._begin()
         self.guarded(lambda: self.analyzer.reset() or [])
+
+    def _expect_no_other(self) -> None:
+        """No other video may begin while a stream is under way."""
+        for call in (lambda: next(self.analyzer.stream("other")), lambda: self.analyzer.analyze("other")):
+            try:
+                call()
+            except StateError as error:
+                assert error.state == "busy", error
+            else:
+                raise AssertionError("another video began, and ended this one")
 
     def analyze(self) -> None:
         source = self.source()

@@ -189,7 +189,7 @@ def test_a_labelled_folder_is_trained_on_and_evaluated(
     meta = load_checkpoint(run / "model.pt").meta
     # From the training subject only: 14 frames from onset to offset.
     assert "licence" not in meta  # the folder's owner knows the terms
-    assert meta["k_p"] == 7 and "1 micro-expressions, 1 videos, 1 subjects" in meta["training"]["data"]
+    assert meta["k_p"] == 7 and "1 micro-expression, 1 video, 1 subject" in meta["training"]["data"]
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2]
 

@@ -224,7 +224,7 @@ HAPPENS = ((20, "happy"), (40, "surprise"))
 def test_a_labelled_folder_is_trained_on_exported_and_evaluated(folder, tmp_path, capsys):
     arguments = ["recognise", "fit", "--data", str(folder), "--epochs", "1", "--batch", "1", "--test-subjects", "two"]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
-    assert "2 intervals of 1 subjects" in capsys.readouterr().out
+    assert "2 intervals of 1 subject" in capsys.readouterr().out
     out = tmp_path / "scores"
     arguments = ["recognise", "evaluate", str(tmp_path / "run" / "model.pt"), "--data", str(folder)]
     assert main([*arguments, "--subjects", "two", "--out", str(out)]) == 0

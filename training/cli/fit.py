@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
+from metst_edge.counting import how_many
 from training.cli import scores, terminal
 from training.cli.arguments import SYNTHETIC, Verbs, add_data, add_fold, count, names, positive, whole
 from training.data.errors import DataError
@@ -229,7 +230,14 @@ def _labelled(
     windows = FolderWindows(measured, batch, options.ratio or preset.ratio, options.seed)
     subjects = sorted({video.subject for video in videos})
     events = sum(len(video.annotations) for video in videos)
-    return windows, [], f"{folder.name}: {events} micro-expressions, {len(videos)} videos, {len(subjects)} subjects"
+    return (
+        windows,
+        [],
+        (
+            f"{folder.name}: {how_many(events, 'micro-expression')}, {how_many(len(videos), 'video')}, "
+            f"{how_many(len(subjects), 'subject')}"
+        ),
+    )
 
 
 def _training_videos(folders: Sequence[Path], options: argparse.Namespace) -> list[tuple[Path, Video]]:

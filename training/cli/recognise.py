@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
+from metst_edge.counting import how_many
 from training.cli import render, terminal
 from training.cli.arguments import SYNTHETIC, Verbs, add_clips, add_data, count, names, positive, whole
 from training.recognition.presets import PRESETS
@@ -130,7 +131,7 @@ def run_fit(options: argparse.Namespace) -> int:
         seed=options.run_seed,
         threads=options.threads,
         device=options.device,
-        data=f"{folder.name}: {len(intervals)} intervals of {subjects} subjects",
+        data=f"{folder.name}: {how_many(len(intervals), 'interval')} of {how_many(subjects, 'subject')}",
         imagenet=None if options.imagenet is None else str(options.imagenet),
         phases=options.phases,
     )
@@ -174,7 +175,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
             bundle, intervals, out, engine=options.engine, report=lambda done: bar.update(task, completed=done)
         )
     console.print(
-        f"{scores.recognition.count} intervals: UF1 {scores.recognition.uf1:.3f}, UAR {scores.recognition.uar:.3f}"
+        f"{how_many(scores.recognition.count, 'interval')}: UF1 {scores.recognition.uf1:.3f}, "
+        f"UAR {scores.recognition.uar:.3f}"
         + (f"; {scores.left_out} of emotions that it does not know left out" if scores.left_out else "")
     )
     console.print(f"wrote {out / 'metrics.json'} and {out / 'confusion.png'}")

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.bundle import RecognizerBundle
+from metst_edge.counting import how_many
 from metst_edge.labels import EMOTIONS
 from metst_edge.recognise.engine import load_recognizer
 from metst_edge.recognise.images import ImageSettings
@@ -92,6 +93,6 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"model": bundle.name, **scores.to_dict()}, indent=1)
     (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    title = f"{scores.recognition.count} intervals, UF1 {scores.recognition.uf1:.2f}"
+    title = f"{how_many(scores.recognition.count, 'interval')}, UF1 {scores.recognition.uf1:.2f}"
     draw_confusion(matrix, labels, out / "confusion.png", title)
     return scores

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 from metst_edge.app.machine import text_of
+from metst_edge.installing import DISTRIBUTION, required
 
-DISTRIBUTION = "metst-edge"
 HEADLESS = "opencv-python-headless"
 OPENCV = (HEADLESS, "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 """Distributions that bring OpenCV, each of them as the folder cv2. Any of them will do; the first is required."""
@@ -25,16 +25,6 @@ def pip() -> str:
 def install(distribution: str) -> str:
     """Return the command that installs what metst-edge requires of a distribution."""
     return f"{pip()} install {shlex.quote(required(distribution))}"
-
-
-def required(distribution: str) -> str:
-    """Return the requirement as metst-edge states it, such as "numpy<2,>=1.24"; the bare name where it states none."""
-    with suppress(metadata.PackageNotFoundError):
-        for line in metadata.requires(DISTRIBUTION) or ():
-            requirement = line.partition(";")[0].strip()
-            if re.fullmatch(rf"{re.escape(distribution)}(?![\w-]).*", requirement):
-                return requirement
-    return distribution
 
 
 def installed(distribution: str) -> str | None:

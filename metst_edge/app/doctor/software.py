@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import metst_edge
+from metst_edge import installing
 from metst_edge.app import machine
 from metst_edge.app.doctor import packages
 from metst_edge.app.doctor.diagnosis import Finding
@@ -39,7 +40,7 @@ def package(here: Evidence) -> Finding:
     if _hidden(here):
         text = f"{folder} is the source folder, which hides the installed package"
         return Finding("metst-edge", "wrong", text, _elsewhere(), details)
-    if packages.installed(packages.DISTRIBUTION) is not None:
+    if packages.installed(installing.DISTRIBUTION) is not None:
         return Finding("metst-edge", "ok", f"{metst_edge.__version__}, {folder}", details=details)
     return Finding(
         "metst-edge", "wrong", f"{folder} is not installed", f"{packages.pip()} install .   (in a checkout)", details
@@ -61,7 +62,7 @@ def opencv(here: Evidence) -> Finding:
     there = wheels or sorted(set().union(*packages.opencv_wheels().values()))
     again = f"{packages.pip()} uninstall -y {' '.join(there or packages.OPENCV)} && {install}"
     again += f"   (any one of {', '.join(wheels)} will do)" if wheels else ""
-    wanted = packages.required(packages.HEADLESS).removeprefix(packages.HEADLESS)
+    wanted = installing.required(packages.HEADLESS).removeprefix(packages.HEADLESS)
     error = answer.get("error")
     if error is None:
         version = str(answer["version"])
@@ -115,7 +116,7 @@ def mediapipe(here: Evidence) -> Finding:
     if answer.get("absent") == "mediapipe":
         return Finding("mediapipe", "unneeded", "not installed; only --face mediapipe needs it", install, details)
     if installed and re.search(r"\bnumpy\b", error) and here.works("numpy"):  # compiled for an older one
-        all_three = ("numpy<2", packages.required("mediapipe"), packages.required(packages.HEADLESS))
+        all_three = ("numpy<2", installing.required("mediapipe"), installing.required(packages.HEADLESS))
         fix = f"{packages.pip()} install {' '.join(map(shlex.quote, all_three))}"
     else:
         fix = _cause(here, error) or install.replace(" install ", " install --force-reinstall ", 1)
@@ -136,11 +137,11 @@ def matplotlib(here: Evidence) -> Finding:
 
 
 def onnxruntime(here: Evidence) -> Finding:
-    """Look at ONNX Runtime, which only its own engine needs."""
+    """Look at ONNX Runtime, which its own engine needs, and a recogniser without TensorRT."""
     found = _library(here, "onnxruntime")
     if found.state != "missing":
         return found
-    return replace(found, text="not installed; only --engine onnxruntime needs it")
+    return replace(found, state="unneeded", text="not installed; only --engine onnxruntime and --recognizer need it")
 
 
 def native(here: Evidence) -> Finding:
@@ -189,8 +190,8 @@ def _library(here: Evidence, name: str) -> Finding:
     answer = here.answer(name)
     installed = packages.installed(name)
     version = answer.get("version") or installed
-    details = {"version": version, "required": packages.required(name)}
-    range_ = packages.required(name).removeprefix(name)
+    details = {"version": version, "required": installing.required(name)}
+    range_ = installing.required(name).removeprefix(name)
     if "error" not in answer:
         if version and not packages.fits(version, range_):
             return Finding(name, "wrong", f"{version}; expected {range_}", packages.install(name), details)

@@ -16,6 +16,7 @@ from metst_edge.app.doctor import packages
 from metst_edge.app.doctor.diagnosis import Finding
 from metst_edge.app.doctor.evidence import Evidence
 from metst_edge.app.doctor.gpu import JETPACK
+from metst_edge.counting import how_many
 from metst_edge.engine.tensorrt import cache
 from metst_edge.engine.tensorrt.plugin import PLUGIN_VARIABLE, find_cuda_library, find_plugin
 from metst_edge.errors import EngineError
@@ -115,7 +116,7 @@ def engines(here: Evidence) -> Finding:
     details["engines"] = [f"{r.path.name} {' '.join(str(r.parts.get(n)) for n in cache.SAME_ENGINE)}" for r in records]
     details["damaged"] = [record.path.name for record in records if not record.whole()]
     details["stale"] = {r.path.name: names for r in records if (names := _stale(here, r.parts))}
-    text = f"{len(records)} engines, {size / MIB:.1f} MiB in {folder}, mode {details['mode']}"
+    text = f"{how_many(len(records), 'engine')}, {size / MIB:.1f} MiB in {folder}, mode {details['mode']}"
     try:
         cache.check_owned(folder.parent)
         cache.check_owned(folder)

@@ -20,16 +20,25 @@ if TYPE_CHECKING:
 def add(verbs: arguments.Verbs) -> None:
     """Add the verb's parser."""
     parser = verbs.add_parser("analyze", help="analyse recorded video offline")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="video file, or folder of images or of clips")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", type=arguments.named, help="video file, or folder of images or of clips"
+    )
     arguments.add_rate(parser)
     arguments.add_analyzer(parser)
     parser.add_argument(
         "--json",
         metavar="OUT",
         action=arguments.Once,
+        type=arguments.named,
         help="write one JSON object per file, a line each (- for stdout)",
     )
-    parser.add_argument("--csv", metavar="OUT", action=arguments.Once, help="write one row per event (- for stdout)")
+    parser.add_argument(
+        "--csv",
+        metavar="OUT",
+        action=arguments.Once,
+        type=arguments.named,
+        help="write one row per event (- for stdout)",
+    )
     parser.add_argument(
         "--plot",
         metavar="PNG",
@@ -43,7 +52,7 @@ def add(verbs: arguments.Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Analyse files one after the other; one that fails does not stop the others."""
-    from metst_edge.capture import clips_of, with_rate
+    from metst_edge.capture import clips_of
 
     given = options.files
     options.files = [clip for file in given for clip in clips_of(file)]
@@ -71,11 +80,9 @@ def run(options: argparse.Namespace) -> int:
             interrupted = False
             try:
                 with terminal.progress(Path(file).name) as advance:
-                    report: Report | None = analyzer.analyze(
-                        with_rate(file, getattr(options, "fps", None)), progress=advance
-                    )
+                    report: Report | None = analyzer.analyze(file, advance, getattr(options, "fps", None))
             except MetstError as error:
-                terminal.tell(f"error: {error}")
+                terminal.tell_error(error)
                 failed, report = True, error.report
             except KeyboardInterrupt as error:
                 terminal.tell("interrupted; what was found so far follows")

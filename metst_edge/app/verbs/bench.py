@@ -75,6 +75,7 @@ def add(verbs: arguments.Verbs) -> None:
         dest="bench_source",
         metavar="URI",
         action=arguments.Once,
+        type=arguments.named,
         help="video file, folder of images or camera",
     )
     sources.add_argument(
@@ -102,13 +103,17 @@ def add(verbs: arguments.Verbs) -> None:
     )
     arguments.add_analyzer(parser)
     parser.add_argument(
-        "--json", metavar="OUT", action=arguments.Once, help="write everything as one JSON object (- for stdout)"
+        "--json",
+        metavar="OUT",
+        action=arguments.Once,
+        type=arguments.named,
+        help="write everything as one JSON object (- for stdout)",
     )
     parser.add_argument(
         "--compare",
         metavar="BASE.json",
         action=arguments.Once,
-        type=Path,
+        type=arguments.named,
         help="set beside what --json wrote before",
     )
     parser.set_defaults(run=run)
@@ -119,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
     from metst_edge.app.bench.results import load
 
     # What is mistyped should not cost a measurement.
-    base = load(options.compare) if options.compare else None
+    base = load(Path(options.compare)) if options.compare else None
     read = [options.bench_source, options.compare]
     outputs.check(
         [("--json", options.json)] if options.json else [],
@@ -199,5 +204,8 @@ def _kept(bench: Bench | IntervalBench) -> Iterator[None]:
     except (KeyboardInterrupt, MetstError) as error:
         if not bench.measured:
             raise
-        what = f"error: {error}" if isinstance(error, MetstError) else "interrupted"
-        terminal.tell(f"{what}; what was measured so far follows")
+        more = "; what was measured so far follows"
+        if isinstance(error, MetstError):
+            terminal.tell_error(error, more)
+        else:
+            terminal.tell(f"interrupted{more}")

@@ -27,7 +27,7 @@ def add(verbs: arguments.Verbs) -> None:
         "where engine 'tensorrt' takes them. What has been built before is not built again.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", metavar="BUNDLE", help="shipped model or path")
+    parser.add_argument("bundle", metavar="BUNDLE", type=arguments.named, help="shipped model or path")
     arguments.add_precision(parser)
     parser.add_argument(
         "--workspace",

@@ -36,14 +36,14 @@ def add(verbs: arguments.Verbs) -> None:
     parser.add_argument(
         "--false-alarms-per-hour",
         metavar="R",
-        type=arguments.above_zero("false alarms an hour"),
+        type=arguments.number("false alarms an hour", 1e-3, 1e5),
         required=True,
         help="how many are tolerable",
     )
     parser.add_argument(
         "--minutes",
         metavar="N",
-        type=arguments.above_zero("minutes"),
+        type=arguments.number("minutes", 1e-3, 1e6),
         help="watch each source for so long (default: to its end, which a camera has not)",
     )
     parser.add_argument(

@@ -7,7 +7,7 @@ import json
 import sys
 
 from metst_edge.app import arguments, outputs, terminal
-from metst_edge.errors import PlotError
+from metst_edge.errors import OutputError, PlotError
 
 PICTURE = "metst-edge-demo.png"
 
@@ -35,7 +35,13 @@ def run(options: argparse.Namespace) -> int:
     from metst_edge.report.plot import figure_class
 
     picture = options.plot or PICTURE
-    outputs.check([("--plot", picture)], [demo_clip(), *arguments.read_beside(options)])
+    try:
+        outputs.check([("--plot", picture)], [demo_clip(), *arguments.read_beside(options)])
+    except OutputError as error:
+        if options.plot:
+            raise
+        terminal.tell(f"no picture: {error}")
+        picture = None
     if options.plot:
         figure_class()  # before the work: a picture that is asked for is not left out
     clip = demo_clip()
@@ -52,7 +58,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**report.to_dict(), **outcome.to_dict()}), flush=True)
     else:
-        show(console, outcome)
+        show(console, outcome, report.recognizer)
+    if picture is None:
+        return 0
     try:
         report.plot(picture, truth)
     except PlotError as error:

@@ -12,7 +12,14 @@ from metst_edge.app import arguments, terminal
 def add(verbs: arguments.Verbs) -> None:
     """Add the verb's parser."""
     parser = verbs.add_parser("info", help="show what is inside a model bundle")
-    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", default="demo", help="shipped model or path (demo)")
+    parser.add_argument(
+        "bundle",
+        metavar="BUNDLE",
+        nargs="?",
+        type=arguments.named,
+        default="demo",
+        help="shipped model or path (demo)",
+    )
     parser.add_argument("--all", action="store_true", help="show every figure and file, not only what matters first")
     parser.add_argument("--json", action="store_true", help="print the manifest as it is")
     parser.set_defaults(run=run)

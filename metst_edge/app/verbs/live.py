@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metst_edge.app import arguments, terminal
-from metst_edge.events import MicroExpression
+from metst_edge.counting import how_many
+from metst_edge.errors import MetstError
+from metst_edge.events import Gap, MicroExpression
 
 if TYPE_CHECKING:
     from metst_edge.app.status import StatusLine
     from metst_edge.events import Event
+    from metst_edge.status import Status
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="watch camera N (0 is the first)",
     )
     sources.add_argument(
-        "--source", metavar="URI", action=arguments.Once, help="watch a camera index, video file or folder of images"
+        "--source",
+        metavar="URI",
+        action=arguments.Once,
+        type=arguments.named,
+        help="watch a camera index, video file or folder of images",
     )
     arguments.add_rate(parser)
     arguments.add_analyzer(parser)
@@ -34,29 +41,55 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print events as they are found until the source ends or Ctrl-C."""
+    """Print events as they are found until the source ends or Ctrl-C, and then what it all was."""
     from metst_edge.app.status import StatusLine
-    from metst_edge.capture import with_rate
 
     source = options.camera if options.source is None else options.source
-    name = Path(source).name
-    source = with_rate(source, getattr(options, "fps", None))
     with (
         arguments.open_analyzer(options) as analyzer,
-        StatusLine(sys.stderr, lambda: analyzer.status, name) as line,
+        StatusLine(sys.stderr, lambda: analyzer.status, Path(source).name) as line,
     ):
+        told = _Told(options.live_json, line)
         try:
-            for event in analyzer.stream(source):
-                _print(event, options.live_json, line)
+            for event in analyzer.stream(source, getattr(options, "fps", None)):
+                told.take(event)
         except KeyboardInterrupt:
             for event in analyzer.flush():
-                _print(event, options.live_json, line)
-        line.close()
+                told.take(event)
+        except MetstError:
+            told.end(source, analyzer.ended, ", broken off")
+            raise
+        told.end(source, analyzer.ended)
         terminal.tell_missing(analyzer.opinions)
     return 0
 
 
-def _print(event: Event, as_json: bool, line: StatusLine) -> None:
-    # An event that comes again, revised, was counted.
-    with line.aside(found=isinstance(event, MicroExpression) and not event.revision):
-        print(event.to_json() if as_json else terminal.describe(event), flush=True)
+class _Told:
+    """Prints events, and counts them.
+
+    Args:
+        as_json: or as lines for people.
+        line: that is taken away meanwhile.
+    """
+
+    def __init__(self, as_json: bool, line: StatusLine) -> None:
+        self._as_json, self._line = as_json, line
+        self._found = self._gaps = 0
+
+    def take(self, event: Event) -> None:
+        """Print an event; one that comes again, revised, or as its end, was counted."""
+        found = isinstance(event, MicroExpression) and not event.revision
+        self._found += found
+        self._gaps += isinstance(event, Gap) and event.end is not None
+        with self._line.aside(found):
+            print(event.to_json() if self._as_json else terminal.describe(event), flush=True)
+
+    def end(self, source: str, status: Status, broken: str = "") -> None:
+        """Tell what it all was: a stream that found nothing has printed nothing else."""
+        self._line.close()
+        if status.frames:
+            frames = f"{how_many(status.frames, 'frame')}, a face in {status.faces}"
+            terminal.tell(
+                f"{source}: {how_many(self._found, 'micro-expression')} in {status.seconds:.1f} s ({frames}{broken}), "
+                f"{how_many(self._gaps, 'gap')}, blind for {status.blind:.1f} s"
+            )

@@ -21,6 +21,7 @@ import numpy as np
 
 from metst_edge.engine.types import Array
 from metst_edge.errors import EngineError
+from metst_edge.installing import pip_install
 
 ALIGNMENT = 256
 """Bytes that TensorRT wants addresses to be a multiple of."""
@@ -56,7 +57,7 @@ class Device:
             self.driver = import_module("pycuda.driver")
         except Exception as error:  # besides ImportError, what loading libcuda may raise
             raise EngineError(
-                f"expected pycuda, which cannot be loaded ({error}): pip install 'metst-edge[tensorrt]', with the CUDA "
+                f"expected pycuda, which cannot be loaded ({error}): {pip_install('pycuda')}, with the CUDA "
                 "toolkit's nvcc in the PATH, or use engine='native'"
             ) from error
         try:
