@@ -136,7 +136,7 @@ class Analyzer(Closing):
     ) -> None:
         checking.function("on_stage", on_stage, "a stage and seconds")
         checking.text("face", face, FACES)
-        for name, file in ("face_model", face_model), ("recognizer", recognizer):
+        for name, file in ("face_model", face_model), ("recognizer", recognizer), ("calibration", calibration):
             if file is not None:
                 checking.path(name, file, "a path or None")
         if checking.text("flow", flow, FLOWS) not in FLOWS:

@@ -395,6 +395,7 @@ ODD = (3, 2.5, True, b"x", [], object(), float("nan"), np.array([1, 2]), ("a",),
         ("face", (None, *ODD), "expected face as a text, one of 'opencv', 'mediapipe', got"),
         ("face_model", ("", *ODD), "expected face_model to be a path or None, got"),
         ("recognizer", ("", *ODD), "expected recognizer to be a path or None, got"),
+        ("calibration", ("", *ODD), "expected calibration to be a path or None, got"),
         (
             "on_stage",
             ("print", *ODD),
