@@ -10,10 +10,22 @@ import sys
 from collections.abc import Sequence
 
 from metst_edge.errors import MetstError
-from training.cli import calibrate, demo_clip, evaluate, false_alarms, fit, folds, insert, recognise, render, threshold
+from training.cli import (
+    calibrate,
+    causes,
+    demo_clip,
+    evaluate,
+    false_alarms,
+    fit,
+    folds,
+    insert,
+    recognise,
+    render,
+    threshold,
+)
 from training.missing import missing
 
-VERBS = (folds, fit, threshold, evaluate, false_alarms, recognise, render, insert, calibrate, demo_clip)
+VERBS = (folds, fit, threshold, evaluate, false_alarms, recognise, render, insert, causes, calibrate, demo_clip)
 """In the order of the help; each has ``add(verbs)``, which adds its parser, and ``run(options)``, the exit status."""
 
 EPILOG = """\
