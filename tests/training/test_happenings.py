@@ -178,6 +178,18 @@ def test_lids_that_stay_down_are_no_blink():
     assert down[0] <= 51 and 54 <= down[1] < 70 and 110 < up[0] <= 121 and up[1] >= 124
 
 
+def test_lids_that_are_down_flutter_and_do_not_blink():
+    down = step(300, 50, 55, 0.35) - step(300, 150, 155, 0.35)
+    assert not spans(drawn(300, closed=down + pulse(300, 98, 105, 0.25)), "blink")
+
+
+def test_where_the_mesh_shakes_a_blink_must_be_deeper():
+    blink, shaking = pulse(100, 47, 53), 0.03 * (-1.0) ** np.arange(100)
+    for shakes, depth, found in ((0, 0.18, True), (1, 0.18, False), (1, 0.35, True)):
+        eyes = 0.26 * (1 - depth * blink + shakes * shaking)
+        assert blinks(eyes, np.zeros(100), FPS).any() == found
+
+
 def test_eyes_that_narrow_in_a_nod_do_not_blink():
     course = pulse(100, 40, 52)
     assert kinds(drawn(100, y=0.6 * course, closed=0.15 * course)) == {"head"}
@@ -196,6 +208,11 @@ def test_speech_is_one_mouth_and_a_syllable_another():
     assert kinds(landmarks) == {"mouth"}
     speech, syllable = spans(landmarks, "mouth")
     assert speech[0] <= 52 and speech[1] >= 120 and 190 <= syllable[0] <= 202 and 206 <= syllable[1] <= 218
+
+
+def test_a_short_rest_parts_nothing():
+    assert len(spans(drawn(120, parted=pulse(120, 50, 58, 0.4) + pulse(120, 66, 74, 0.4)), "mouth")) == 1
+    assert len(spans(drawn(120, parted=pulse(120, 50, 58, 0.4) + pulse(120, 78, 86, 0.4)), "mouth")) == 2
 
 
 def test_a_held_brow_moves_twice():
@@ -228,6 +245,12 @@ def test_no_face_and_another_face_are_told_and_nothing_else_there():
     assert {each.kind for each in found} == {"face"}
     (lost, other) = spans(landmarks, "face")
     assert lost == (48, 81) and other[0] <= 149 and other[1] >= 150 and other[1] - other[0] < 8
+
+
+def test_a_larger_face_in_the_same_place_is_another():
+    landmarks = drawn(100)
+    landmarks[50:] = 1.4 * (landmarks[50:] - (200, 170)) + (200, 170)
+    assert spans(landmarks, "face") == [(47, 52)] and kinds(landmarks) == {"face"}
 
 
 def test_a_mesh_that_slips_is_the_face():

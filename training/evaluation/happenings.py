@@ -26,8 +26,6 @@ WITHIN = 0.5
 """Seconds of the longest micro-expression: how long a movement may take."""
 MARGIN = 0.08
 """Seconds added before and after what passes a threshold: the movement's slow beginning and end."""
-TOGETHER = 0.2
-"""Seconds of rest that part two happenings of a kind: shorter ones are one syllable's pause."""
 STILL = 0.1
 """Seconds of the median and of the mean that quiet a course, but for the lids'."""
 
@@ -67,13 +65,11 @@ LEAN = 0.06
 """Logarithm of size: 4 cm nearer or farther at 70 cm."""
 ELSEWHERE = 1.5
 """g that a face goes from one frame to the next if it is another: 2.5 cm; heads that shake were seen to go 1.1."""
-OTHER_SIZE = 0.3
-"""The same of the logarithm of its size."""
 HOLE = 0.2
 """Seconds without a frame after which nothing is known of what was before."""
 SLIP = 0.2
 """g that half of the landmarks are from where the frames around have them, but for where the head goes: a mesh that is
-drawn to something else."""
+drawn to something else, or to a face of another size."""
 
 KINDS = ("blink", "lids", "mouth", "brow", "head", "face")
 """What is told apart. A smile is "mouth": its corners go no other way than in speech that spreads the lips."""
@@ -239,8 +235,7 @@ def _broken(landmarks: FloatArray, times: Floats) -> Flags:
     g = scale(landmarks)
     out: Flags = ~np.isfinite(landmarks.reshape(len(g), -1).sum(1))
     moved = np.median(np.linalg.norm(np.diff(landmarks, axis=0), axis=-1), axis=-1) / g[:-1]
-    grown = np.abs(np.diff(np.log(g)))
-    between = (moved > ELSEWHERE) | (grown > OTHER_SIZE) | (np.diff(times) > HOLE)  # False of NaN
+    between = (moved > ELSEWHERE) | (np.diff(times) > HOLE)  # False of NaN
     out[:-1] |= between
     out[1:] |= between
     # The mesh alone slips, the head stays: what the landmarks' mean does is taken off.
@@ -252,20 +247,14 @@ def _broken(landmarks: FloatArray, times: Floats) -> Flags:
 
 
 def _intervals(flags: Mapping[str, Flags], fps: float) -> Iterator[Happening]:
-    """Widen what is flagged by the margin and join what lies together."""
+    """Widen what is flagged by the margin, and join what then touches."""
     for kind, flagged in flags.items():
         wider = 0 if kind == "blink" else round(MARGIN * fps)  # a blink's ends are known
-        rest = 0 if kind == "blink" else round(TOGETHER * fps)
-        last: Happening | None = None
+        wide = np.zeros_like(flagged)
         for first, end in _stretches(flagged):
-            here = Happening(kind, max(first - wider, 0), min(end + wider, len(flagged)) - 1)
-            if last is not None and here.onset - last.offset <= rest + 1:
-                here = Happening(kind, last.onset, here.offset)
-            elif last is not None:
-                yield last
-            last = here
-        if last is not None:
-            yield last
+            wide[max(first - wider, 0) : end + wider] = True
+        for first, end in _stretches(wide):
+            yield Happening(kind, first, end - 1)
 
 
 def _stretches(flags: Flags) -> list[tuple[int, int]]:
