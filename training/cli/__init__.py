@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from metst_edge.errors import MetstError
 from training.cli import (
     calibrate,
+    causes,
     demo_clip,
     evaluate,
     false_alarms,
@@ -35,6 +36,7 @@ VERBS = (
     recognise,
     render,
     insert,
+    causes,
     calibrate,
     demo_clip,
 )

@@ -53,6 +53,23 @@ class NotUsable(ValueError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """Where the face is in every frame of a video, as it was found.
+
+    Attributes:
+        fps: frames per second where frames follow each other evenly.
+        times: float64 (n,), seconds.
+        landmarks: float32 (n, 68, 2), pixels; NaN where there are none.
+        size: height and width of the frames.
+    """
+
+    fps: float
+    times: npt.NDArray[np.float64]
+    landmarks: FloatArray
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Course:
     """Where the face is throughout a video.
 
@@ -86,7 +103,7 @@ class Course:
         return bool(np.abs(self.times - grid).max() < 0.25 / self.fps)
 
 
-def follow(uri: str, finder: FaceFinder, report: Report = lambda frames: None) -> Course:
+def watch(uri: str, finder: FaceFinder, report: Report = lambda frames: None) -> Sight:
     """Find the face in every frame of a video.
 
     Args:
@@ -95,7 +112,7 @@ def follow(uri: str, finder: FaceFinder, report: Report = lambda frames: None) -
         report: told the number of frames that are done.
 
     Raises:
-        NotUsable: too short, too slow or fast, or without a face.
+        NotUsable: a single frame or none, or no end.
         SourceError: it cannot be read.
     """
     times: list[float] = []
@@ -112,17 +129,35 @@ def follow(uri: str, finder: FaceFinder, report: Report = lambda frames: None) -
             times.append(frame.timestamp)
             size = frame.image.shape[:2]
             report(len(times))
+    if len(times) < 2:
+        raise NotUsable(f"expected {SHORTEST:g} second of video or more, got {len(times)} frames")
     at = np.array(times)
-    if len(at) < 2 or at[-1] - at[0] < SHORTEST - 1.5 * float(np.median(np.diff(at))):
-        raise NotUsable(f"expected {SHORTEST:g} second of video or more, got {len(at)} frames")
     fps = round(1 / float(np.median(np.diff(at))), 3)
     if nominal is not None and abs(nominal / fps - 1) < 0.01:
         fps = nominal  # container times are rounded
+    return Sight(fps, at, np.stack(found), size)
+
+
+def follow(uri: str, finder: FaceFinder, report: Report = lambda frames: None) -> Course:
+    """Find the face in every frame of a video, and where something can be put into it.
+
+    Args:
+        uri: as for `watch`.
+        finder: the same.
+        report: the same.
+
+    Raises:
+        NotUsable: too short, too slow or fast, or without a face.
+        SourceError: it cannot be read.
+    """
+    sight = watch(uri, finder, report)
+    at, raw, fps, size = sight.times, sight.landmarks, sight.fps, sight.size
+    if at[-1] - at[0] < SHORTEST - 1.5 * float(np.median(np.diff(at))):
+        raise NotUsable(f"expected {SHORTEST:g} second of video or more, got {len(at)} frames")
     if not 15 <= fps <= 240:
         raise NotUsable(f"expected 15 to 240 frames per second, got {fps:.3g}")
-    raw = np.stack(found)
-    cuts = _cuts(raw, at)
-    landmarks = _smoothed(raw, cuts, SMOOTH * fps)
+    cuts = cuts_of(raw, at)
+    landmarks = smoothed(raw, cuts, SMOOTH * fps)
     usable = _usable(raw, landmarks, size)
     if not usable.any():
         raise NotUsable("expected a face that is seen from the front, found none")
@@ -130,16 +165,16 @@ def follow(uri: str, finder: FaceFinder, report: Report = lambda frames: None) -
     return Course(uri, fps, at, landmarks, usable, cuts, even)
 
 
-def _scale(landmarks: FloatArray) -> FloatArray:
+def scale(landmarks: FloatArray) -> FloatArray:
     """Return g, half the distance of the inner eye corners, of landmarks (..., 68, 2)."""
     across = landmarks[..., 42, :] - landmarks[..., 39, :]
     out: FloatArray = np.hypot(across[..., 0], across[..., 1]) / 2
     return out
 
 
-def _cuts(raw: FloatArray, times: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def cuts_of(raw: FloatArray, times: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Tell which frames do not follow on the one before: no face, another place or size, or a hole in time."""
-    steps, g = np.diff(times), _scale(raw)
+    steps, g = np.diff(times), scale(raw)
     with np.errstate(invalid="ignore"):
         moved = np.median(np.linalg.norm(np.diff(raw, axis=0), axis=-1), axis=-1) / g[:-1]
         grown = np.maximum(g[1:] / g[:-1], g[:-1] / g[1:])
@@ -148,7 +183,7 @@ def _cuts(raw: FloatArray, times: npt.NDArray[np.float64]) -> npt.NDArray[np.boo
     return np.concatenate(([True], ~(follows & even)))
 
 
-def _smoothed(raw: FloatArray, cuts: npt.NDArray[np.bool_], sigma: float) -> FloatArray:
+def smoothed(raw: FloatArray, cuts: npt.NDArray[np.bool_], sigma: float) -> FloatArray:
     """Smooth landmarks in time: a median of five frames against slips, then a Gaussian; never across a cut.
 
     Args:
@@ -326,7 +361,7 @@ def insert_clip(
 
 def _seen(course: Course, onset: int, apex: int, offset: int) -> dict[str, float]:
     """Return the width of the face's crop at the apex in pixels, and how far the head goes meanwhile, in the crop's."""
-    g = float(_scale(course.landmarks[apex]))
+    g = float(scale(course.landmarks[apex]))
     bridge = course.landmarks[onset : offset + 1, 27:31].mean(1)
     way = float(np.linalg.norm(bridge - bridge[0], axis=-1).max()) * CROP_SIZE / (9 * g)
     return {"face_px": round(9 * g, 1), "head_px": round(way, 2)}
