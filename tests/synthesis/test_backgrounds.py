@@ -18,7 +18,7 @@ from training.synthesis.timeline import NOTHING, TRACK, TRACKS, draw_timeline
 K = 30
 
 
-def drawn(n: int = 6, seed: int = 0, subject: str = "a") -> Backgrounds:
+def drawn(n: int = 6, seed: int = 0, subject: str = "a", kind: str = "") -> Backgrounds:
     rng = np.random.default_rng(seed)
     flow = rng.normal(0, 0.3, (n, K, ALL_POINTS, 2))
     flow[:, 0] = 0
@@ -27,7 +27,9 @@ def drawn(n: int = 6, seed: int = 0, subject: str = "a") -> Backgrounds:
     landmarks = np.tile(rng.uniform(60, 260, (68, 2)), (n, 1, 1)).astype(np.float32)
     landmarks[:, 39], landmarks[:, 42] = (140, 120), (180, 121)
     gain = rng.uniform(-1, 1, (n, ALL_POINTS, 2, 2))
-    return Backgrounds(flow.astype(np.float16), gain.astype(np.float16), places, landmarks, np.full(n, subject))
+    return Backgrounds(
+        flow.astype(np.float16), gain.astype(np.float16), places, landmarks, np.full(n, subject), np.full(n, kind)
+    )
 
 
 @pytest.mark.parametrize("noise", [0.0, 2.0])
@@ -76,7 +78,7 @@ def test_the_head_is_moved_by_no_action_and_gain_is_whole_where_there_is_texture
 def test_a_mirror_image_of_a_mirror_image_is_the_face_itself():
     once = drawn()
     twice = mirrored(mirrored(once))
-    for name in ("flow", "gain", "places", "landmarks", "subject"):
+    for name in ("flow", "gain", "places", "landmarks", "subject", "kind"):
         left, right = getattr(twice, name), getattr(once, name)
         if right.dtype.kind == "f":
             np.testing.assert_allclose(left.astype(np.float32), right.astype(np.float32), atol=1e-4)
@@ -110,3 +112,6 @@ def test_everybody_is_seen_those_with_few_windows_too():
     backgrounds = together([drawn(90, 0, "often"), drawn(10, 1, "seldom")])
     faces = BackgroundFaces(backgrounds, "metst")
     assert faces._share.tolist() == pytest.approx([0.75, 0.25])
+    rendered = together([drawn(4, seed, name, "rendered") for seed, name in enumerate("abcd")])
+    faces = BackgroundFaces(together([rendered, drawn(4, 5, "real", "real"), drawn(4, 6, "a", "real")]), "metst")
+    assert faces._share.tolist() == pytest.approx([1 / 4, 1 / 4, 1 / 8, 1 / 8, 1 / 8, 1 / 8])

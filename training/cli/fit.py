@@ -43,7 +43,8 @@ def add(verbs: Verbs) -> None:
         type=Path,
         nargs="+",
         default=(),
-        help="labelled folders; generated micro-expressions are put into what their people do without any",
+        help="labelled folders; generated micro-expressions are put into what their people do without any, into each "
+        "folder's as often",
     )
     parser.add_argument(
         "--cache",
@@ -197,7 +198,8 @@ def _backgrounds(preset: Preset, options: argparse.Namespace, console: Console) 
             cache = options.cache or folder / ".backgrounds"
             terminal.expect_place(cache)
             bar.update(task, completed=i, video=video.name)
-            measured.append(measure_backgrounds(video, preset, cache, finder, partial(_advance, bar, task, i)))
+            progress = partial(_advance, bar, task, i)
+            measured.append(measure_backgrounds(video, preset, cache, finder, progress, str(folder)))
     backgrounds = together(measured)
     if not len(backgrounds):
         raise DataError(

@@ -42,6 +42,7 @@ def measure_backgrounds(
     cache: Path,
     finder: FaceFinder | None = None,
     progress: Callable[[float], None] = lambda share: None,
+    kind: str = "",
 ) -> Backgrounds:
     """Measure a video's windows, or read what was measured before; those with an annotated frame are left out.
 
@@ -51,6 +52,7 @@ def measure_backgrounds(
         cache: folder for what is measured; made if missing.
         finder: reused over videos; by default one is made.
         progress: called with the share of the video that is done.
+        kind: of the windows.
 
     Raises:
         SourceError: the video cannot be read.
@@ -70,7 +72,8 @@ def measure_backgrounds(
     inside, _ = frame_labels(video.annotations, int(frames.max(initial=0)) + 1)
     quiet = ~inside[frames].any(axis=1)
     parts = {each: values[quiet] for each, values in kept.items()}
-    return Backgrounds(**parts, subject=np.full(int(quiet.sum()), video.subject))
+    count = int(quiet.sum())
+    return Backgrounds(**parts, subject=np.full(count, video.subject), kind=np.full(count, kind))
 
 
 class _Window:

@@ -8,7 +8,7 @@ measured at a point of this very face: little on smooth skin, all of it on hair 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ class Backgrounds:
         places: float32 (n, ALL_POINTS, 2), where the points lie, pixels of the crop.
         landmarks: float32 (n, 68, 2), pixels of the crop.
         subject: str (n,), who is seen.
+        kind: str (n,), what sort of video it is: each sort is seen as often as any other.
     """
 
     flow: npt.NDArray[np.float16]
@@ -40,6 +41,7 @@ class Backgrounds:
     places: FloatArray
     landmarks: FloatArray
     subject: npt.NDArray[np.str_]
+    kind: npt.NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -77,7 +79,7 @@ def mirrored(backgrounds: Backgrounds) -> Backgrounds:
     gain = (backgrounds.gain[:, _OTHER_SIDE] * _MIRRORED[:, None] * _MIRRORED).astype(np.float16)
     places = at + backgrounds.places[:, _OTHER_SIDE] * _MIRRORED
     landmarks = at + backgrounds.landmarks[:, list(MIRROR)] * _MIRRORED
-    return Backgrounds(flow, gain, places, landmarks, backgrounds.subject)
+    return replace(backgrounds, flow=flow, gain=gain, places=places, landmarks=landmarks)
 
 
 class BackgroundFaces:
@@ -90,11 +92,16 @@ class BackgroundFaces:
 
     def __init__(self, backgrounds: Backgrounds, roi_set: str) -> None:
         self._backgrounds, self._roi_set = backgrounds, roi_set
-        people, first = np.unique(backgrounds.subject, return_inverse=True)
-        self._of = [np.flatnonzero(first == person) for person in range(len(people))]
-        # Of whom there is more is seen more often, but not by as much.
-        share = np.sqrt([len(rows) for rows in self._of])
-        self._share = share / share.sum()
+        self._of, shares = [], []
+        kinds = np.unique(backgrounds.kind)
+        for kind in kinds:
+            people = np.unique(backgrounds.subject[backgrounds.kind == kind])
+            of = [np.flatnonzero((backgrounds.kind == kind) & (backgrounds.subject == person)) for person in people]
+            # Of whom there is more is seen more often, but not by as much.
+            share = np.sqrt([len(rows) for rows in of])
+            self._of += of
+            shares.append(share / share.sum() / len(kinds))
+        self._share = np.concatenate(shares)
 
     def features(self, rng: np.random.Generator, timeline: Timeline, span: IntArray) -> FloatArray:
         """Measure windows of one timeline on one person, each on another background.
