@@ -120,7 +120,7 @@ def test_a_hanging_recogniser_delays_no_frame(analyzer, fake, frames, plain):
     fake.gate.clear()
     analyzer.reset()
     events = play(analyzer, frames)
-    assert fake.entered.is_set() and revisions(events, 1) == [] and len(revisions(events, 0)) >= 2
+    assert fake.entered.wait(10) and revisions(events, 1) == [] and len(revisions(events, 0)) >= 2
     known = {event.onset_frame for event in plain[0] if isinstance(event, MicroExpression)}
     assert {event.onset_frame for event in revisions(events, 0)} <= known
     fake.gate.set()

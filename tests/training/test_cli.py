@@ -205,7 +205,7 @@ def test_a_labelled_folder_is_trained_on_and_evaluated(
     fit = ["fit", "--data", str(folder), "--fold", f"{folds}:0", "--steps", "1", "--batch", "2", "--out", str(of_fold)]
     assert main(fit) == 0
     training = load_checkpoint(of_fold / "model.pt").meta["training"]
-    assert training["fold"] == 0 and "1 videos, 1 subjects" in training["data"]
+    assert training["fold"] == 0 and "1 video, 1 subject" in training["data"]
     by_fold = [*evaluate[:4], "--fold", f"{folds}:0", "--subjects", "s2", "--out", str(out)]
     assert main(by_fold) == 0
     models = ["demo", str(run / "model.pt"), "demo"]

@@ -105,4 +105,4 @@ def test_folds_are_made_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert main(["fit", "--data", "synthetic", "--fold", f"{out}:0", "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
     assert "ask for fewer folds" in error and "expected a fold from 0 to 1, got 5" in error
-    assert "expected --fold with a labelled folder" in error
+    assert "expected --fold with people, got it with generated windows" in error

@@ -27,6 +27,9 @@ class Model:
     decode_settings: DecodeSettings
     k_p: int = 4
     labels: tuple[str, ...] = LABELS
+    calibration: None = None
+    k: int = 30
+    roi_set: str = "metst"
 
 
 def video(random: np.random.Generator, labelled: bool, quiet: bool) -> Scored:
