@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,14 @@ class Calibration:
 
 
 def calibrated(
-    heights: Sequence[float], hours: float, asked: float, *, model: str, model_sha256: str, ratio: float
+    heights: Sequence[float],
+    hours: float,
+    asked: float,
+    *,
+    model: str,
+    model_sha256: str,
+    ratio: float,
+    own_floor: float = LOWEST,
 ) -> Calibration:
     """Find the lowest floor that keeps false alarms at the rate that is asked, or under it.
 
@@ -149,6 +156,7 @@ def calibrated(
         model: see `Calibration`.
         model_sha256: likewise.
         ratio: likewise.
+        own_floor: the model's, which footage that is too short to show the rate may raise but not lower.
 
     Returns:
         With a floor just above the highest peak that would be one too many; LOWEST where none would.
@@ -162,8 +170,10 @@ def calibrated(
         if floor <= falling[allowed]:  # the division was rounded down
             floor = round((steps + 1) * STEP, 4)
         floor = min(max(floor, LOWEST), 1.0)
-    alarms = sum(height >= floor for height in falling)
-    return Calibration(model, model_sha256, floor, ratio, asked, alarms, hours)
+    found = Calibration(model, model_sha256, floor, ratio, asked, 0, hours)
+    if not found.shown:
+        floor = max(floor, own_floor)
+    return replace(found, floor=floor, alarms=sum(height >= floor for height in falling))
 
 
 def load(path: str | Path) -> Calibration:

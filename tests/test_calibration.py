@@ -74,6 +74,14 @@ def test_footage_that_is_too_short_is_said_to_be():
     assert (four_hours.alarms, four_hours.shown, len(four_hours.in_words())) == (4, True, 1)
 
 
+def test_footage_that_is_too_short_may_raise_the_models_own_floor_but_not_lower_it():
+    for heights, floor, alarms in (([], 0.5, 0), ([0.3, 0.45], 0.5, 0), ([0.7, 0.3], 0.7001, 0)):
+        found = calibrated(heights, 0.01, 2.0, model="demo", model_sha256=SHA, ratio=0.5, own_floor=0.5)
+        assert (found.floor, found.alarms, found.shown) == (floor, alarms, False)
+    found = calibrated([0.3], 10, 2.0, model="demo", model_sha256=SHA, ratio=0.5, own_floor=0.5)
+    assert (found.floor, found.alarms, found.shown) == (LOWEST, 1, True)
+
+
 def test_the_rate_holds_on_other_footage_of_the_kind():
     """Drawn footage in which 20 alarms are wanted: on as much again there are half as many to twice as many."""
     rng = np.random.default_rng(1)

@@ -96,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
             model=bundle.name,
             model_sha256=bundle.manifest_sha256,
             ratio=analyzer.decode_settings.ratio,
+            own_floor=bundle.decode_settings.floor,
         )
     with outputs.opened(options.out) as out:
         out.write(found.to_text())
