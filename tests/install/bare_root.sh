@@ -44,6 +44,7 @@ bind() {
 }
 bind /proc
 bind /dev
+bind /dev/pts  # terminals, which are tested too
 
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
 cp --dereference /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
