@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 from metst_edge.errors import NotCompiledError
@@ -19,6 +18,8 @@ def missing(folder: Path = Path(__file__).parent) -> NotCompiledError:
     if not (folder.parent / "pyproject.toml").is_file():
         again = "pip install --force-reinstall --no-deps ."
         return NotCompiledError(f"{wanted}, in {folder}, found none; install it again, in a checkout: {again}")
+    from importlib import metadata  # where nothing is missing, the time to load it is saved
+
     installed = None
     with suppress(metadata.PackageNotFoundError):
         installed = Path(str(metadata.distribution("metst-edge").locate_file("metst_edge")))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shlex
 from contextlib import suppress
-from importlib import metadata
 
 DISTRIBUTION = "metst-edge"
 
@@ -21,6 +20,8 @@ def pip_install(distribution: str) -> str:
 
 def required(distribution: str) -> str:
     """Return the requirement as metst-edge states it, such as "numpy<2,>=1.24"; the bare name where it states none."""
+    from importlib import metadata  # a tenth of the time that the program takes to start
+
     with suppress(metadata.PackageNotFoundError):
         for line in metadata.requires(DISTRIBUTION) or ():
             requirement = line.partition(";")[0].strip()

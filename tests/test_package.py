@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -85,12 +86,12 @@ def test_the_doctor_in_the_source_folder_names_the_cure(sources, packages):
 
 def test_what_lacks_its_compiled_part_elsewhere_is_to_be_installed(tmp_path, monkeypatch):
     def absent(name):
-        raise compiled.metadata.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
     assert re.search(
         r"found none; install it again.*pip install .* \.$", str(compiled.missing(tmp_path / "metst_edge"))
     )
-    monkeypatch.setattr(compiled.metadata, "distribution", absent)
+    monkeypatch.setattr(metadata, "distribution", absent)
     (tmp_path / "pyproject.toml").touch()
     assert "is the source folder, which has none; install it: pip install -e ." in str(
         compiled.missing(tmp_path / "metst_edge")

@@ -11,11 +11,10 @@ import io
 import sys
 from collections.abc import Sequence
 
-from metst_edge import __version__
 from metst_edge.app.arguments import add_log_level
 from metst_edge.app.process import give_up_stdout, keep_standard_descriptors, stopping
 from metst_edge.app.terminal import logged, quiet_native_stderr, tell, tell_error
-from metst_edge.app.usage import Parser, misplaced
+from metst_edge.app.usage import Parser, Version, misplaced
 from metst_edge.app.verbs import analyze, bench, build, calibrate, demo, doctor, info, live
 from metst_edge.errors import MetstError
 
@@ -80,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=None)
-    parser.add_argument("--version", action="version", version=f"metst-edge {__version__}")
+    parser.add_argument("--version", action=Version)
     live.add(parser)
     add_log_level(parser)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)

@@ -6,9 +6,9 @@ Knows of a verb only its name and the options that its parser takes.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 MEANT = "; did you mean: "
@@ -30,8 +30,24 @@ class Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
 
+class Version(argparse.Action):
+    """Prints the version; it is looked up only then, which takes a tenth of the time that a start takes."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        """End with status 0."""
+        from metst_edge import __version__
+
+        print(f"{parser.prog} {__version__}")
+        parser.exit()
+
+
 def _no_verb(prog: str, value: str, verbs: list[str]) -> str:
     """Return what is said of a word that is no verb."""
+    import difflib
+
     line = f"expected a verb ({', '.join(verbs)}), got {value!r}"
     close = difflib.get_close_matches(value, verbs, n=1)
     ending = os.path.splitext(value)[1].lower()
