@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
 from training.data.tables import read_people  # noqa: E402
 from training.evaluation.beside import Happening, Known, happenings, read_causes, read_known  # noqa: E402
+from training.evaluation.calibration import events_of  # noqa: E402
 from training.evaluation.evaluate import Part, compare_decoders, evaluate, evaluate_parts  # noqa: E402
 from training.evaluation.people import FIGURES, Figure  # noqa: E402
 from training.evaluation.quiet import false_alarms  # noqa: E402
@@ -76,6 +78,22 @@ def test_what_is_found_is_scored_and_kept(
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["spotting"] == scores.spotting.to_dict() and written["videos"] == 1
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_video_of_the_same_name_is_analysed_anew(model: Path, test_data: Path, tmp_path: Path) -> None:
+    bundle, one = as_bundle(model, tmp_path), tmp_path / "one"
+    evaluate(bundle, [video(test_data)], one)
+    (tmp_path / "site").mkdir()
+    shutil.copy(test_data / "face_noface.mov", tmp_path / "site" / "single_face.mp4")
+    other = video(tmp_path / "site")
+    evaluate(bundle, [other], one)
+    evaluate(bundle, [other], tmp_path / "fresh")
+    again, fresh = (
+        json.loads((out / "videos" / "single_face.mp4.json").read_text()) for out in (one, tmp_path / "fresh")
+    )
+    assert again == fresh and again["frames"] == 169
+    with pytest.raises(DataError, match="got that of another video of this name"):
+        events_of([video(test_data)], one)
 
 
 def test_every_decoder_is_scored_on_the_same_curves_by_the_length_of_what_is_true(

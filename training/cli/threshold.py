@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     console.print(
         f"ratio {chosen.ratio:g}, floor {chosen.floor:g}, on {len(people)} people; wrote {path}; next: "
-        f"python -m export bundle model.pt --decode {path} --out DIR"
+        f"python -m export bundle {options.model} --decode {path} --out DIR"
     )
     return 0
 

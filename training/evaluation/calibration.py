@@ -15,7 +15,7 @@ from metst_edge.decode.table import MOST_POINTS, ScoreTable
 from metst_edge.matching import match
 from training.data.errors import DataError
 from training.data.folder import Video
-from training.evaluation.kept import result_path
+from training.evaluation.kept import content_hash, result_path
 
 FEWEST = 20
 """Events that a table is fitted on, at least: of fewer, a share says nothing."""
@@ -35,7 +35,8 @@ def events_of(videos: Sequence[Video], out: Path) -> list[tuple[float, bool]]:
     for video in videos:
         path = result_path(out, video.name)
         try:
-            events = json.loads(path.read_text(encoding="utf-8"))["events"]
+            result = json.loads(path.read_text(encoding="utf-8"))
+            events = result["events"]
             events = [event for event in events if event["type"] == "micro_expression"]
             spans = [(event["onset_frame"], event["offset_frame"]) for event in events]
             heights = [float(event.get("height", event["score"])) for event in events]
@@ -44,6 +45,8 @@ def events_of(videos: Sequence[Video], out: Path) -> list[tuple[float, bool]]:
                 f"{path}: expected the result of an evaluation, but it cannot be read ({error!r}); run "
                 "`python -m training evaluate` with this --data and --out first"
             ) from error
+        if "content" in result and result["content"] != content_hash(video):
+            raise DataError(f"{path}: expected the result of {video.path}, got that of another video of this name")
         true = {i for i, _ in match(spans, [(each.onset, each.offset) for each in video.annotations])}
         found += [(height, i in true) for i, height in enumerate(heights)]
     return found

@@ -31,7 +31,7 @@ from training.data.folder import Video
 from training.evaluation.beside import CAUSES, Happening, happenings, read_causes, read_known
 from training.evaluation.breakdown import Share, breakdown, events_in
 from training.evaluation.causes import Cause, by_cause
-from training.evaluation.kept import key_of, progress, result_before, result_path, write
+from training.evaluation.kept import content_hash, key_of, progress, result_before, result_path, write
 from training.evaluation.lengths import DecoderScores, by_length
 from training.evaluation.metrics import Clip, Labelled, Scores, score
 from training.evaluation.people import RESAMPLES, Figure, figures, tallies
@@ -153,10 +153,15 @@ def _analyse(
     settings, key = bundle.decode_settings.changed(**decoding), _key(part, engine, decoding)
     with Analyzer(model=bundle.path, engine=engine, **decoding) as analyzer:
         for video in part.videos:
-            path = result_path(out, video.name)
-            if result_before(path, key, _is_whole) is None:
+            path, content = result_path(out, video.name), content_hash(video)
+            if result_before(path, key, partial(_is_whole, content)) is None:
                 analysis = analyzer.analyze(video.uri, partial(progress, report, video.name))
-                found = {"key": key, **analysis.to_dict(), "decoders": _by_decoder(analysis, bundle, settings)}
+                found = {
+                    "key": key,
+                    "content": content,
+                    **analysis.to_dict(),
+                    "decoders": _by_decoder(analysis, bundle, settings),
+                }
                 write(path, {**found, "minutes_of_face": len(analysis.scores.spot) / bundle.fps / 60})
             report(video.name, 1.0)
 
@@ -222,9 +227,10 @@ def _by_decoder(analysis: Report, bundle: Bundle, settings: DecodeSettings) -> d
     }
 
 
-def _is_whole(found: dict[str, Any]) -> bool:
+def _is_whole(content: str, found: dict[str, Any]) -> bool:
     return bool(
-        found["frames"] < math.inf
+        found["content"] == content
+        and found["frames"] < math.inf
         and 0 < found["fps"] < math.inf
         and {*DECODERS} <= found["decoders"].keys()
         and 0 <= found["minutes_of_face"] < math.inf

@@ -15,6 +15,8 @@ from typing import Any
 from metst_edge import Bundle
 from metst_edge.decode import DecodeSettings
 from training.data.errors import DataError
+from training.data.features import content_of
+from training.data.folder import Video
 
 Progress = Callable[[str, float], None]
 """Called with a video's name and the share of it that is done."""
@@ -25,6 +27,11 @@ def key_of(bundle: Bundle, settings: DecodeSettings, engine: str) -> str:
     manifest = bundle.manifest
     parts = (manifest["files"]["weights.bin"]["sha256"], bundle.k_p, settings.to_dict(), engine)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def content_hash(video: Video) -> str:
+    """Name a video by what is in it: many a folder's first clip is called as another's."""
+    return hashlib.sha256(content_of(video)).hexdigest()
 
 
 def result_path(out: Path, name: str) -> Path:
