@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from metst_edge import checking
 from metst_edge.choices import PRECISIONS
+from metst_edge.counting import some
 from metst_edge.decode.settings import DecodeSettings
 from metst_edge.decode.table import ScoreTable
 from metst_edge.errors import BundleFileError, BundleGraphError, EngineError, ModelNotFoundError
@@ -236,14 +237,14 @@ class StoredModel:
             model = self._content(file)
             found = interface(model)
             if found.inputs.keys() != inputs.keys():
-                got = ", ".join(sorted(found.inputs)) or "none"
+                got = some(sorted(found.inputs), ", ") or "none"
                 raise BundleGraphError(
-                    f"{self.path}: expected {file} with inputs {', '.join(sorted(inputs))}, got "
+                    f"{self.path}: expected {file} with inputs {some(sorted(inputs), ', ')}, got "
                     f"{got if got.isprintable() else ascii(got)}; export the bundle again"
                 )
             wrong = misfits(found.inputs, inputs) + misfits(found.outputs, outputs)
             if wrong:
-                raise OnnxError(f"expected {'; '.join(wrong)}, as the manifest has it")
+                raise OnnxError(f"expected {some(wrong)}, as the manifest has it")
             return with_weights(model, sizes, self._content)
         except OnnxError as error:
             raise BundleGraphError(f"{self.path}: {file}: {error}; export the bundle again") from error

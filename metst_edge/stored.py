@@ -169,12 +169,17 @@ def refusing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise BundleFileError(f"{path}: expected a readable bundle, but it cannot be read ({error})") from error
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise BundleFileError(f"{path}: expected a bundle directory or a zip of one ({error})") from error
+        raise BundleFileError(f"{path}: expected a bundle directory or a zip of one ({_in_short(error)})") from error
     except Exception as error:  # whatever is left, such as a MemoryError
-        reason = (str(error).splitlines() or [""])[0][:200]
+        reason = _in_short(error)
         raise BundleFileError(
             f"{path}: expected a bundle, got something else ({type(error).__name__}: {reason})"
         ) from error
+
+
+def _in_short(error: Exception) -> str:
+    """Return the beginning of what an error says: it may quote a file."""
+    return (str(error).splitlines() or [""])[0][:200]
 
 
 def _is_checkpoint(path: Path) -> bool:

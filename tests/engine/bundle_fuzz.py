@@ -89,7 +89,11 @@ def outcome(originals: list[tuple[dict[str, Any], dict[str, bytes]]], seed: int,
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        use(write(it, folder), it)
+        path = write(it, folder)
+    except RecursionError:  # nested deeper than the standard library writes
+        return "not written"
+    try:
+        use(path, it)
         return "used"
     except MetstError as error:
         try:

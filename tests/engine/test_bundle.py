@@ -14,6 +14,7 @@ import pytest
 
 from metst_edge import bundle as module
 from metst_edge.bundle import Bundle
+from metst_edge.counting import some
 from metst_edge.decode import DecodeSettings
 from metst_edge.engine import load_engine
 from metst_edge.errors import (
@@ -347,3 +348,9 @@ def test_onnxruntime_refuses_a_graph_it_cannot_read_in_one_line(folder):
 
 def test_a_set_of_regions_has_the_channels_that_its_manifest_must_state():
     assert {name: channels(name) for name in ROI_SETS} == CHANNELS_OF_ROI_SET
+
+
+def test_what_is_wrong_a_hundred_times_is_told_a_few_times():
+    assert some(["a", "b"]) == "a; b"
+    assert some([f"n{i}" for i in range(8)], ", ") == "n0, n1, n2, n3, n4, n5, n6, n7"
+    assert some([f"n{i}" for i in range(108)]) == "n0; n1; n2; n3; n4; n5; n6; n7; and 100 more"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metst_edge.bundle import Bundle
+from metst_edge.counting import some
 from metst_edge.engine.networks import metst, metst_plus
 from metst_edge.engine.networks.cpu import CpuNetwork
 from metst_edge.engine.networks.shape import Network
@@ -82,7 +83,7 @@ def of_bundle(bundle: Bundle) -> Network:
         if name in found and found[name] != shape
     ]
     if missing or wrong:
-        raise EngineError(f"{bundle.path}: expected weights {'; '.join(missing + wrong)}; export the bundle again")
+        raise EngineError(f"{bundle.path}: expected weights {some(missing + wrong)}; export the bundle again")
     if bundle.look_ahead != network.look_ahead:
         raise EngineError(
             f"{bundle.path}: expected look_ahead {network.look_ahead} in the manifest, which is that of "
@@ -91,7 +92,7 @@ def of_bundle(bundle: Bundle) -> Network:
     state = {entry.name: entry.shape for entry in bundle.state}
     if state != network.state:
         names = [name for name in {**network.state, **state} if network.state.get(name) != state.get(name)]
-        differing = "; ".join(f"{n} {network.state.get(n, 'none')}, got {state.get(n, 'none')}" for n in names)
+        differing = some([f"{n} {network.state.get(n, 'none')}, got {state.get(n, 'none')}" for n in names])
         raise EngineError(f"{bundle.path}: expected state {differing}; export the bundle again")
     return network
 
