@@ -74,6 +74,10 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
 
 def _chosen(bundle: Bundle, precision: str) -> str:
     """Return what "auto" is for a bundle."""
+    if not find_spec("pycuda") and not _LOG.isEnabledFor(logging.INFO):
+        # Neither runs without it. What else is missing, and how it is got, takes a third of the time that an Analyzer
+        # takes to open, and is only told.
+        return "native"
     no_tensorrt = why_missing("tensorrt")
     if no_tensorrt is None:
         _LOG.info("engine 'auto' is 'tensorrt': here, with pycuda and a GPU")

@@ -180,6 +180,12 @@ def test_auto_is_native_where_tensorrt_cannot_run(tiny_folder, monkeypatch):
     assert load_engine(tiny_folder).name == load_engine(tiny_folder, "auto").name == "native"
 
 
+def test_auto_looks_for_no_words_where_nobody_hears_them(tiny_folder, monkeypatch):
+    monkeypatch.setattr("metst_edge.engine.find_spec", lambda name: None)
+    monkeypatch.setattr("metst_edge.engine.why_missing", lambda engine: pytest.fail("asked for the reason"))
+    assert load_engine(tiny_folder).name == "native"
+
+
 def test_an_unknown_engine_is_refused_with_the_known_ones(tiny_folder):
     with pytest.raises(EngineError, match="'auto', 'native', 'onnxruntime', 'tensorrt', 'cuda', got 'tensorflow'"):
         load_engine(tiny_folder, "tensorflow")
