@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
@@ -20,11 +20,16 @@ from training.data.errors import DataError
 from training.presets import PRESETS, Preset, Schedule
 
 if TYPE_CHECKING:
+    from training.data.features import Measured
     from training.data.folder import Video
     from training.fit import Windows
     from training.run import Run
     from training.samples import MeasuredClip
     from training.synthesis.backgrounds import Backgrounds
+
+T = TypeVar("T")
+Progressed = Callable[[float], None]
+"""Called with the share of a video that is done."""
 
 HELD_OUT_CLIPS, HELD_OUT_SECONDS = 30, 30.0
 
@@ -190,17 +195,15 @@ def _backgrounds(preset: Preset, options: argparse.Namespace, console: Console) 
     from training.data.backgrounds import measure_backgrounds
     from training.synthesis.backgrounds import together
 
-    videos = _training_videos(options.backgrounds, options)
-    finder, measured = FaceFinder(), []
-    with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
-        task = bar.add_task("measuring", total=len(videos), video="")
-        for i, (folder, video) in enumerate(videos):
-            cache = options.cache or folder / ".backgrounds"
-            terminal.expect_place(cache)
-            bar.update(task, completed=i, video=video.name)
-            progress = partial(_advance, bar, task, i)
-            measured.append(measure_backgrounds(video, preset, cache, finder, progress, str(folder)))
-    backgrounds = together(measured)
+    videos, finder = _training_videos(options.backgrounds, options), FaceFinder()
+    caches = {folder: options.cache or folder / ".backgrounds" for folder, _ in videos}
+    for cache in caches.values():
+        terminal.expect_place(cache)
+
+    def measured(folder: Path, video: Video, progress: Progressed) -> Backgrounds:
+        return measure_backgrounds(video, preset, caches[folder], finder, progress, str(folder))
+
+    backgrounds = together(_each(videos, measured, console))
     if not len(backgrounds):
         raise DataError(
             f"expected windows of {preset.k} frames with a face and without a micro-expression, got none in "
@@ -220,16 +223,14 @@ def _labelled(
 
     folder = Path(options.data)
     cache = options.cache or folder / ".windows"
-    videos = [video for _, video in _training_videos([folder], options)]
+    found, finder = _training_videos([folder], options), FaceFinder()
     terminal.expect_place(cache)
-    finder, measured = FaceFinder(), []
-    with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
-        task = bar.add_task("measuring", total=len(videos), video="")
-        for i, video in enumerate(videos):
-            bar.update(task, completed=i, video=video.name)
-            progress = partial(_advance, bar, task, i)
-            measured.append(measure(video, preset, cache, finder, progress))
-    windows = FolderWindows(measured, batch, options.ratio or preset.ratio, options.seed)
+
+    def measured(_: Path, video: Video, progress: Progressed) -> Measured:
+        return measure(video, preset, cache, finder, progress)
+
+    windows = FolderWindows(_each(found, measured, console), batch, options.ratio or preset.ratio, options.seed)
+    videos = [video for _, video in found]
     subjects = sorted({video.subject for video in videos})
     events = sum(len(video.annotations) for video in videos)
     return (
@@ -254,6 +255,19 @@ def _training_videos(folders: Sequence[Path], options: argparse.Namespace) -> li
     else:
         kept, _ = split_subjects(videos, options.test_subjects)
     return [(folder, video) for folder, video in found if video in kept]
+
+
+def _each(
+    videos: Sequence[tuple[Path, Video]], measured: Callable[[Path, Video, Progressed], T], console: Console
+) -> list[T]:
+    """Measure every video of folders, and show how far that is."""
+    out = []
+    with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
+        task = bar.add_task("measuring", total=len(videos), video="")
+        for i, (folder, video) in enumerate(videos):
+            bar.update(task, completed=i, video=video.name)
+            out.append(measured(folder, video, partial(_advance, bar, task, i)))
+    return out
 
 
 def _advance(bar: Progress, task: TaskID, before: int, share: float) -> None:

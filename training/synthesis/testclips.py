@@ -12,7 +12,14 @@ import numpy as np
 from metst_edge.capture.listing import PICTURES
 from metst_edge.face import FaceFinder
 from training.synthesis.camera import draw_camera
-from training.synthesis.portrait import TRAINING_PORTRAITS, Variation, astronaut, draw_variation, read_portrait
+from training.synthesis.portrait import (
+    TRAINING_PORTRAITS,
+    Portrait,
+    Variation,
+    astronaut,
+    draw_variation,
+    read_portrait,
+)
 from training.synthesis.render import DRAWING, Clip, render_clip
 from training.synthesis.timeline import MODERATE, Rates
 
@@ -41,15 +48,8 @@ def test_clip(
         drawing: of `render.DRAWINGS`.
     """
     rng = np.random.default_rng((seed, index))
-    change = Variation(
-        face=float(rng.uniform(230, 310)),
-        roll=float(rng.normal(0, 3)),
-        gamma=float(np.exp(rng.normal(0, 0.15))),
-        shift=(float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25))),
-    )
-    camera = replace(draw_camera(rng), crf=None)
-    portrait = astronaut(finder, change=change)
-    return render_clip(portrait, int(rng.integers(1 << 31)), seconds, fps, rates, camera, drawing)
+    portrait = astronaut(finder, change=_before_a_camera(rng, float(rng.uniform(230, 310))))
+    return _filmed(portrait, rng, seconds, fps, rates, drawing)
 
 
 # pytest collects whatever begins with "test"; this is a library function.
@@ -81,8 +81,7 @@ def training_clip(
     rng = np.random.default_rng((seed, index))
     picture = portraits / TRAINING_PORTRAITS[index % len(TRAINING_PORTRAITS)]
     portrait = read_portrait(picture, finder, change=draw_variation(rng))
-    camera = replace(draw_camera(rng), crf=None)
-    clip = render_clip(portrait, int(rng.integers(1 << 31)), seconds, fps, rates, camera, drawing)
+    clip = _filmed(portrait, rng, seconds, fps, rates, drawing)
     return replace(clip, source=f"{clip.source}-{index}")
 
 
@@ -133,12 +132,24 @@ def person_clip(
     face = float(rng.uniform(*FACES))
     # A portrait ends about a face's width around the face: the frame is no larger than it has pixels for.
     side = 2 * round(face * rng.uniform(1.35, 1.7) / 2)
-    change = Variation(
+    picture = portrait_of(portraits, people[index % len(people)])
+    portrait = read_portrait(picture, finder, (side, side), _before_a_camera(rng, face))
+    return _filmed(portrait, rng, seconds, fps, rates, drawing)
+
+
+def _before_a_camera(rng: np.random.Generator, face: float) -> Variation:
+    """Draw how somebody sits before a camera; the person stays who it is."""
+    return Variation(
         face=face,
         roll=float(rng.normal(0, 3)),
         gamma=float(np.exp(rng.normal(0, 0.15))),
         shift=(float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25))),
     )
-    portrait = read_portrait(portrait_of(portraits, people[index % len(people)]), finder, (side, side), change)
+
+
+def _filmed(
+    portrait: Portrait, rng: np.random.Generator, seconds: float, fps: float, rates: Rates, drawing: str
+) -> Clip:
+    """Render a clip by a camera that is drawn, not yet as H.264."""
     camera = replace(draw_camera(rng), crf=None)
     return render_clip(portrait, int(rng.integers(1 << 31)), seconds, fps, rates, camera, drawing)
