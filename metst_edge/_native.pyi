@@ -21,6 +21,22 @@ def selective_scan(
     delta_softplus: bool = True,
     path: str = "auto",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+def selective_scan_gradient(
+    u: ArrayLike,
+    delta: ArrayLike,
+    A: ArrayLike,
+    B: ArrayLike,
+    C: ArrayLike,
+    D: ArrayLike,
+    z: ArrayLike,
+    delta_bias: ArrayLike,
+    h0: ArrayLike | None,
+    grad_y: ArrayLike,
+    grad_h: ArrayLike | None = None,
+    *,
+    threads: int = 1,
+    path: str = "auto",
+) -> tuple[NDArray[np.float32] | None, ...]: ...
 
 class Network: ...
 

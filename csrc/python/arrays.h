@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -84,5 +85,28 @@ inline void check_shape(const char* name, const py::array& array, const char* ax
                               shape_text(actual));
     }
 }
+
+inline void check_rank(const char* name, const py::array& array, const char* axes, py::ssize_t rank) {
+    if (array.ndim() != rank) {
+        throw py::value_error(std::string(name) + ": expected " + std::to_string(rank) + " axes " + axes +
+                              ", got shape " +
+                              shape_text(std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim())));
+    }
+}
+
+inline FloatArray checked_array(const char* name, const py::object& value, const char* axes,
+                                const std::vector<py::ssize_t>& expected) {
+    FloatArray array = to_float32(name, value);
+    check_shape(name, array, axes, expected);
+    return array;
+}
+
+inline std::optional<FloatArray> optional_array(const char* name, const py::object& value, const char* axes,
+                                                const std::vector<py::ssize_t>& expected) {
+    if (value.is_none()) return std::nullopt;
+    return checked_array(name, value, axes, expected);
+}
+
+inline const float* data_or_null(const std::optional<FloatArray>& array) { return array ? array->data() : nullptr; }
 
 }  // namespace metst::python

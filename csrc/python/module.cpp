@@ -6,10 +6,11 @@
 
 namespace py = pybind11;
 
-void define_cuda_graph(py::module_& m);      // cuda_graph.cpp
-void define_network_step(py::module_& m);    // network_step.cpp
-void define_roi_flow(py::module_& m);        // roi_flow.cpp
-void define_selective_scan(py::module_& m);  // selective_scan.cpp
+void define_cuda_graph(py::module_& m);               // cuda_graph.cpp
+void define_network_step(py::module_& m);             // network_step.cpp
+void define_roi_flow(py::module_& m);                 // roi_flow.cpp
+void define_selective_scan(py::module_& m);           // selective_scan.cpp
+void define_selective_scan_gradient(py::module_& m);  // selective_scan_gradient.cpp
 
 namespace {
 
@@ -37,4 +38,5 @@ PYBIND11_MODULE(_native, m) {
     define_network_step(m);
     define_roi_flow(m);
     define_selective_scan(m);
+    define_selective_scan_gradient(m);
 }

@@ -18,24 +18,6 @@ namespace {
 using metst::SimdPath;
 using namespace metst::python;
 
-void check_rank(const char* name, const FloatArray& array, const char* axes, py::ssize_t rank) {
-    if (array.ndim() != rank) {
-        throw py::value_error(std::string(name) + ": expected " + std::to_string(rank) + " axes " + axes +
-                              ", got shape " +
-                              shape_text(std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim())));
-    }
-}
-
-std::optional<FloatArray> optional_array(const char* name, const py::object& value, const char* axes,
-                                         const std::vector<py::ssize_t>& expected) {
-    if (value.is_none()) return std::nullopt;
-    FloatArray array = to_float32(name, value);
-    check_shape(name, array, axes, expected);
-    return array;
-}
-
-const float* data_or_null(const std::optional<FloatArray>& array) { return array ? array->data() : nullptr; }
-
 py::tuple selective_scan(const py::object& u_, const py::object& delta_, const py::object& A_, const py::object& B_,
                          const py::object& C_, const py::object& D_, const py::object& z_,
                          const py::object& delta_bias_, const py::object& h0_, bool delta_softplus,
@@ -47,12 +29,9 @@ py::tuple selective_scan(const py::object& u_, const py::object& delta_, const p
     check_rank("A", A, "(D, N)", 2);
     const py::ssize_t batch = u.shape(0), length = u.shape(1), channels = u.shape(2), states = A.shape(1);
     check_shape("A", A, "(D, N)", {channels, states});
-    const FloatArray delta = to_float32("delta", delta_);
-    check_shape("delta", delta, "(B, L, D)", {batch, length, channels});
-    const FloatArray B = to_float32("B", B_);
-    check_shape("B", B, "(B, L, N)", {batch, length, states});
-    const FloatArray C = to_float32("C", C_);
-    check_shape("C", C, "(B, L, N)", {batch, length, states});
+    const FloatArray delta = checked_array("delta", delta_, "(B, L, D)", {batch, length, channels});
+    const FloatArray B = checked_array("B", B_, "(B, L, N)", {batch, length, states});
+    const FloatArray C = checked_array("C", C_, "(B, L, N)", {batch, length, states});
     const auto D = optional_array("D", D_, "(D,)", {channels});
     const auto z = optional_array("z", z_, "(B, L, D)", {batch, length, channels});
     const auto delta_bias = optional_array("delta_bias", delta_bias_, "(D,)", {channels});
