@@ -82,6 +82,12 @@ def mirrored(backgrounds: Backgrounds) -> Backgrounds:
     return replace(backgrounds, flow=flow, gain=gain, places=places, landmarks=landmarks)
 
 
+def backwards(backgrounds: Backgrounds) -> Backgrounds:
+    """Return the windows played backwards, from their last slot: what comes and what goes look alike to flow."""
+    flow = backgrounds.flow[:, ::-1].astype(np.float32) - backgrounds.flow[:, -1:].astype(np.float32)
+    return replace(backgrounds, flow=flow.astype(np.float16))
+
+
 class BackgroundFaces:
     """Shows timelines on backgrounds; `training.synthesis.generator` says which windows of them.
 
@@ -118,6 +124,8 @@ class BackgroundFaces:
         some = self._backgrounds.part(rng.choice(person, len(span)))
         if rng.uniform() < 0.5:
             some = mirrored(some)
+        if rng.uniform() < 0.5:
+            some = backwards(some)
         flow = some.flow.astype(np.float32) + self._actions(some, timeline, span, draw_drawing(rng))
         return np.moveaxis(channel_values(np.moveaxis(flow, (2, 3), (0, 1)), self._roi_set), 0, 1)
 

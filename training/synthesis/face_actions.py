@@ -330,17 +330,19 @@ def _control_points(
     name: str, own: FloatArray, skin: dict[str, FloatArray], drawing: Drawing
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
     """Return where an action's points lie (n, 2), where they go (n, 2), face coordinates, and their rows in POINTS."""
-    places, directions, rows = [], [], []
-    for row, (point, (outward, up)) in enumerate(_ACTIONS[name].items(), _FIRST[name]):
-        pair = skin[point] if isinstance(point, str) else own[[point, MIRROR[point]]]
-        # A midline point is its own mirror image: once only, and it moves neither outward nor to a side.
-        midline = bool(np.allclose(pair[0], pair[1]))
-        turn, shift = drawing.turn[row], drawing.shift[row]
-        cos, sin = np.cos(turn), np.sin(turn)
-        out, rise = drawing.strength[row] * np.array((cos * outward - sin * up, sin * outward + cos * up))
-        for side, place in zip((-1, 1), pair[:1] if midline else pair, strict=False):
-            sideways = 0 if midline else side
-            places.append(place + np.array((sideways * shift[0], shift[1])))
-            directions.append((sideways * out, -rise))
-            rows.append(row)
-    return np.array(places, np.float32), np.array(directions, np.float32), np.array(rows)
+    moves = _ACTIONS[name]
+    rows = np.arange(_FIRST[name], _FIRST[name] + len(moves))
+    pairs = np.array([skin[point] if isinstance(point, str) else own[[point, MIRROR[point]]] for point in moves])
+    outward, up = np.array(list(moves.values()), np.float32).T
+    cos, sin, strength = np.cos(drawing.turn[rows]), np.sin(drawing.turn[rows]), drawing.strength[rows]
+    out, rise = strength * (cos * outward - sin * up), strength * (sin * outward + cos * up)
+    # A midline point is its own mirror image: once only, and it moves neither outward nor to a side.
+    midline = (pairs[:, 0] == pairs[:, 1]).all(-1)
+    sideways = np.where(midline[:, None], 0, np.array((-1, 1))).astype(np.float32)
+    shift = drawing.shift[rows]
+    down = np.broadcast_to(shift[:, 1:], sideways.shape)
+    places = pairs + np.stack((sideways * shift[:, :1], down), -1)
+    directions = np.stack((sideways * out[:, None], np.broadcast_to(-rise[:, None], sideways.shape)), -1)
+    kept = ~midline[:, None] | np.array((True, False))
+    both_rows = np.broadcast_to(rows[:, None], kept.shape)
+    return places[kept].astype(np.float32), directions[kept].astype(np.float32), both_rows[kept]
