@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from export.figures import measured, tables
+
 CARD = """\
 # {name}
 
@@ -75,7 +77,7 @@ def model_card(manifest: Mapping[str, Any], parameters: int, paper: str) -> str:
         paper=paper,
         licence=manifest["licence"],
         training=text_of(manifest["training"], "Not recorded. Treat the scores as meaningless until you know."),
-        metrics=text_of(manifest["metrics"], "Not measured."),
+        metrics=_metrics(manifest["metrics"]),
         channels=manifest["channels"],
         roi_set=manifest["roi_set"],
         compat=", measured as the published code does" if manifest["compat"] else "",
@@ -87,6 +89,16 @@ def model_card(manifest: Mapping[str, Any], parameters: int, paper: str) -> str:
         parity="\n".join(f"| {r['engine']} | {r['graph']} | {r['spot']:.1e} | {r['emotion']:.1e} |" for r in rows),
         half=_half(half) if half else "",
     )
+
+
+def _metrics(metrics: Any) -> str:
+    """Return tables of what the training verbs measured, and a list of what else there is."""
+    if not isinstance(metrics, Mapping):
+        return text_of(metrics, "Not measured.")
+    scored, quiet = measured(metrics)
+    rest = {name: value for name, value in metrics.items() if name not in {*scored, *quiet}}
+    parts = [tables(scored, quiet), text_of(rest, "" if scored or quiet else "Not measured.")]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _half(half: Mapping[str, Any]) -> str:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+import export.figures
+import training.evaluation.breakdown
+import training.evaluation.people
 from export.__main__ import main
 from export.networks import EXPORTERS
 from metst_edge.bundle import Bundle
@@ -97,6 +100,55 @@ def test_the_model_card_tells_the_data_the_licence_the_figures_and_the_limits(ch
         "Not for deciding about people",
     ):
         assert part in card
+
+
+def test_the_card_shows_what_the_training_verbs_measured_as_tables(checkpoint, out, tmp_path):
+    interval = {"value": 0.5, "low": 0.25, "high": 0.75}
+    found, half = {"count": 2, "found": 2, "recall": 1.0}, {"count": 4, "found": 2, "recall": 0.5}
+    scored = {
+        "videos": 3,
+        "people": 2,
+        "spotting": {"tp": 4, "fp": 1, "fn": 3},
+        "figures": {"f1": interval, "uf1": {"value": None, "low": None, "high": None}},
+        "breakdown": {"emotion": {"negative": found, "positive": half}},
+        "causes": {"blink": {"count": 1, "per_minute": 2.0}},
+    }
+    quiet = {
+        "clips": {"a.mp4": {"events": 2, "gaps": 0, "minutes_of_face": 4.0}},
+        "per_minute": 0.5,
+        "people": 1,
+        "interval": None,
+        "causes": {"mouth": {"count": 2, "per_minute": 0.5}},
+    }
+    files = {
+        "unseen_people": scored,
+        "another_set": {**scored, "breakdown": {}},
+        "at_rest": quiet,
+        "note": {"by": "hand"},
+    }
+    for name, value in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    named = [f"{name}={tmp_path / name}.json" for name in files]
+    given = [part for each in named for part in ("--metrics", each)]
+    assert main(["bundle", str(checkpoint), "--out", str(out), *given]) == 0
+    card = (out / "MODEL_CARD.md").read_text()
+    for line in (
+        "| unseen people | 3 | 2 | 4 | 1 | 3 | 0.50 (0.25 to 0.75) | - | - | - | - | - |",
+        "| emotion | unseen people | another set |",
+        "| positive | 2 of 4 | - |",
+        "| at rest | 1 | 1 | 4.0 | 2 | 0.50 |",
+        "| blink | 1 | 1 | 0 |",
+        "| mouth | 0 | 0 | 2 |",
+        "  - by: hand",
+        "f1: 0.7123",
+    ):
+        assert line in card.splitlines() or line in card
+    assert "action unit" not in card and "a.mp4" not in card
+
+
+def test_the_card_calls_figures_what_the_training_verbs_call_them():
+    assert export.figures.FIGURES == training.evaluation.people.FIGURES
+    assert export.figures.TITLES == training.evaluation.breakdown.TITLES
 
 
 def test_a_card_without_figures_says_that_nothing_was_measured(network, out, tmp_path):
