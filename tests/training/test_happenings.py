@@ -347,7 +347,7 @@ def test_what_cannot_be_watched_is_named_and_the_rest_goes_on(videos, capsys):
     folder, _ = videos
     assert run(folder / "bad.mp4", folder / "a.mp4") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "left out bad.mp4" in said and "1 videos in" in said
+    assert "left out bad.mp4" in said and "1 video in" in said
     assert run(folder / "bad.mp4", folder / "short.mp4") == 1
     said = capsys.readouterr()
     assert "left out short.mp4: expected 1 second" in said.out and said.err.count("\n") == 1

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metst_edge.face import FaceFinder
+from metst_edge.writing import write_whole
 from training.data.errors import DataError
 from training.data.folder import COLUMNS
+from training.data.tables import read_json
 from training.synthesis.render import DRAWING, write_clip
 from training.synthesis.testclips import person_clip, portrait_of, test_clip, training_clip
 
@@ -53,13 +55,11 @@ def render_folder(
             portrait_of(portraits, person)
     if drawing != DRAWING:
         settings["drawing"] = drawing
-    folder.mkdir(parents=True, exist_ok=True)
     note = folder / SETTINGS
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != settings:
+    if note.exists() and read_json(note, "the settings of rendered clips") != settings:
         raise DataError(f"{folder} holds clips of another seed or length; remove it or name another folder")
-    if not note.exists() and any(folder.iterdir()):
+    if not note.exists() and folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"expected {folder} to be new or rendered before, found other files in it; name another folder")
-    note.write_text(json.dumps(settings) + "\n", encoding="utf-8")
     clips, finder = [], FaceFinder()
     for i in range(count):
         path = folder / f"clip-{i:03d}.mp4"
@@ -71,6 +71,9 @@ def render_folder(
                 clip = person_clip(portraits, people, seed, i, seconds, finder=finder, drawing=drawing)
             else:
                 clip = training_clip(portraits, seed, i, seconds, finder=finder, drawing=drawing)
+            if not note.exists():  # only now is there something to put into a folder
+                folder.mkdir(parents=True, exist_ok=True)
+                write_whole(note, (json.dumps(settings) + "\n").encode())
             write_clip(clip, path, extra={"subject": clip.source})
         clips.append(path)
         report(i + 1)
@@ -78,12 +81,20 @@ def render_folder(
 
 
 def write_labels(folder: Path, clips: Sequence[Path]) -> None:
-    """Write labels.csv of clips in a folder, out of the truth beside each."""
+    """Write labels.csv of clips in a folder, out of the truth beside each.
+
+    Raises:
+        DataError: a truth cannot be read.
+    """
     rows = []
     for path in clips:
-        known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        events = [(event["onset"], event["apex"], event["offset"], event["emotion"]) for event in known["events"]]
-        subject = known.get("subject", known["source"])
+        truth, expected = path.with_suffix(".json"), f"the truth of {path.name}; remove both, to have them made anew"
+        known = read_json(truth, expected)
+        try:
+            events = [(event["onset"], event["apex"], event["offset"], event["emotion"]) for event in known["events"]]
+            subject = known.get("subject", known["source"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{truth}: expected {expected} (it is something else: {error!r})") from error
         rows += [(path.name, subject, *event) for event in events or [("", "", "", "")]]
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

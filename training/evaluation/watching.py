@@ -84,5 +84,6 @@ def _append(table: Path, name: str, happenings: Sequence[Happening]) -> None:
     writer = csv.DictWriter(rows, [column.strip() for column in header], lineterminator="\n")
     for each in happenings:
         writer.writerow({"video": name, "kind": each.kind, "onset": each.onset, "offset": each.offset})
+    table.parent.mkdir(parents=True, exist_ok=True)
     end = "" if before.endswith("\n") else "\n"
     write_whole(table, (before + end + rows.getvalue()).encode())
