@@ -25,7 +25,7 @@ from metst_edge.report import Scores
 from metst_edge.scoring import found_in
 from training.data.errors import DataError
 from training.data.features import keep, load_kept
-from training.evaluation.kept import key_of, progress
+from training.evaluation.kept import expect_face, key_of, progress
 from training.evaluation.metrics import Clip, Labelled, Spotting, match
 
 RATIOS = tuple(round(0.05 * i, 2) for i in range(20))
@@ -115,7 +115,7 @@ def score_all(
         report: called with a video's name and the share of it that is done.
 
     Raises:
-        DataError: ``out`` holds scores of another model.
+        DataError: ``out`` holds scores of another model, or no face is seen.
         MetstError: the model or a video cannot be read.
     """
     key = key_of(bundle, bundle.decode_settings, engine)
@@ -131,6 +131,7 @@ def score_all(
             report(source.name, 1.0)
             minutes = len(scores.spot) / bundle.fps / 60
             scored.append(Scored(scores, source.truth, minutes, source.labelled, source.quiet))
+    expect_face([video.minutes for video in scored])
     return scored
 
 
@@ -166,7 +167,7 @@ def search(
     ]
 
 
-def best(settings: Sequence[Setting], bound: float) -> Setting:
+def best(settings: Sequence[Setting], bound: float | None) -> Setting:
     """Return the setting of the highest F1 among those that keep the bound; of equals that of fewest false alarms.
 
     Where many settings come to the very same, as they do on little data, it is the one in their middle, since those at
@@ -174,12 +175,12 @@ def best(settings: Sequence[Setting], bound: float) -> Setting:
 
     Args:
         settings: as `search` returns them.
-        bound: false alarms a minute, at most.
+        bound: false alarms a minute, at most; None where there is no quiet video to count them in.
 
     Raises:
         DataError: none keeps it, or none that does finds anything.
     """
-    kept = [setting for setting in settings if setting.false_alarms <= bound]
+    kept = [setting for setting in settings if bound is None or setting.false_alarms <= bound]
     if not kept:
         least = min(setting.false_alarms for setting in settings)
         raise DataError(
@@ -187,6 +188,11 @@ def best(settings: Sequence[Setting], bound: float) -> Setting:
             "ask for more with --false-alarms"
         )
     most = max(map(_worth, kept))
+    if most[0] == 0 and bound is None:
+        raise DataError(
+            "expected something to be found rightly, got nothing at any ratio and floor; is a face seen in the videos, "
+            "and are the frames in labels.csv theirs?"
+        )
     if most[0] == 0:
         raise DataError(
             f"expected something to be found rightly at {bound:g} false alarms a minute, got nothing at any ratio and "
