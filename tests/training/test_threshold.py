@@ -104,11 +104,17 @@ def test_of_settings_that_come_to_the_same_the_middle_is_chosen() -> None:
 
 def test_the_network_runs_once(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = Bundle.find("demo")
-    sources = [Source("a.mp4", test_data / "single_face.mp4", "s1", (), labelled=False, quiet=True)]
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes((test_data / "single_face.mp4").read_bytes())
+    sources = [Source("a.mp4", clip, "s1", (), labelled=False, quiet=True)]
     (first,) = score_all(demo, sources, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Analyzer, "analyze", lambda *a, **k: pytest.fail("analysed again"))
         (again,) = score_all(demo, sources, tmp_path)
+        clip.write_bytes(clip.read_bytes() + b"?")
+        with pytest.raises(pytest.fail.Exception):
+            score_all(demo, sources, tmp_path)  # another video of this name
+        clip.write_bytes(clip.read_bytes()[:-1])
     for name in ("time", "frame", "spot", "emotion"):
         assert np.array_equal(getattr(first.scores, name), getattr(again.scores, name))
     assert first.scores.runs == again.scores.runs and first.minutes == again.minutes == 72 / 30 / 60

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"left out {name}: {reason}")
     if len(left_out) == len(videos):
         raise DataError("expected a video that can be watched, got none; what is wrong with each is said above")
-    for table, count in counts.items():
-        console.print(f"{how_many(count, 'video')} in {table}")
+    for table, (count, before) in counts.items():
+        kept = f"; {before} of them named there before and left as they were" if before else ""
+        console.print(f"{how_many(count, 'video')} in {table}{kept}")
     return 0

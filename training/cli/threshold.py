@@ -164,6 +164,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
             tuple(Labelled(a.onset, a.offset, a.emotion) for a in video.annotations),
             labelled=True,
             quiet=not (video.annotations or options.quiet),
+            path=video.path,
         )
         for video in videos
     ]

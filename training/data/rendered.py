@@ -7,8 +7,9 @@ of people by the names of their portraits.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from metst_edge.face import FaceFinder
@@ -16,10 +17,13 @@ from metst_edge.writing import write_whole
 from training.data.errors import DataError
 from training.data.folder import COLUMNS
 from training.data.tables import read_json
+from training.synthesis.portrait import TRAINING_PORTRAITS
 from training.synthesis.render import DRAWING, write_clip
 from training.synthesis.testclips import person_clip, portrait_of, test_clip, training_clip
 
 SETTINGS = "rendered.json"
+PORTRAITS = "portraits"
+"""In SETTINGS: name -> hash of the portrait that clips are of."""
 
 
 def render_folder(
@@ -51,13 +55,12 @@ def render_folder(
     settings: dict[str, object] = {"seed": seed, "seconds": seconds}
     if portraits is not None:
         settings["identities"] = list(people) or "training"
-        for person in people:
-            portrait_of(portraits, person)
     if drawing != DRAWING:
         settings["drawing"] = drawing
+    pictures = {} if portraits is None else {PORTRAITS: _hashes(portraits, people)}
     note = folder / SETTINGS
-    if note.exists() and read_json(note, "the settings of rendered clips") != settings:
-        raise DataError(f"{folder} holds clips of another seed or length; remove it or name another folder")
+    if note.exists():
+        _expect_same(folder, read_json(note, "the settings of rendered clips"), settings, pictures)
     if not note.exists() and folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"expected {folder} to be new or rendered before, found other files in it; name another folder")
     clips, finder = [], FaceFinder()
@@ -73,11 +76,39 @@ def render_folder(
                 clip = training_clip(portraits, seed, i, seconds, finder=finder, drawing=drawing)
             if not note.exists():  # only now is there something to put into a folder
                 folder.mkdir(parents=True, exist_ok=True)
-                write_whole(note, (json.dumps(settings) + "\n").encode())
+                write_whole(note, (json.dumps({**settings, **pictures}) + "\n").encode())
             write_clip(clip, path, extra={"subject": clip.source})
         clips.append(path)
         report(i + 1)
     write_labels(folder, clips)
+
+
+def _hashes(portraits: Path, people: Sequence[str]) -> dict[str, str]:
+    """Return what is in the portraits that clips are made of, by their names; those that are missing are said later."""
+    paths = [portrait_of(portraits, person) for person in people] or [portraits / name for name in TRAINING_PORTRAITS]
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+
+
+def _expect_same(folder: Path, found: object, settings: Mapping[str, object], pictures: Mapping[str, object]) -> None:
+    """Check that the clips that are there are those that are asked for.
+
+    Args:
+        folder: of the clips.
+        found: settings they were made with; those of before portraits were told apart by what is in them lack those.
+        settings: that are asked for.
+        pictures: PORTRAITS and their hashes, or nothing.
+
+    Raises:
+        DataError: they are others.
+    """
+    before = dict(found) if isinstance(found, dict) else {}
+    wanted = {**settings, **(pictures if PORTRAITS in before else {})}
+    changed = [name for name in {**before, **wanted} if before.get(name) != wanted.get(name)]
+    if changed:
+        raise DataError(
+            f"{folder} holds clips of another seed or length, or made of something else ({', '.join(changed)}); remove "
+            "it or name another folder"
+        )
 
 
 def write_labels(folder: Path, clips: Sequence[Path]) -> None:

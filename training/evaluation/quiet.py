@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from metst_edge import Analyzer, Bundle
 from training.data.errors import DataError
+from training.data.features import content_at
 from training.data.tables import PEOPLE, expect_table, read_people
 from training.evaluation.beside import CAUSES, Happening, happenings, read_causes
 from training.evaluation.causes import by_cause
@@ -141,10 +142,15 @@ def _analysed(
     """Return what is found in a clip, from before where it was looked at."""
     place = hashlib.sha256(str(clip.resolve()).encode()).hexdigest()[:8]
     path = result_path(out, f"{clip.name}-{place}")
-    found = result_before(path, key, lambda found: {"events", "minutes_of_face"} <= found.keys())
+    content = hashlib.sha256(content_at(clip)).hexdigest()
+    found = result_before(path, key, partial(_is_whole, content))
     if found is None:
         analysis = analyzer.analyze(clip, partial(progress, report, clip.name))
         minutes = len(analysis.scores.spot) / bundle.fps / 60
-        found = {"key": key, **analysis.to_dict(), "minutes_of_face": minutes}
+        found = {"key": key, "content": content, **analysis.to_dict(), "minutes_of_face": minutes}
         write(path, found)
     return found
+
+
+def _is_whole(content: str, found: dict[str, Any]) -> bool:
+    return found["content"] == content and {"events", "minutes_of_face"} <= found.keys()

@@ -24,7 +24,7 @@ from metst_edge.decode.offline import find_peaks, smooth, threshold
 from metst_edge.report import Scores
 from metst_edge.scoring import found_in
 from training.data.errors import DataError
-from training.data.features import keep, load_kept
+from training.data.features import content_at, keep, load_kept
 from training.evaluation.kept import expect_face, key_of, progress
 from training.evaluation.metrics import Clip, Labelled, Spotting, match
 
@@ -87,6 +87,7 @@ class Source:
         truth: its micro-expressions.
         labelled: whether it counts for F1.
         quiet: whether its false alarms count against the bound.
+        path: where it lies; None where the uri is its path.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Source:
     truth: tuple[Labelled, ...]
     labelled: bool
     quiet: bool
+    path: Path | None = None
 
 
 def score_all(
@@ -124,10 +126,11 @@ def score_all(
         for source in sources:
             place = hashlib.sha256(str(source.uri).encode()).hexdigest()[:8]
             path = out / "scores" / f"{source.name.replace('/', '__')}-{place}.npz"
-            scores = _kept(path, key)
+            content = hashlib.sha256(content_at(source.path or Path(source.uri))).hexdigest()
+            scores = _kept(path, key, content)
             if scores is None:
                 scores = analyzer.analyze(source.uri, partial(progress, report, source.name)).scores
-                _keep(path, key, scores)
+                _keep(path, key, content, scores)
             report(source.name, 1.0)
             minutes = len(scores.spot) / bundle.fps / 60
             scored.append(Scored(scores, source.truth, minutes, source.labelled, source.quiet))
@@ -236,18 +239,21 @@ def _count(bundle: Bundle, video: Scored, ratio: float, floor: float) -> tuple[i
     return found, len(clip.predicted) - found, len(clip.truth) - found
 
 
-def _kept(path: Path, key: str) -> Scores | None:
-    """Return the scores that the same model gave before, or None, also where they are damaged."""
-    found = load_kept(path, ("key", *ARRAYS, "runs"))
+def _kept(path: Path, key: str, content: str) -> Scores | None:
+    """Return the scores that the same model gave before, or None, also of another video and where they are damaged."""
+    found = load_kept(path, ("key", "content", *ARRAYS, "runs"))
     if found is None:
         return None
     if str(found["key"]) != key:
         raise DataError(f"{path.parent.parent} holds scores of another model; remove it or name another --out")
+    if str(found["content"]) != content:
+        return None
     runs = tuple(slice(*ends) for ends in found["runs"].tolist())
     return Scores(**{name: found[name] for name in ARRAYS}, runs=runs)
 
 
-def _keep(path: Path, key: str, scores: Scores) -> None:
+def _keep(path: Path, key: str, content: str, scores: Scores) -> None:
     runs = np.array([(run.start, run.stop) for run in scores.runs], np.int64).reshape(-1, 2)
     arrays = {name: getattr(scores, name) for name in ARRAYS}
-    keep(path, {"key": np.array(key), **arrays, "runs": runs}, "scores", np.savez_compressed)
+    own = {"key": np.array(key), "content": np.array(content)}
+    keep(path, {**own, **arrays, "runs": runs}, "scores", np.savez_compressed)
