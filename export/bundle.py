@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,7 @@ def _write_graphs(
 def staged(out: Path, force: bool) -> Iterator[Path]:
     """Give a folder to write in that becomes `out` at the end, or vanishes when something fails."""
     check_out(out, force)
+    made = [folder for folder in out.absolute().parents if not folder.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -244,6 +245,9 @@ def staged(out: Path, force: bool) -> Iterator[Path]:
         raise ExportError(f"{out}: cannot write there ({error}); choose another --out") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):  # the first that holds something ends it
+            for folder in made:
+                folder.rmdir()
 
 
 def _check_clips(clips: Sequence[Path], half: bool) -> None:
@@ -309,6 +313,14 @@ def _write_network(network: SpottingNetwork, description: Description, folder: P
             "results": [],
         },
     }
+
+
+def weights_sha256(network: SpottingNetwork) -> str:
+    """Return the hash of the weights.bin that every bundle of a network holds, without writing one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / WEIGHTS_FILE
+        write_weights(EXPORTERS[network.name].weights(network), path)
+        return sha256(path)
 
 
 def write_weights(weights: Arrays, path: Path) -> list[dict[str, Any]]:

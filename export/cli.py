@@ -19,6 +19,7 @@ from rich.console import Console
 from export import bundle as writer
 from export.description import Description, ExportError
 from export.recogniser import PUBLISHED_LABELS, RecogniserDescription, write_recogniser
+from metst_edge import calibration
 from metst_edge.bundle import PRECISIONS, Bundle, RecognizerBundle
 from metst_edge.decode import DecodeSettings
 from metst_edge.decode.table import ScoreTable
@@ -28,6 +29,7 @@ from training.models import PUBLISHED, SpottingNetwork, load_checkpoint, load_pu
 from training.models.checkpoint import GENERATED, LICENCE, contents
 from training.models.recognisers import recogniser_of
 from training.models.slstt import RECOGNISERS, Slstt
+from training.unreadable import UNREADABLE, why
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             checkpoint = load_checkpoint(options.checkpoint)
             network = checkpoint.network
             description = Description.from_meta(_meta(checkpoint.meta, options), name=options.out.name)
+            _expect_own(network, options)
         else:
             found = load_published(options.checkpoint, options.model)
             if isinstance(found, Slstt):
@@ -119,12 +122,37 @@ def _meta(meta: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
 
 def _calibration(path: Path) -> dict[str, Any]:
     """Read the table that `training score-table` has written."""
+    expected = f"--calibration: expected what `python -m training score-table` writes, {path} is none"
     try:
-        return ScoreTable.from_dict(json.loads(path.read_text(encoding="utf-8"))).to_dict()
-    except (OSError, ValueError, RecursionError) as error:  # a SettingsError, which says what is wrong, is a ValueError
-        raise ExportError(
-            f"--calibration: expected what `python -m training score-table` writes, {path} is none ({error})"
-        ) from error
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except UNREADABLE as error:
+        raise ExportError(f"{expected} ({why(path, error)})") from error
+    if isinstance(found, dict) and found.get("calibration") == calibration.KIND:
+        raise ExportError(f"{expected}, but a floor by {calibration.KIND}: give it to metst-edge, with --calibration")
+    try:
+        return ScoreTable.from_dict(found).to_dict()
+    except SettingsError as error:
+        raise ExportError(f"{expected} ({error})") from error
+
+
+def _expect_own(network: SpottingNetwork, options: argparse.Namespace) -> None:
+    """Check that files that say whose they are, are the network's: heights of another mean something else.
+
+    Raises:
+        ExportError: one is another's.
+    """
+    given = {"--decode": options.decode, "--calibration": options.calibration}
+    read = {option: json.loads(path.read_text(encoding="utf-8")) for option, path in given.items() if path is not None}
+    said = {option: found for option, found in read.items() if isinstance(found, dict) and "weights_sha256" in found}
+    own = writer.weights_sha256(network) if said else ""
+    for option, found in said.items():
+        of = str(found["weights_sha256"])
+        if of != own:
+            raise ExportError(
+                f"{option} {given[option]}: expected what was made with the model of {options.checkpoint} (weights "
+                f"{own[:12]}...), got that of {str(found.get('model'))[:80]!r} ({of[:12]}...), whose scores "
+                "mean something else; make it anew with this model"
+            )
 
 
 def _licence(meta: dict[str, Any], given: str | None) -> str:
@@ -266,8 +294,9 @@ def _metrics(named: Sequence[str]) -> dict[str, Any]:
             raise ExportError(f"--metrics: expected NAME=FILE, got {each!r}")
         try:
             read[name] = json.loads(Path(file).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ExportError(f"--metrics: expected a JSON file, {file} cannot be read ({error})") from error
+        except UNREADABLE as error:
+            reason = why(Path(file), error)
+            raise ExportError(f"--metrics: expected a JSON file, {file} cannot be read ({reason})") from error
     return read
 
 
@@ -275,8 +304,8 @@ def _decode(path: Path, before: Any) -> dict[str, Any]:
     """Return decode settings with those of a JSON file in place of their own; what else it holds is left alone."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"--decode: expected a JSON file, {path} cannot be read ({error})") from error
+    except UNREADABLE as error:
+        raise ExportError(f"--decode: expected a JSON file, {path} cannot be read ({why(path, error)})") from error
     known = {field.name for field in fields(DecodeSettings)}
     given = {name: found[name] for name in found if name in known} if isinstance(found, dict) else {}
     if not given:

@@ -14,6 +14,7 @@ import numpy as np
 from metst_edge.decode.settings import DEFAULTS, DecodeSettings
 from metst_edge.labels import LABELS
 from training.evaluation.metrics import Scores
+from training.kept_apart import record
 from training.presets import Preset
 
 
@@ -34,6 +35,8 @@ class Run:
         floor: decode default, for the same.
         licence: of weights trained on that data, for the checkpoint; None where only who owns the data knows.
         fold: number of the fold of people that was kept out, so that nobody scores it on another; None without folds.
+        trained_on: names of the people whose video it is trained on; empty where it is of nobody who is named.
+        kept_out: names of those who are kept out: all of that fold, or the test subjects.
     """
 
     preset: Preset
@@ -48,6 +51,8 @@ class Run:
     floor: float = DEFAULTS.floor
     licence: str | None = None
     fold: int | None = None
+    trained_on: tuple[str, ...] = ()
+    kept_out: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """Return everything the network depends on, as plain values."""
@@ -63,8 +68,9 @@ class Run:
             **self._left_out(),
         }
 
-    def _left_out(self) -> dict[str, int]:
-        return {} if self.fold is None else {"fold": self.fold}
+    def _left_out(self) -> dict[str, Any]:
+        fold = {} if self.fold is None else {"fold": self.fold}
+        return {**fold, **({"people": record(self.trained_on, self.kept_out)} if self.trained_on else {})}
 
     def _optimisation(self) -> dict[str, Any]:
         return {

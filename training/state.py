@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,14 @@ import torch
 
 from metst_edge.closing import Closing
 from training.data.errors import DataError
+from training.models.checkpoint import reason_of
 
 STATE = "state.pt"
 LOG = "metrics.jsonl"
+LATER = ("people",)
+"""Settings that states of before they were recorded lack."""
+MOST_LETTERS = 200
+"""Of a setting that an error shows."""
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -46,11 +50,18 @@ def load_state(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     state = _read_state(folder)
     before = state["settings"]
     changed = [
-        f"{key} was {before.get(key)!r}, is {settings[key]!r}" for key in settings if before.get(key) != settings[key]
+        f"{key} was {_brief(before.get(key))}, is {_brief(settings[key])}"
+        for key in settings
+        if before.get(key) != settings[key] and (key in before or key not in LATER)
     ]
     if changed:
         raise DataError(f"expected the settings {folder} was begun with, got others: {'; '.join(changed)}")
     return state
+
+
+def _brief(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= MOST_LETTERS else shown[:MOST_LETTERS] + "..."
 
 
 def saved_steps(folder: Path) -> int:
@@ -69,9 +80,10 @@ def _read_state(folder: Path) -> dict[str, Any]:
         raise DataError(f"expected the state of an interrupted run in {folder}, found none; leave --resume out")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be read ({reason}); remove {folder} and start anew") from error
+    except Exception as error:  # a damaged file makes the reader fail in any way
+        raise DataError(f"{path} cannot be read ({reason_of(error)}); remove {folder} and start anew") from error
+    if not (isinstance(state, dict) and isinstance(state.get("settings"), dict) and "step" in state):
+        raise DataError(f"{path} cannot be read (it holds no run's state); remove {folder} and start anew")
     return state
 
 

@@ -168,6 +168,48 @@ def test_figures_measured_later_are_put_beside_those_of_the_checkpoint(checkpoin
     assert "- false alarms:\n  - per minute: 2.5" in (out / "MODEL_CARD.md").read_text()
 
 
+def test_what_was_made_with_another_model_is_refused(checkpoint, out, tmp_path, capsys):
+    own = hashlib.sha256(weights_of(checkpoint, tmp_path / "plain")).hexdigest()
+    table = {"base_rate": 0.4, "events": 100, "points": [[0.2, 0.05], [0.9, 0.8]]}
+    decode, calibration = tmp_path / "decode.json", tmp_path / "table.json"
+    arguments = ["bundle", str(checkpoint), "--out", str(out), "--decode", str(decode), "--calibration"]
+    for of_decode, of_table, wrong in ((own, "0" * 64, calibration), ("f" * 64, own, decode), (7, own, decode)):
+        decode.write_text(json.dumps({"ratio": 0.25, "model": "other", "weights_sha256": of_decode}))
+        calibration.write_text(json.dumps({**table, "model": "other", "weights_sha256": of_table}))
+        assert main([*arguments, str(calibration)]) == 1
+        error = capsys.readouterr().err
+        assert f"{wrong}: expected what was made with the model of {checkpoint}" in error and "'other'" in error
+        assert error.count("\n") == 1 and not out.exists()
+    decode.write_text(json.dumps({"ratio": 0.25, "weights_sha256": own}))
+    assert main([*arguments, str(calibration)]) == 0
+    manifest = Bundle.load(out).manifest
+    assert manifest["decode"]["ratio"] == 0.25 and manifest["calibration"] == table
+
+
+def weights_of(checkpoint, out):
+    assert main(["bundle", str(checkpoint), "--out", str(out)]) == 0
+    return (out / "weights.bin").read_bytes()
+
+
+def test_what_is_given_is_read_or_one_line_says_why_not(checkpoint, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    for name, content in (("empty", b""), ("rubbish", b"\xff\0"), ("deep", b"[" * 100_000), ("list", b"[1]")):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "floor").write_text('{"calibration": "metst-edge calibrate", "format": 1}')
+    out = tmp_path / "new" / "out"
+    for option, before in (("--decode", ""), ("--calibration", ""), ("--metrics", "m=")):
+        for name in ("none", "folder", "empty", "rubbish", "deep", "list", "floor"):
+            if option == "--metrics" and name in ("list", "floor"):
+                continue  # any JSON is one
+            given = f"{before}{tmp_path / name}"
+            assert main(["bundle", str(checkpoint), "--out", str(out), option, given]) == 1, (option, name)
+            error = capsys.readouterr().err
+            assert error.startswith(f"error: {option}: expected ") and error.count("\n") == 1 and "Errno" not in error
+            assert not out.parent.exists()
+    assert main(["bundle", str(checkpoint), "--out", str(out), "--calibration", str(tmp_path / "floor")]) == 1
+    assert "give it to metst-edge, with --calibration" in capsys.readouterr().err
+
+
 def test_a_threshold_chosen_later_takes_the_place_of_the_checkpoints(checkpoint, out, tmp_path, capsys):
     chosen = tmp_path / "decode.json"
     chosen.write_text('{"ratio": 0.25, "floor": 0.4, "people": ["s1"]}')

@@ -1,11 +1,13 @@
 """A timeline's truth is what its tracks do, and nothing else is called a micro-expression."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 
 from training.synthesis.emotions import emotion_of
+from training.synthesis.render import write_truth
 from training.synthesis.timeline import (
     HEAD,
     LIGHT,
@@ -97,6 +99,20 @@ def test_other_movement_is_never_called_a_micro_expression():
             if other.kind == "blink":
                 assert 0.09 < seconds <= 0.41
     assert seen == {"blink", "speech", "macro", "head"}
+
+
+def test_of_what_runs_past_an_end_only_what_is_in_the_clip_is_told(tmp_path):
+    over = 0
+    for timeline in timelines(NO_MICRO):
+        over += sum(other.onset < 0 or other.offset >= timeline.frames for other in timeline.distractors)
+        path = write_truth(tmp_path / "clip.mp4", timeline.fps, timeline.frames, (), timeline.distractors, {})
+        told = json.loads(path.read_text())["distractors"]
+        assert len(told) == len(timeline.distractors)
+        for each, other in zip(told, timeline.distractors, strict=True):
+            assert 0 <= each["onset"] <= each["offset"] < timeline.frames
+            inside = range(max(other.onset, 0), min(other.offset + 1, timeline.frames))
+            assert range(each["onset"], each["offset"] + 1) == inside
+    assert over > 3
 
 
 def test_a_resting_face_rests():

@@ -187,3 +187,19 @@ def test_a_table_of_another_kind_is_refused(calibrated: Path, tmp_path: Path, ch
             Bundle.load(folder)
     put(folder, None)
     assert Bundle.load(folder).calibration is None
+
+
+def test_a_table_says_whose_it_is(tmp_path: Path) -> None:
+    data, out = results(tmp_path)
+    of = {"model": "demo", "weights_sha256": "ab" * 32}
+    for scored, said in (
+        ({**of, "key": "x", "f1": 0.5}, of),
+        ({"model": "a, b", "models": [of, of]}, {"model": "a, b"}),  # one for each fold: a table for no single one
+        ({}, {}),
+    ):
+        (out / "metrics.json").write_text(json.dumps(scored))
+        assert main(["score-table", str(out), "--data", str(data)]) == 0
+        written = json.loads((out / "calibration.json").read_text())
+        assert written == {**said, **ScoreTable.from_dict(written).to_dict()}
+    (out / "metrics.json").write_text("{")
+    assert main(["score-table", str(out), "--data", str(data)]) == 1

@@ -234,6 +234,9 @@ def test_people_and_causes_of_false_alarms(
     (tmp_path / "one.csv").write_text("file,subject\na.mp4,s1\nb.mp4,s1\n")
     again = false_alarms(bundle, clips, tmp_path / "out", people=tmp_path / "one.csv")
     assert again == {**found, "people": 1, "interval": None}
+    clips[0].write_bytes(clips[0].read_bytes() + b"?")
+    with pytest.raises(pytest.fail.Exception):
+        false_alarms(bundle, clips, tmp_path / "out")  # another video of this name
     with pytest.raises(DataError, match="expected a table, found none at"):
         false_alarms(bundle, clips, tmp_path / "out", causes=tmp_path / "none.csv")
 

@@ -304,3 +304,41 @@ def test_what_is_asked_for_wrongly_is_said_in_one_line(video, tmp_path, capsys):
     (tmp_path / "other" / "thesis.txt").write_text("")
     assert run(video, "--out", tmp_path / "other") == 1
     assert "found other files in it" in capsys.readouterr().err
+
+
+def test_a_clip_of_another_video_is_not_kept_for_one_of_its_name(video, still, tmp_path, capsys):
+    out, people = tmp_path / "out", tmp_path / "people.csv"
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a" / "x.mp4").write_bytes(video.read_bytes())
+    (tmp_path / "b" / "x.mp4").write_bytes(video.read_bytes()[:-1] + b"?")
+    (tmp_path / "b" / "x.avi").write_bytes(video.read_bytes())
+    people.write_text("file,subject\nx.mp4,ann\n")
+    arguments = [tmp_path / "a" / "x.mp4", "--out", out, "--rate", 60]
+    assert run(*arguments) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    events = len(json.loads((out / "x-s0.json").read_text())["events"])
+    assert f"{events} micro-expression{'s' * (events != 1)} in 1 clip of 1 person, labelled in" in said
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for given, message in (
+        (
+            [tmp_path / "b" / "x.mp4", *arguments[1:]],
+            f"expected a clip of {tmp_path}/b/x.mp4, got one of another video",
+        ),
+        ([tmp_path / "b" / "x.avi", *arguments[1:]], "got one of another video, x.mp4"),
+        ([*arguments[:3], "--rate", 30], "holds clips of other settings (rate was 60.0, is 30.0)"),
+        ([*arguments, "--crf", 20], "(crf was 18, is 20)"),
+        ([*arguments, "--people", people], "expected a clip of ann, as --people says, got one of x"),
+    ):
+        assert run(*given, "--seeds", 2) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    # The same video from elsewhere is the same, and a folder of before sources were told is taken by their names.
+    (tmp_path / "b" / "x.mp4").write_bytes(video.read_bytes())
+    assert run(tmp_path / "b" / "x.mp4", *arguments[1:]) == 0
+    note = json.loads((out / "inserted.json").read_text())
+    note.pop("sources")
+    (out / "inserted.json").write_text(json.dumps(note))
+    assert run(*arguments, "--seeds", 2) == 0
+    assert "2 clips of 1 person" in " ".join(capsys.readouterr().out.split())

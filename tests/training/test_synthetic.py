@@ -97,6 +97,13 @@ def test_people_are_rendered_in_turn_by_the_names_of_their_portraits(tmp_path: P
     assert len({truth["face_px"] for truth in told}) == 3
     with pytest.raises(DataError, match="holds clips of another seed or length"):
         render_folder(folder, seed=3, count=1, seconds=0.2, portraits=portraits, people=["ann"], drawing="bumps")
+    cv2.imwrite(str(portraits / "bea.png"), data.astronaut()[:400, 1:401, ::-1])  # another bea
+    with pytest.raises(DataError, match=r"made of something else \(portraits\)"):
+        render_folder(folder, seed=3, count=4, seconds=0.2, portraits=portraits, people=["ann", "bea"], drawing="bumps")
+    told = json.loads((folder / "rendered.json").read_text())
+    told.pop("portraits")  # of before they were told apart: taken as they are
+    (folder / "rendered.json").write_text(json.dumps(told))
+    render_folder(folder, seed=3, count=3, seconds=0.2, portraits=portraits, people=["ann", "bea"], drawing="bumps")
     with pytest.raises(ValueError, match="expected a portrait of cid in"):
         render_folder(tmp_path / "new", seed=3, count=1, seconds=0.2, portraits=portraits, people=["cid"])
 

@@ -104,11 +104,17 @@ def test_of_settings_that_come_to_the_same_the_middle_is_chosen() -> None:
 
 def test_the_network_runs_once(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = Bundle.find("demo")
-    sources = [Source("a.mp4", test_data / "single_face.mp4", "s1", (), labelled=False, quiet=True)]
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes((test_data / "single_face.mp4").read_bytes())
+    sources = [Source("a.mp4", clip, "s1", (), labelled=False, quiet=True)]
     (first,) = score_all(demo, sources, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Analyzer, "analyze", lambda *a, **k: pytest.fail("analysed again"))
         (again,) = score_all(demo, sources, tmp_path)
+        clip.write_bytes(clip.read_bytes() + b"?")
+        with pytest.raises(pytest.fail.Exception):
+            score_all(demo, sources, tmp_path)  # another video of this name
+        clip.write_bytes(clip.read_bytes()[:-1])
     for name in ("time", "frame", "spot", "emotion"):
         assert np.array_equal(getattr(first.scores, name), getattr(again.scores, name))
     assert first.scores.runs == again.scores.runs and first.minutes == again.minutes == 72 / 30 / 60
@@ -152,3 +158,50 @@ def test_people_who_are_tested_are_not_looked_at(
     (tmp_path / "people.csv").write_text("file,subject\nquiet1.mp4,s1\n")
     assert main(arguments) == 1
     assert f"expected who is seen in {clips[1]}" in capsys.readouterr().err
+
+
+def test_without_quiet_video_there_is_no_bound() -> None:
+    settings = [Setting(0.5, 0.1, Spotting(9, 1, 1), 0.0), Setting(0.5, 0.2, Spotting(0, 0, 10), 0.0)]
+    assert best(settings, None).floor == 0.1
+    with pytest.raises(DataError, match="got nothing at any ratio and floor; is a face seen"):
+        best(settings[1:], None)
+
+
+def test_what_is_chosen_is_shown_beside_what_the_model_did_before(
+    test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from training.cli import main
+
+    monkeypatch.setenv("COLUMNS", "160")
+    rows = ["a.mp4,s1,2,8,14,surprise", "b.mp4,s2,20,25,34,happy"]
+    (tmp_path / "labels.csv").write_text("\n".join(["video,subject,onset,apex,offset,emotion", *rows]) + "\n")
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).symlink_to(test_data / "single_face.mp4")
+    demo, out = Bundle.find("demo"), tmp_path / "out"
+    arguments = ["threshold", "demo", "--data", str(tmp_path), "--test-subjects", "s2", "--out", str(out)]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "no quiet video, so",
+        "no bound on false alarms",
+        "Before and after, on the same 1 person",
+        "on 1 person",
+    ):
+        assert words in said
+    assert "at most" not in said and "metst-edge SOURCE --model demo --ratio" in said
+    rows = [line.split("│") for line in said.splitlines()]
+    own, chosen = (next(row for row in rows if each in row[1:2]) for each in (" the model's own ", f" {'chosen':15} "))
+    written = json.loads((out / "decode.json").read_text())
+    for row, each in ((own, written["before"]), (chosen, written["chosen"])):
+        counts = [each[name] for name in ("tp", "fp", "fn")]
+        assert [float(cell) for cell in row[2:7]] == pytest.approx([each["ratio"], each["floor"], *counts])
+        shares = [each[name] for name in ("precision", "recall", "f1")]
+        assert [float(cell) for cell in row[7:10]] == pytest.approx(shares, abs=5e-4) and row[10].strip() == "-"
+    settings = demo.decode_settings
+    assert (written["before"]["ratio"], written["before"]["floor"]) == (settings.ratio, settings.floor)
+    with Analyzer(demo.path) as analyzer:
+        found = analyzer.analyze(test_data / "single_face.mp4").micro_expressions
+    assert written["before"]["tp"] + written["before"]["fp"] == len(found)  # what the model finds as it is
+    assert written["false_alarms_at_most"] is None and written["quiet_minutes"] == 0
+    assert written["weights_sha256"] == demo.manifest["files"]["weights.bin"]["sha256"]

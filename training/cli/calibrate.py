@@ -24,15 +24,12 @@ def add(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure the training portraits for the feature generator."""
-    from training.data.errors import DataError
     from training.synthesis.calibration import CALIBRATION_FILE
     from training.synthesis.measuring import calibrate_folder
 
     console = terminal.console()
     out = options.out or CALIBRATION_FILE
-    if out.is_dir():
-        raise DataError(f"expected a file to write, got the folder {out}; name a file in it")
-    terminal.expect_place(out.parent)
+    terminal.expect_file(out)
     with terminal.refused_input(), terminal.bar(console) as bar:
         task = bar.add_task("measuring persons", total=None)
         calibrate_folder(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.progress import TextColumn
 
+from metst_edge.counting import how_many
 from training.cli import terminal
 from training.cli.arguments import Verbs
 from training.data.errors import DataError
@@ -35,12 +36,10 @@ def run(options: argparse.Namespace) -> int:
 
     console = terminal.console()
     videos = [clip for video in options.videos for clip in clips_of(video)]
-    if options.out is not None and options.out.is_dir():
-        raise DataError(f"expected a file to write, got the folder {options.out}")
-    for folder in {path_of(video).parent for video in videos} if options.out is None else {options.out.parent}:
-        terminal.expect_place(folder)
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
+        terminal.expect_file(options.out)
+    for folder in {path_of(video).parent for video in videos} if options.out is None else ():
+        terminal.expect_place(folder)
     with terminal.bar(console, TextColumn("{task.fields[at]}")) as bar:
         task = bar.add_task("watching", total=len(videos), at="")
 
@@ -52,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"left out {name}: {reason}")
     if len(left_out) == len(videos):
         raise DataError("expected a video that can be watched, got none; what is wrong with each is said above")
-    for table, count in counts.items():
-        console.print(f"{count} videos in {table}")
+    for table, (count, before) in counts.items():
+        kept = f"; {before} of them named there before and left as they were" if before else ""
+        console.print(f"{how_many(count, 'video')} in {table}{kept}")
     return 0

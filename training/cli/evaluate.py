@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.progress import TextColumn
 
 from metst_edge.app.arguments import add_decoding, decoding
+from metst_edge.counting import how_many
 from training.cli import render, scores, terminal
 from training.cli.arguments import SYNTHETIC, Verbs, add_clips, add_data, add_engine, add_fold, names
 from training.data.errors import DataError
+from training.kept_apart import Apart
 
 if TYPE_CHECKING:
     from training.data.folder import Video
@@ -69,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
             Part(as_bundle(model, place), share)
             for model, place, share in zip(options.models, places, shares, strict=True)
         ]
-        _expect_strangers(options, parts)
+        _expect_strangers(options, parts, console)
         reached = evaluate_parts(parts, out, engine=options.engine, decoding=decoding(options), report=report)
     scores.show(console, reached.scores, f"{', '.join(map(str, options.models))} on {options.data}")
     scores.show_figures(console, reached.figures, reached.people)
@@ -80,21 +82,24 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _expect_strangers(options: argparse.Namespace, parts: Sequence[Part]) -> None:
-    """Check that models that were trained without a fold are scored on that one.
+def _expect_strangers(options: argparse.Namespace, parts: Sequence[Part], console: Console) -> None:
+    """Check that models that were trained without a fold are scored on that one; say who else is no stranger.
 
     Raises:
         DataError: one was trained without another fold, so that it may know whom it is scored on.
     """
+    from training.evaluation.folds import read_folds
+
+    file = options.fold[0] if options.fold else options.folds
+    folds = read_folds(file) if file else ()
     for i, (model, part) in enumerate(zip(options.models, parts, strict=True)):
-        fold = options.fold[1] if options.fold else i if options.folds else None
-        training = part.bundle.manifest.get("training")
-        kept_out = training.get("fold") if isinstance(training, dict) else None
-        if None not in (fold, kept_out) and fold != kept_out:
-            raise DataError(
-                f"{model}: expected a model that was trained without fold {fold}, got one without fold {kept_out}; "
-                "give the models in the order of the folds"
-            )
+        apart = Apart.of(part.bundle.manifest)
+        if file:
+            number = options.fold[1] if options.fold else i
+            apart.expect_fold(model, number, folds[number])
+        warning = apart.warning(model, [video.subject for video in part.videos])
+        if warning:
+            console.print(warning, soft_wrap=True)
 
 
 def _shares(options: argparse.Namespace, console: Console) -> list[Sequence[Video]]:
@@ -116,7 +121,9 @@ def _shares(options: argparse.Namespace, console: Console) -> list[Sequence[Vide
     if options.folds:
         count = len(read_folds(options.folds))
         if count != len(options.models):
-            raise DataError(f"{options.folds}: expected a MODEL for each of {count} folds, got {len(options.models)}")
+            raise DataError(
+                f"{options.folds}: expected a MODEL for each of {how_many(count, 'fold')}, got {len(options.models)}"
+            )
         return [in_fold(videos, options.folds, i) for i in range(count)]
     if options.fold:
         videos = in_fold(videos, *options.fold)

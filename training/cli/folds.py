@@ -31,10 +31,10 @@ def run(options: argparse.Namespace) -> int:
     from training.evaluation.folds import events_of, split, write_folds
 
     console = terminal.console()
-    terminal.expect_place(options.out.parent)
+    terminal.expect_file(options.out)
     events = events_of([video for folder in options.data for video in read_folder(folder)])
     folds = split(events, options.folds)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    there = options.out.exists()
     write_folds(folds, options.out)
     table = Table("fold", title="People in folds", title_justify="left")
     for name in ("people", "micro-expressions"):
@@ -42,5 +42,8 @@ def run(options: argparse.Namespace) -> int:
     for i, fold in enumerate(folds):
         table.add_row(str(i), str(len(fold)), str(sum(events[name] for name in fold)))
     console.print(table)
-    console.print(f"wrote {options.out}")
+    for i, fold in enumerate(folds):
+        if sum(events.values()) == sum(events[name] for name in fold) > 0:
+            console.print(f"warning: fold {i} holds all micro-expressions: without it none are left to train on")
+    console.print(f"{options.out} holds these folds already" if there else f"wrote {options.out}")
     return 0

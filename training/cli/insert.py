@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.progress import TextColumn
 
+from metst_edge.counting import how_many
 from training.cli import terminal
 from training.cli.arguments import Verbs, add_drawing, count, positive, whole
 from training.data.errors import DataError
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
     from metst_edge.capture import clips_of
     from training.data.inserted import insert_folder
-    from training.data.tables import read_people
+    from training.data.tables import expect_table, read_people
     from training.synthesis.insert import INSERTED
 
     if options.crf > 51:
@@ -57,8 +58,8 @@ def run(options: argparse.Namespace) -> int:
         raise DataError(f"expected --pixels WEAKEST STRONGEST, rising, got {weakest:g} {strongest:g}")
     console = terminal.console()
     terminal.expect_place(options.out)
-    if options.people is not None and not options.people.is_file():
-        raise DataError(f"expected a table, found none at {options.people}")
+    if options.people is not None:
+        expect_table(options.people)
     people = read_people(options.people) if options.people else {}
     videos = [clip for video in options.videos for clip in clips_of(video)]
     seeds = range(options.seed, options.seed + options.seeds)
@@ -69,10 +70,13 @@ def run(options: argparse.Namespace) -> int:
         def report(name: str, clips: int, frames: int) -> None:
             bar.update(task, completed=clips, at=f"{name}, frame {frames}" if frames else name)
 
-        clips, left_out = insert_folder(options.out, videos, seeds, people, rates, options.crf, options.drawing, report)
+        made, left_out = insert_folder(options.out, videos, seeds, people, rates, options.crf, options.drawing, report)
     for name, reason in left_out.items():
         console.print(f"left out {name}: {reason}")
-    if not clips:
+    if not made.clips:
         raise DataError("expected a video with a face in it, got none; what is wrong with each is said above")
-    console.print(f"{clips} clips and {options.out / 'labels.csv'}")
+    console.print(
+        f"{how_many(made.events, 'micro-expression')} in {how_many(made.clips, 'clip')} of "
+        f"{how_many(made.people, 'person', 'people')}, labelled in {options.out / 'labels.csv'}"
+    )
     return 0

@@ -10,6 +10,11 @@ from metst_edge import Bundle
 from metst_edge.bundle import RecognizerBundle, shipped_models
 
 
+def is_bundle(model: Path) -> bool:
+    """Tell whether a model is a bundle already, else it is a checkpoint."""
+    return str(model) in shipped_models() or model.is_dir() or model.suffix == ".zip"
+
+
 def as_bundle(model: Path, out: Path) -> Bundle:
     """Load ``model`` if it is a bundle; export it to one in ``out`` if it is a checkpoint.
 
@@ -20,7 +25,7 @@ def as_bundle(model: Path, out: Path) -> Bundle:
     Raises:
         MetstError: the model cannot be read, or the bundle not written.
     """
-    if str(model) in shipped_models() or model.is_dir() or model.suffix == ".zip":
+    if is_bundle(model):
         return Bundle.find(model)
     from export.bundle import write
     from export.description import Description
@@ -33,7 +38,7 @@ def as_bundle(model: Path, out: Path) -> Bundle:
 
 def as_recogniser(model: Path, out: Path) -> RecognizerBundle:
     """Load a recogniser's bundle, or export its checkpoint to one; see `as_bundle`."""
-    if str(model) in shipped_models() or model.is_dir() or model.suffix == ".zip":
+    if is_bundle(model):
         return RecognizerBundle.find(model)
     from export.recogniser import RecogniserDescription, write_recogniser
     from training.models.recognisers import load_recogniser

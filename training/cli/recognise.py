@@ -99,7 +99,7 @@ def run_fit(options: argparse.Namespace) -> int:
 
     from metst_edge.recognise.images import ImageSettings
     from training.data.errors import DataError
-    from training.data.folder import split_subjects
+    from training.data.folder import expect_events, split_subjects
     from training.fit import Interrupted
     from training.models.slstt import RECOGNISERS
     from training.recognition.fit import RecognitionRun, fit
@@ -121,6 +121,7 @@ def run_fit(options: argparse.Namespace) -> int:
     expect_run(out, resume=options.resume)
     folder, all_videos = _videos(options, console, options.portraits)
     videos, _ = split_subjects(all_videos, options.test_subjects)
+    expect_events(videos, "those who are trained on")
     sizes = RECOGNISERS[preset.model]
     intervals = _drawn(videos, ImageSettings(input_size=sizes.input_size), sizes.frames, folder, options, console)
     torch.use_deterministic_algorithms(True)
@@ -134,8 +135,11 @@ def run_fit(options: argparse.Namespace) -> int:
         data=f"{folder.name}: {how_many(len(intervals), 'interval')} of {how_many(subjects, 'subject')}",
         imagenet=None if options.imagenet is None else str(options.imagenet),
         phases=options.phases,
+        # Rendered clips are of portraits, and what they are called says nothing of people.
+        trained_on=() if options.data == SYNTHETIC else tuple({video.subject for video in videos}),
+        kept_out=options.test_subjects,
     )
-    console.print(f"{preset.model} on {job.data}: {preset.epochs} epochs; results in {out}")
+    console.print(f"{preset.model} on {job.data}: {how_many(preset.epochs, 'epoch')}; results in {out}")
     with terminal.bar(console, TextColumn("loss {task.fields[loss]:.4f}")) as bar:
         task = bar.add_task("training", total=None, loss=float("nan"))
 
@@ -146,7 +150,7 @@ def run_fit(options: argparse.Namespace) -> int:
             with terminal.ctrl_c() as asked:
                 fit(job, intervals, out, resume=options.resume, stop=asked, report=report)
         except Interrupted as stop:
-            print(f"training: interrupted after {stop.step} steps; go on with --resume", file=sys.stderr)
+            print(f"training: interrupted after {how_many(stop.step, 'step')}; go on with --resume", file=sys.stderr)
             return 1
     model = out / "model.pt"
     console.print(f"wrote {model}; next: python -m export bundle {model} --out DIR --licence TERMS")
@@ -157,7 +161,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Score one recogniser on given intervals."""
     from metst_edge.recognise.images import ImageSettings
     from training.cli.model import as_recogniser, results_folder
-    from training.data.folder import split_subjects
+    from training.data.folder import expect_events, split_subjects
+    from training.kept_apart import Apart
     from training.recognition.evaluate import evaluate
 
     console = terminal.console()
@@ -167,6 +172,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
     folder, videos = _videos(options, console)
     if options.subjects:
         _, videos = split_subjects(videos, options.subjects)
+    expect_events(videos, "those who are scored")
+    warning = Apart.of(bundle.manifest).warning(options.model, [video.subject for video in videos])
+    if warning:
+        console.print(warning, soft_wrap=True)
     settings = ImageSettings.from_dict(bundle.images)
     intervals = _drawn(videos, settings, bundle.frames, folder, options, console)
     with terminal.bar(console) as bar:
@@ -219,7 +228,9 @@ def _drawn(
         bar.update(task, completed=len(videos))
     missing = sum(len(video.annotations) for video in videos) - len(drawn)
     if missing:
-        console.print(f"{missing} intervals left out: no face is seen at their onset, or they are one frame long")
+        console.print(
+            f"{how_many(missing, 'interval')} left out: no face is seen at the onset, or it is one frame long"
+        )
     return drawn
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from metst_edge.counting import how_many
 from training.cli import terminal
 from training.cli.arguments import DRAWINGS, Verbs, add_clips, add_drawing, names
 from training.data.errors import DataError
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     if options.people and options.portraits is None:
         raise DataError("expected --portraits DIR beside --people: the folder that holds their pictures")
     render(options.out, options, console, options.portraits, options.people, options.drawing)
-    console.print(f"wrote {options.clips} clips and {options.out / 'labels.csv'}")
+    console.print(f"wrote {how_many(options.clips, 'clip')} and {options.out / 'labels.csv'}")
     return 0
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from rich.table import Table
 
+from metst_edge.counting import how_many
 from metst_edge.writing import write_whole
 from training.cli import terminal
 from training.cli.arguments import Verbs, names
+from training.data.errors import DataError
 
 
 def add(verbs: Verbs) -> None:
@@ -34,20 +36,35 @@ def add(verbs: Verbs) -> None:
     parser.set_defaults(run=run)
 
 
+def _expect_table(out: Path) -> None:
+    """Check that a file that is there is a table, which a new one may replace."""
+    from metst_edge.decode.table import ScoreTable
+    from metst_edge.errors import SettingsError
+    from training.data.tables import read_json
+
+    try:
+        ScoreTable.from_dict(read_json(out, "nothing, or a table by `score-table` to replace; name another --out"))
+    except SettingsError as error:
+        raise DataError(f"{out} holds something else than a table by `score-table`; name another --out") from error
+
+
 def run(options: argparse.Namespace) -> int:
     """Fit one table and write it."""
     from training.data.folder import read_folder, split_subjects
-    from training.evaluation.calibration import events_of, fit_table
+    from training.evaluation.calibration import events_of, fit_table, model_of
 
     console = terminal.console()
     videos = read_folder(options.data, options.first_frame)
     if options.subjects:
         _, videos = split_subjects(videos, options.subjects)
-    fitted = fit_table(events_of(videos, options.results))
     out = options.out or options.results / "calibration.json"
-    terminal.expect_place(out.parent)
-    write_whole(out, (json.dumps(fitted.to_dict(), indent=1) + "\n").encode())
-    title = f"{fitted.events} events, {fitted.base_rate:.0%} of them true"
+    terminal.expect_file(out)
+    if out.exists():
+        _expect_table(out)
+    fitted = fit_table(events_of(videos, options.results))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, (json.dumps({**model_of(options.results), **fitted.to_dict()}, indent=1) + "\n").encode())
+    title = f"{how_many(fitted.events, 'event')}, {fitted.base_rate:.0%} of them true"
     table = Table("height", "share that is true", title=title, title_justify="left")
     for height, share in fitted.points:
         table.add_row(f"{height:.3f}", f"{share:.3f}")

@@ -44,6 +44,17 @@ def expect_place(out: Path) -> None:
         raise DataError(f"expected a folder that can be written to, got {out}: {there} is none; name another place")
 
 
+def expect_file(out: Path) -> None:
+    """Check that a file can be written, before the work whose result it is to hold.
+
+    Raises:
+        DataError: it is a folder, or lies where this user may not write.
+    """
+    if out.is_dir():
+        raise DataError(f"expected a file to write, got the folder {out}; name a file in it")
+    expect_place(out.parent)
+
+
 def expect_device(name: str) -> None:
     """Check that torch can compute on a device.
 

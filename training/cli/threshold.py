@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +11,20 @@ from rich.console import Console
 from rich.progress import TextColumn
 from rich.table import Table
 
+from metst_edge.counting import how_many
 from training.cli import terminal
 from training.cli.arguments import Verbs, add_engine, add_fold, add_model, names, positive
 from training.data.errors import DataError
 
 if TYPE_CHECKING:
+    from metst_edge import Bundle
     from training.evaluation.threshold import Setting, Source
 
 FLOORS_APART = 5
 """Of so many floors that are tried one is printed; all are written."""
+COUNTED = ("found", "false", "missed")
+QUIET = "quiet: false a minute"
+"""Columns of tables."""
 
 
 def add(verbs: Verbs) -> None:
@@ -60,7 +64,8 @@ def add(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Choose ratio and floor and write them."""
-    from training.cli.model import as_bundle, results_folder
+    from training.cli.model import as_bundle, is_bundle, results_folder
+    from training.evaluation.kept import identity, write
     from training.evaluation.threshold import best, score_all, search
 
     console = terminal.console()
@@ -68,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     terminal.expect_place(out)
     sources = _sources(options)
     bundle = as_bundle(options.model, out)
+    _expect_training_people(options, bundle, sources)
     with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
         task = bar.add_task("analysing", total=len(sources), video="")
         order = {source.name: i for i, source in enumerate(sources)}
@@ -78,35 +84,67 @@ def run(options: argparse.Namespace) -> int:
         videos = score_all(bundle, sources, out, engine=options.engine, report=report)
         task = bar.add_task("decoding", total=1.0, video="")
         settings = search(bundle, videos, report=lambda share: bar.update(task, completed=share))
-    quiet = sum(video.minutes for video in videos if video.quiet)
-    console.print(f"{quiet:.1f} minutes of quiet video" + ("" if quiet else ": without any, no bound is held"))
-    chosen = best(settings, options.false_alarms)
-    _show(console, settings, chosen, options.false_alarms)
+    quiet = [video.minutes for video in videos if video.quiet]
+    bound = options.false_alarms if sum(quiet) else None
+    console.print(_of_quiet(quiet))
+    chosen = best(settings, bound)
+    own = bundle.decode_settings
+    (before,) = search(bundle, videos, [own.ratio], [own.floor])
     people = sorted({source.subject for source in sources})
+    _show(console, settings, chosen, bound)
+    _compare(console, {"the model's own": before, "chosen": chosen}, bound, len(people))
     written = {
+        **identity(bundle),
         "ratio": chosen.ratio,
         "floor": chosen.floor,
         "chosen": chosen.to_dict(),
-        "false_alarms_at_most": options.false_alarms,
-        "quiet_minutes": quiet,
+        "before": before.to_dict(),
+        "false_alarms_at_most": bound,
+        "quiet_minutes": sum(quiet),
         "people": people,
         "tried": [setting.to_dict() for setting in settings],
     }
     path = out / "decode.json"
-    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    write(path, written)
+    use = f"python -m export bundle {options.model} --decode {path} --out DIR"
+    if is_bundle(options.model):  # a bundle is not exported, so it is told at each use
+        use = f"metst-edge SOURCE --model {options.model} --ratio {chosen.ratio:g} --floor {chosen.floor:g}"
     console.print(
-        f"ratio {chosen.ratio:g}, floor {chosen.floor:g}, on {len(people)} people; wrote {path}; next: "
-        f"python -m export bundle {options.model} --decode {path} --out DIR"
+        f"ratio {chosen.ratio:g}, floor {chosen.floor:g}, on {how_many(len(people), 'person', 'people')}; "
+        f"wrote {path}; next: {use}",
+        soft_wrap=True,  # a command that is to be copied
     )
     return 0
 
 
+def _expect_training_people(options: argparse.Namespace, bundle: Bundle, sources: Sequence[Source]) -> None:
+    """Check that whoever the model was trained without is not looked at."""
+    from training.evaluation.folds import read_folds
+    from training.kept_apart import Apart
+
+    apart = Apart.of(bundle.manifest)
+    if options.fold:
+        file, number = options.fold
+        apart.expect_fold(options.model, number, read_folds(file)[number])
+    apart.expect_unseen(options.model, [source.subject for source in sources])
+
+
+def _of_quiet(minutes: Sequence[float]) -> str:
+    """Say in how much quiet video false alarms are counted, given the minutes of face in each."""
+    if not minutes:
+        return "no quiet video, so false alarms a minute are not counted and no bound is held; name some with --quiet"
+    if not sum(minutes):
+        return f"no face in {how_many(len(minutes), 'quiet video')}, so no bound on false alarms is held"
+    long = f"{sum(minutes):.1f} minutes" if sum(minutes) >= 1 else f"{60 * sum(minutes):.0f} seconds"
+    return f"{how_many(len(minutes), 'quiet video')}, {long} of face"
+
+
 def _sources(options: argparse.Namespace) -> list[Source]:
     """Return the videos to choose on, none of them of a test subject."""
-    from training.data.folder import read_folder, split_subjects
+    from training.data.folder import expect_events, read_folder, split_subjects
     from training.evaluation.folds import read_folds, split_fold
     from training.evaluation.metrics import Labelled
-    from training.evaluation.quiet import people_in
+    from training.evaluation.quiet import expect_clips, people_in
     from training.evaluation.threshold import Source
 
     videos = read_folder(options.data, options.first_frame)
@@ -116,6 +154,8 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     else:
         videos, _ = split_subjects(videos, options.test_subjects)
         tested = options.test_subjects
+    expect_events(videos, "those whom the threshold is chosen on")
+    expect_clips(options.quiet)
     sources = [
         Source(
             video.name,
@@ -124,6 +164,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
             tuple(Labelled(a.onset, a.offset, a.emotion) for a in video.annotations),
             labelled=True,
             quiet=not (video.annotations or options.quiet),
+            path=video.path,
         )
         for video in videos
     ]
@@ -138,15 +179,35 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     return sources
 
 
-def _show(console: Console, settings: Sequence[Setting], chosen: Setting, bound: float) -> None:
+def _compare(console: Console, settings: Mapping[str, Setting], bound: float | None, people: int) -> None:
+    """Print what the model found with its own settings beside what it finds with the chosen ones."""
+    title = f"Before and after, on the same {how_many(people, 'person', 'people')}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in ("ratio", "floor", *COUNTED, "precision", "recall", "spotting F1", QUIET):
+        table.add_column(column, justify="right")
+    for name, each in settings.items():
+        spotting = each.spotting
+        cells = (f"{each.ratio:g}", f"{each.floor:g}", *map(str, (spotting.tp, spotting.fp, spotting.fn)))
+        shares = (f"{share:.3f}" for share in (spotting.precision, spotting.recall, spotting.f1))
+        table.add_row(name, *cells, *shares, _a_minute(each, bound))
+    console.print(table)
+
+
+def _a_minute(setting: Setting, bound: float | None) -> str:
+    return "-" if bound is None else f"{setting.false_alarms:.2f}"
+
+
+def _show(console: Console, settings: Sequence[Setting], chosen: Setting, bound: float | None) -> None:
     """Print what the chosen ratio comes to at every fifth floor, and the chosen one."""
     of_ratio = [setting for setting in settings if setting.ratio == chosen.ratio]
     shown = [setting for i, setting in enumerate(of_ratio) if i % FLOORS_APART == 0 or setting == chosen]
-    table = Table(title=f"Ratio {chosen.ratio:g}; at most {bound:g} false alarms a minute", title_justify="left")
-    for name in ("floor", "found", "false", "missed", "spotting F1", "quiet: false a minute", ""):
+    held = "no bound on false alarms" if bound is None else f"at most {bound:g} false alarms a minute"
+    table = Table(title=f"Ratio {chosen.ratio:g}; {held}", title_justify="left")
+    for name in ("floor", *COUNTED, "spotting F1", QUIET, ""):
         table.add_column(name, justify="right")
     for row in shown:
         counts = (row.spotting.tp, row.spotting.fp, row.spotting.fn)
-        shares = (f"{row.spotting.f1:.3f}", f"{row.false_alarms:.2f}")
+        shares = (f"{row.spotting.f1:.3f}", _a_minute(row, bound))
         table.add_row(f"{row.floor:g}", *map(str, counts), *shares, "chosen" if row == chosen else "")
     console.print(table)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.capture import Interruption, open_source
+from metst_edge.counting import how_many
 from metst_edge.face import FaceFinder
 from metst_edge.scoring import HostLanes, Item, Scored, Scorer, WholeWindows
 from training.data.errors import DataError
@@ -99,8 +100,8 @@ def measure(
     for each in video.annotations:
         if each.offset >= length:
             raise DataError(
-                f"labels.csv, {video.name}: expected offsets below its {length} frames (counted from 0), got "
-                f"{each.offset}; were the frames counted from 1 (--first-frame 1)?"
+                f"labels.csv, {video.name}: expected offsets below its {how_many(length, 'frame')} (counted from 0), "
+                f"got {each.offset}; were the frames counted from 1 (--first-frame 1)?"
             )
     return Measured(found["windows"], found["frames"], length, video.annotations, float(found["rate"]))
 
@@ -150,9 +151,14 @@ def _key(video: Video, preset: Preset) -> str:
 
 
 def content_of(video: Video) -> bytes:
-    """Return the hashes of a video's content: of its file, or of the pictures of its folder and their names."""
+    """Return the hashes of a video's content, as `content_at` its place."""
+    return content_at(video.path)
+
+
+def content_at(place: Path) -> bytes:
+    """Return the hashes of what a video is: of its file and that one's name, or of the pictures of its folder."""
     hashes = []
-    for path in pictures_in(video.path) if video.path.is_dir() else [video.path]:
+    for path in pictures_in(place) if place.is_dir() else [place]:
         content = hashlib.sha256(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(1 << 20):

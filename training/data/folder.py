@@ -21,9 +21,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from metst_edge.capture.listing import PICTURES
+from metst_edge.counting import how_many
 from metst_edge.labels import EMOTIONS
 from training.data.errors import DataError
+from training.data.tables import in_short
 from training.samples import Annotation
+from training.unreadable import why
 
 COLUMNS = ("video", "subject", "onset", "apex", "offset", "emotion")
 
@@ -79,7 +82,8 @@ def read_folder(folder: Path, first_frame: int = 0) -> list[Video]:
     """
     table = folder / "labels.csv"
     if not table.is_file():
-        raise DataError(f"expected a labelled folder with labels.csv in it, found none in {folder}")
+        there = "" if folder.is_dir() else ", which is a file" if folder.exists() else ", which does not exist"
+        raise DataError(f"expected a labelled folder with labels.csv in it, found none in {folder}{there}")
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -87,7 +91,7 @@ def read_folder(folder: Path, first_frame: int = 0) -> list[Video]:
             missing = [name for name in COLUMNS if name not in names]
             if missing:
                 raise DataError(
-                    f"{table}: expected the columns {', '.join(COLUMNS)}, got {', '.join(names) or 'none'}; "
+                    f"{table}: expected the columns {', '.join(COLUMNS)}, got {in_short(names)}; "
                     f"missing: {', '.join(missing)}"
                 )
             reader.fieldnames = names
@@ -97,6 +101,8 @@ def read_folder(folder: Path, first_frame: int = 0) -> list[Video]:
                 _add(videos, row, folder, first_frame)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: expected a UTF-8 table with commas, got: {error}") from error
+    except OSError as error:
+        raise DataError(f"{table}: expected a UTF-8 table with commas ({why(table, error)})") from error
     if not videos:
         raise DataError(f"{table}: expected at least one row below the header, got none")
     return list(videos.values())
@@ -119,6 +125,24 @@ def split_subjects(videos: Sequence[Video], test_subjects: Sequence[str]) -> tup
     if not training:
         raise DataError("expected at least one subject to train on, got all of them as test subjects")
     return training, [video for video in videos if video.subject in test_subjects]
+
+
+def expect_events(videos: Sequence[Video], people: str) -> None:
+    """Check that somebody shows a micro-expression, before videos are measured for it.
+
+    Args:
+        videos: of these people.
+        people: what to call them in the error.
+
+    Raises:
+        DataError: nobody does.
+    """
+    if not any(video.annotations for video in videos):
+        seen = how_many(len({video.subject for video in videos}), "person", "people")
+        raise DataError(
+            f"expected micro-expressions in labels.csv of {people}, got none in {how_many(len(videos), 'video')} of "
+            f"{seen}; where there are any, they are all of people who are kept apart"
+        )
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from metst_edge.capture import path_of
@@ -12,11 +14,31 @@ from metst_edge.errors import MetstError
 from metst_edge.face import FaceFinder
 from metst_edge.writing import write_whole
 from training.data.errors import DataError
+from training.data.features import content_at
+from training.data.folder import read_folder
 from training.data.rendered import write_labels
+from training.data.tables import read_json
 from training.synthesis.insert import NotUsable, follow, insert_clip
 from training.synthesis.timeline import Rates
 
 SETTINGS = "inserted.json"
+SOURCES = "sources"
+"""In SETTINGS: file name without ending -> hash of the video that clips of this name are of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """What a folder holds.
+
+    Attributes:
+        events: micro-expressions, in all clips.
+        clips: how many.
+        people: who are seen in them, how many.
+    """
+
+    events: int
+    clips: int
+    people: int
 
 
 def insert_folder(
@@ -28,7 +50,7 @@ def insert_folder(
     crf: int,
     drawing: str,
     report: Callable[[str, int, int], None] = lambda name, clip, frames: None,
-) -> tuple[int, dict[str, str]]:
+) -> tuple[Inserted, dict[str, str]]:
     """Put micro-expressions into videos, one clip a seed, and label the folder; clips that are there are kept.
 
     Args:
@@ -43,37 +65,51 @@ def insert_folder(
             passage under way.
 
     Returns:
-        How many clips the folder holds, and which videos were left out, with the reason.
+        What the folder holds, and which videos were left out, with the reason.
 
     Raises:
-        DataError: the folder holds something else, or two videos have one name.
+        DataError: the folder holds something else or clips of other settings, a clip in it is of another video or
+            person, or two videos have one name.
     """
     stems = [path_of(video).stem for video in videos]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise DataError(f"expected videos of different names, got {', '.join(twice)} more than once; rename them")
-    _claim(folder, {"rate": rates.micro, "pixels": list(rates.micro_pixels), "crf": crf, "drawing": drawing})
-    finder, left_out, done = FaceFinder(), {}, 0
+    settings = {"rate": rates.micro, "pixels": list(rates.micro_pixels), "crf": crf, "drawing": drawing}
+    note = _claimed(folder, settings)
+    wanted = {stem: {seed: folder / f"{stem}-s{seed}.mp4" for seed in seeds} for stem in stems}
     for video, stem in zip(videos, stems, strict=True):
-        name = path_of(video).name
-        wanted = {seed: folder / f"{stem}-s{seed}.mp4" for seed in seeds}
-        missing = {seed: path for seed, path in wanted.items() if not path.with_suffix(".json").exists()}
-        heard = _Heard(report, name, done + len(wanted) - len(missing))
-        try:
-            course = follow(video, finder, heard) if missing else None
-            for seed, path in missing.items():
-                assert course is not None, "there is one where a clip is missing"
-                insert_clip(course, seed, path, people.get(name, stem), rates, crf, drawing, heard)
-                heard.clips += 1
-        except (NotUsable, MetstError) as error:
-            left_out[name] = str(error)
-        done += len(wanted)
-        report(name, done, 0)
-    finder.close()
+        for path in wanted[stem].values():
+            _expect_of(path_of(video), people.get(path_of(video).name, stem), path, note.get(stem))
+    finder, left_out, done = FaceFinder(), {}, 0
+    try:
+        for video, stem in zip(videos, stems, strict=True):
+            name = path_of(video).name
+            missing = {seed: path for seed, path in wanted[stem].items() if not path.with_suffix(".json").exists()}
+            heard = _Heard(report, name, done + len(seeds) - len(missing))
+            try:
+                course = follow(video, finder, heard) if missing else None
+                if missing and (stem in note or not any(folder.glob(f"{escape(stem)}-s*.json"))):
+                    note[stem] = _digest(path_of(video))
+                for seed, path in missing.items():
+                    assert course is not None, "there is one where a clip is missing"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    write_whole(folder / SETTINGS, (json.dumps({**settings, SOURCES: note}) + "\n").encode())
+                    insert_clip(course, seed, path, people.get(name, stem), rates, crf, drawing, heard)
+                    heard.clips += 1
+            except (NotUsable, MetstError) as error:
+                left_out[name] = str(error)
+            done += len(seeds)
+            report(name, done, 0)
+    finally:
+        finder.close()
     clips = sorted(truth.with_suffix(".mp4") for truth in folder.glob("*-s*.json"))
-    if clips:
-        write_labels(folder, clips)
-    return len(clips), left_out
+    if not clips:
+        return Inserted(0, 0, 0), left_out
+    write_labels(folder, clips)
+    labelled = read_folder(folder)
+    events = sum(len(video.annotations) for video in labelled)
+    return Inserted(events, len(clips), len({video.subject for video in labelled})), left_out
 
 
 @dataclass(slots=True)
@@ -94,16 +130,58 @@ class _Heard:
         self.report(self.name, self.clips, frames)
 
 
-def _claim(folder: Path, settings: dict[str, object]) -> None:
-    """Make a folder for clips of these settings, or go on with it.
+def _claimed(folder: Path, settings: dict[str, object]) -> dict[str, str]:
+    """Check that a folder is new, or holds clips of these settings; return of which videos they are.
 
     Raises:
         DataError: it holds something else.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     note = folder / SETTINGS
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != settings:
-        raise DataError(f"{folder} holds clips of other settings; remove it or name another folder")
-    if not note.exists() and any(folder.iterdir()):
-        raise DataError(f"expected {folder} to be new or made by `insert`, found other files in it; name another")
-    write_whole(note, (json.dumps(settings) + "\n").encode())
+    if not note.exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise DataError(f"expected {folder} to be new or made by `insert`, found other files in it; name another")
+        return {}
+    found = read_json(note, "the settings of clips, as `insert` writes them")
+    before = found if isinstance(found, dict) else {}
+    sources = before.pop(SOURCES, {})  # clips of before it was recorded lack it
+    changed = [
+        f"{name} was {before.get(name)}, is {value}" for name, value in settings.items() if before.get(name) != value
+    ]
+    if changed or not isinstance(sources, dict):
+        raise DataError(
+            f"{folder} holds clips of other settings ({', '.join(changed)}); remove it or name another folder"
+        )
+    return sources
+
+
+def _expect_of(video: Path, subject: str, clip: Path, digest: str | None) -> None:
+    """Check that a clip, if it is there, is of this video and person, lest an old one be kept for a new one.
+
+    Args:
+        video: that it should be of.
+        subject: who is seen.
+        clip: where it is.
+        digest: of the video that clips of this name are of; None where it is not known.
+
+    Raises:
+        DataError: it is of another.
+    """
+    truth = clip.with_suffix(".json")
+    if not truth.exists():
+        return
+    known = read_json(truth, f"the truth of {clip.name}; remove both, to have them made anew")
+    source, seen = (known.get("source"), known.get("subject")) if isinstance(known, dict) else (None, None)
+    if source != video.name or (digest is not None and video.exists() and digest != _digest(video)):
+        raise DataError(
+            f"{clip}: expected a clip of {video}, got one of another video, {source}; name another --out, remove the "
+            "clip and its JSON to have it made anew, or rename the video"
+        )
+    if seen != subject:
+        raise DataError(
+            f"{clip}: expected a clip of {subject}, as --people says, got one of {seen}; name another --out, or remove "
+            "the clip and its JSON to have it made anew"
+        )
+
+
+def _digest(video: Path) -> str:
+    return hashlib.sha256(content_at(video)).hexdigest()

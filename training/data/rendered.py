@@ -7,17 +7,23 @@ of people by the names of their portraits.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from metst_edge.face import FaceFinder
+from metst_edge.writing import write_whole
 from training.data.errors import DataError
 from training.data.folder import COLUMNS
+from training.data.tables import read_json
+from training.synthesis.portrait import TRAINING_PORTRAITS
 from training.synthesis.render import DRAWING, write_clip
 from training.synthesis.testclips import person_clip, portrait_of, test_clip, training_clip
 
 SETTINGS = "rendered.json"
+PORTRAITS = "portraits"
+"""In SETTINGS: name -> hash of the portrait that clips are of."""
 
 
 def render_folder(
@@ -49,17 +55,14 @@ def render_folder(
     settings: dict[str, object] = {"seed": seed, "seconds": seconds}
     if portraits is not None:
         settings["identities"] = list(people) or "training"
-        for person in people:
-            portrait_of(portraits, person)
     if drawing != DRAWING:
         settings["drawing"] = drawing
-    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {} if portraits is None else {PORTRAITS: _hashes(portraits, people)}
     note = folder / SETTINGS
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != settings:
-        raise DataError(f"{folder} holds clips of another seed or length; remove it or name another folder")
-    if not note.exists() and any(folder.iterdir()):
+    if note.exists():
+        _expect_same(folder, read_json(note, "the settings of rendered clips"), settings, pictures)
+    if not note.exists() and folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"expected {folder} to be new or rendered before, found other files in it; name another folder")
-    note.write_text(json.dumps(settings) + "\n", encoding="utf-8")
     clips, finder = [], FaceFinder()
     for i in range(count):
         path = folder / f"clip-{i:03d}.mp4"
@@ -71,19 +74,58 @@ def render_folder(
                 clip = person_clip(portraits, people, seed, i, seconds, finder=finder, drawing=drawing)
             else:
                 clip = training_clip(portraits, seed, i, seconds, finder=finder, drawing=drawing)
+            if not note.exists():  # only now is there something to put into a folder
+                folder.mkdir(parents=True, exist_ok=True)
+                write_whole(note, (json.dumps({**settings, **pictures}) + "\n").encode())
             write_clip(clip, path, extra={"subject": clip.source})
         clips.append(path)
         report(i + 1)
     write_labels(folder, clips)
 
 
+def _hashes(portraits: Path, people: Sequence[str]) -> dict[str, str]:
+    """Return what is in the portraits that clips are made of, by their names; those that are missing are said later."""
+    paths = [portrait_of(portraits, person) for person in people] or [portraits / name for name in TRAINING_PORTRAITS]
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+
+
+def _expect_same(folder: Path, found: object, settings: Mapping[str, object], pictures: Mapping[str, object]) -> None:
+    """Check that the clips that are there are those that are asked for.
+
+    Args:
+        folder: of the clips.
+        found: settings they were made with; those of before portraits were told apart by what is in them lack those.
+        settings: that are asked for.
+        pictures: PORTRAITS and their hashes, or nothing.
+
+    Raises:
+        DataError: they are others.
+    """
+    before = dict(found) if isinstance(found, dict) else {}
+    wanted = {**settings, **(pictures if PORTRAITS in before else {})}
+    changed = [name for name in {**before, **wanted} if before.get(name) != wanted.get(name)]
+    if changed:
+        raise DataError(
+            f"{folder} holds clips of another seed or length, or made of something else ({', '.join(changed)}); remove "
+            "it or name another folder"
+        )
+
+
 def write_labels(folder: Path, clips: Sequence[Path]) -> None:
-    """Write labels.csv of clips in a folder, out of the truth beside each."""
+    """Write labels.csv of clips in a folder, out of the truth beside each.
+
+    Raises:
+        DataError: a truth cannot be read.
+    """
     rows = []
     for path in clips:
-        known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        events = [(event["onset"], event["apex"], event["offset"], event["emotion"]) for event in known["events"]]
-        subject = known.get("subject", known["source"])
+        truth, expected = path.with_suffix(".json"), f"the truth of {path.name}; remove both, to have them made anew"
+        known = read_json(truth, expected)
+        try:
+            events = [(event["onset"], event["apex"], event["offset"], event["emotion"]) for event in known["events"]]
+            subject = known.get("subject", known["source"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{truth}: expected {expected} (it is something else: {error!r})") from error
         rows += [(path.name, subject, *event) for event in events or [("", "", "", "")]]
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from metst_edge.counting import how_many
 from training.data.errors import DataError
 from training.data.features import Measured
 from training.losses import class_weights
@@ -28,7 +29,7 @@ class FolderWindows:
         batches_per_epoch: how many steps an epoch takes.
 
     Raises:
-        DataError: no window holds a positive frame.
+        DataError: there is no window, or none holds a positive frame.
     """
 
     batches_per_epoch: int | None
@@ -39,11 +40,16 @@ class FolderWindows:
         self._y = np.concatenate([y for y, _ in labels])
         self._classes = np.concatenate([classes for _, classes in labels])
         inside = np.asarray(self._y.any(axis=1))
+        if not len(inside):
+            raise DataError(
+                f"expected a face in the videos, got none in {how_many(len(videos), 'video')} that is seen for a whole "
+                f"window of {self._x.shape[2]} frames; look at what they show"
+            )
         self._positive, self._negative = np.flatnonzero(inside), np.flatnonzero(~inside)
         if not len(self._positive):
             raise DataError(
-                f"expected windows with a micro-expression in them, got none in {len(inside)} windows of "
-                f"{len(videos)} videos; are the frames those of the videos, and is a face seen in them?"
+                f"expected windows with a micro-expression in them, got none in {how_many(len(inside), 'window')} of "
+                f"{how_many(len(videos), 'video')}; are the frames those of the videos, and is a face seen in them?"
             )
         self._quota = min(len(self._negative), round(ratio * len(self._positive)))
         self._batch, self._seed = batch, seed

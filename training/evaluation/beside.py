@@ -9,7 +9,6 @@ Everything here may be missing: then nothing is known.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data.errors import DataError
-from training.data.tables import rows
+from training.data.tables import read_json, rows
 
 CAUSES = "causes.csv"
 
@@ -82,10 +81,7 @@ def read_known(video: Path) -> Known:
     path = video.with_suffix(".json")
     if not path.is_file():
         return Known()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: expected the truth of {video.name} as JSON, got {error}") from error
+    found = read_json(path, f"the truth of {video.name} as JSON")
     if not (isinstance(found, dict) and isinstance(found.get("distractors"), list)):
         return Known()  # of something else, such as what an analysis found in it
     try:

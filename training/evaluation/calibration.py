@@ -15,7 +15,9 @@ from metst_edge.decode.table import MOST_POINTS, ScoreTable
 from metst_edge.matching import match
 from training.data.errors import DataError
 from training.data.folder import Video
+from training.data.tables import read_json
 from training.evaluation.kept import content_hash, result_path
+from training.unreadable import UNREADABLE, why
 
 FEWEST = 20
 """Events that a table is fitted on, at least: of fewer, a share says nothing."""
@@ -40,16 +42,39 @@ def events_of(videos: Sequence[Video], out: Path) -> list[tuple[float, bool]]:
             events = [event for event in events if event["type"] == "micro_expression"]
             spans = [(event["onset_frame"], event["offset_frame"]) for event in events]
             heights = [float(event.get("height", event["score"])) for event in events]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(
-                f"{path}: expected the result of an evaluation, but it cannot be read ({error!r}); run "
-                "`python -m training evaluate` with this --data and --out first"
-            ) from error
+        except UNREADABLE as error:
+            raise _no_result(path, why(path, error)) from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _no_result(path, f"it is something else: {error!r}") from error
         if "content" in result and result["content"] != content_hash(video):
             raise DataError(f"{path}: expected the result of {video.path}, got that of another video of this name")
         true = {i for i, _ in match(spans, [(each.onset, each.offset) for each in video.annotations])}
         found += [(height, i in true) for i, height in enumerate(heights)]
     return found
+
+
+def model_of(out: Path) -> dict[str, str]:
+    """Return whose events an evaluation found, as `kept.identity` names a model; nothing where it does not say.
+
+    Of several, one for each fold, their names alone: a table of their events is for one that was trained on everybody.
+
+    Args:
+        out: where `evaluate` left its results.
+
+    Raises:
+        DataError: what is there cannot be read.
+    """
+    path = out / "metrics.json"
+    found = read_json(path, "the scores that `python -m training evaluate` writes") if path.exists() else {}
+    known = found if isinstance(found, dict) else {}
+    return {name: known[name] for name in ("model", "weights_sha256") if isinstance(known.get(name), str)}
+
+
+def _no_result(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"{path}: expected the result of an evaluation, but it cannot be read ({reason}); run `python -m training "
+        "evaluate` with this --data and --out first"
+    )
 
 
 def fit_table(events: Iterable[tuple[float, bool]]) -> ScoreTable:

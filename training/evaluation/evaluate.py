@@ -23,6 +23,7 @@ from typing import Any
 
 from metst_edge import Analyzer, Bundle, Report
 from metst_edge.choices import DECODERS
+from metst_edge.counting import how_many
 from metst_edge.decode import DecodeSettings
 from metst_edge.labels import EMOTIONS
 from metst_edge.scoring import found_in
@@ -31,7 +32,16 @@ from training.data.folder import Video
 from training.evaluation.beside import CAUSES, Happening, happenings, read_causes, read_known
 from training.evaluation.breakdown import Share, breakdown, events_in
 from training.evaluation.causes import Cause, by_cause
-from training.evaluation.kept import content_hash, key_of, progress, result_before, result_path, write
+from training.evaluation.kept import (
+    content_hash,
+    expect_face,
+    identity,
+    key_of,
+    progress,
+    result_before,
+    result_path,
+    write,
+)
 from training.evaluation.lengths import DecoderScores, by_length
 from training.evaluation.metrics import Clip, Labelled, Scores, score
 from training.evaluation.people import RESAMPLES, Figure, figures, tallies
@@ -117,10 +127,9 @@ def evaluate_parts(
         report: called with a video's name and the share of it that is done.
 
     Raises:
-        DataError: ``out`` holds results of another model, or a truth lies behind a video's end.
+        DataError: ``out`` holds results of another model, a truth lies behind a video's end, or no face is seen.
         MetstError: a model or a video cannot be read.
     """
-    (out / "videos").mkdir(parents=True, exist_ok=True)
     for part in parts:
         _analyse(part, out, engine, decoding, report)
     reached = _evaluation(parts, out)
@@ -174,6 +183,7 @@ def _evaluation(parts: Sequence[Part], out: Path) -> Evaluation:
     rates = [fps / found["fps"] for fps, found in zip(rates, results, strict=True)]
     clips = [_clip(video, found, found["events"]) for video, found in zip(videos, results, strict=True)]
     minutes = [found["minutes_of_face"] for found in results]
+    expect_face(minutes)
     known = [read_known(video.path).events for video in videos]
     events = [event for each in zip(clips, rates, known, strict=True) for event in events_in(*each)]
     decoders = {}
@@ -208,7 +218,7 @@ def _happenings(videos: Sequence[Video]) -> list[tuple[Happening, ...]]:
 
 def _models(parts: Sequence[Part], engine: str, decoding: Mapping[str, Any]) -> dict[str, Any]:
     """Say which model was scored; of several, on whom each was."""
-    models = [{"model": part.bundle.name, "key": _key(part, engine, decoding)} for part in parts]
+    models = [{**identity(part.bundle), "key": _key(part, engine, decoding)} for part in parts]
     if len(parts) == 1:
         return models[0]
     people = [sorted({video.subject for video in part.videos}) for part in parts]
@@ -242,7 +252,7 @@ def _clip(video: Video, found: dict[str, Any], events: Sequence[dict[str, Any]])
     for each in video.annotations:
         if each.offset >= found["frames"]:
             raise DataError(
-                f"labels.csv, {video.name}: expected offsets below the video's {found['frames']} frames "
+                f"labels.csv, {video.name}: expected offsets below the video's {how_many(found['frames'], 'frame')} "
                 f"(counted from 0), got {each.offset}; were the frames counted from 1 (--first-frame 1)?"
             )
     predicted = tuple(

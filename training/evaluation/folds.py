@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from metst_edge.counting import how_many
+from metst_edge.writing import write_whole
 from training.data.errors import DataError
 from training.data.folder import Video
+from training.data.tables import read_json
 
 Folds = tuple[tuple[str, ...], ...]
 """The people of each fold, by name."""
@@ -40,7 +43,10 @@ def split(events: Mapping[str, int], count: int) -> Folds:
         DataError: there are fewer people than folds.
     """
     if len(events) < count:
-        raise DataError(f"expected at least {count} people for {count} folds, got {len(events)}; ask for fewer folds")
+        raise DataError(
+            f"expected at least {how_many(count, 'person', 'people')} for {how_many(count, 'fold')}, "
+            f"got {len(events)}; ask for fewer folds"
+        )
     people: list[list[str]] = [[] for _ in range(count)]
     totals = [0] * count
     for name in sorted(events, key=lambda name: (-events[name], name)):
@@ -53,21 +59,37 @@ def split(events: Mapping[str, int], count: int) -> Folds:
 
 
 def write_folds(folds: Folds, path: Path) -> None:
-    """Write folds as an object of the fold's number -> its people."""
-    path.write_text(json.dumps({str(i): list(fold) for i, fold in enumerate(folds)}, indent=1) + "\n", encoding="utf-8")
+    """Write folds as an object of the fold's number -> its people; its folder is made.
+
+    Raises:
+        DataError: something else is there, such as other folds, by which models may have been trained.
+    """
+    if path.exists():
+        if _are_there(folds, path):
+            return
+        raise DataError(
+            f"{path} holds other folds or something else, and models may have been trained by it; name another --out, "
+            "or remove it"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({str(i): list(fold) for i, fold in enumerate(folds)}, indent=1) + "\n"
+    write_whole(path, text.encode())
+
+
+def _are_there(folds: Folds, path: Path) -> bool:
+    try:
+        return read_folds(path) == folds
+    except DataError:
+        return False
 
 
 def read_folds(path: Path) -> Folds:
     """Read what `write_folds` wrote.
 
     Raises:
-        DataError: it is no such object, or somebody is in two folds.
-        OSError: it cannot be read.
+        DataError: it cannot be read, is no such object, or somebody is in two folds.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: expected JSON, as `python -m training folds` writes it ({error})") from error
+    found = read_json(path, "JSON, as `python -m training folds` writes it")
     numbers = [str(i) for i in range(len(found))] if isinstance(found, dict) else []
     if not (
         numbers

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metst_edge import Bundle
+from metst_edge.counting import how_many
 from metst_edge.decode import DecodeSettings
 from training.data.errors import DataError
 from training.data.features import content_of
@@ -20,6 +21,14 @@ from training.data.folder import Video
 
 Progress = Callable[[str, float], None]
 """Called with a video's name and the share of it that is done."""
+
+
+def identity(bundle: Bundle) -> dict[str, str]:
+    """Return what names a model in a file that is of use with it alone: its name, and its weights, which tell.
+
+    The same weights have the same hash in whatever bundle they are exported to.
+    """
+    return {"model": bundle.name, "weights_sha256": bundle.manifest["files"]["weights.bin"]["sha256"]}
 
 
 def key_of(bundle: Bundle, settings: DecodeSettings, engine: str) -> str:
@@ -64,8 +73,24 @@ def result_before(path: Path, key: str, whole: Callable[[dict[str, Any]], bool])
     return found if complete else None
 
 
+def expect_face(minutes: Sequence[float]) -> None:
+    """Check that a face was seen in videos: where none is, nothing can be found, and no figure says anything.
+
+    Args:
+        minutes: of visible face in each.
+
+    Raises:
+        DataError: there was none in any.
+    """
+    if not sum(minutes):
+        raise DataError(
+            f"expected a face in the videos, got none in {how_many(len(minutes), 'video')}; look at what they show"
+        )
+
+
 def write(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
+    """Write a JSON object, whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)

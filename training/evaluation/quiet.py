@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 from metst_edge import Analyzer, Bundle
 from training.data.errors import DataError
-from training.data.tables import PEOPLE, read_people
+from training.data.features import content_at
+from training.data.tables import PEOPLE, expect_table, read_people
 from training.evaluation.beside import CAUSES, Happening, happenings, read_causes
 from training.evaluation.causes import by_cause
-from training.evaluation.kept import key_of, progress, result_before, result_path, write
+from training.evaluation.kept import expect_face, key_of, progress, result_before, result_path, write
 from training.evaluation.metrics import Clip, Labelled
 from training.evaluation.people import figures, tallies
 
@@ -54,10 +55,9 @@ def false_alarms(
         count and per_minute).
 
     Raises:
-        DataError: ``out`` holds results of another model, or a table is wrong.
+        DataError: ``out`` holds results of another model, a table is wrong, or no face is seen.
         MetstError: the model or a clip cannot be read.
     """
-    (out / "videos").mkdir(parents=True, exist_ok=True)
     who = [person or name for person, name in zip(people_in(clips, people), _names(clips), strict=True)]
     happened = _happened(clips, causes)
     key = key_of(bundle, bundle.decode_settings, engine)
@@ -67,6 +67,7 @@ def false_alarms(
             found.append(_analysed(analyzer, bundle, clip, out, key, report))
             report(clip.name, 1.0)
     minutes = [each["minutes_of_face"] for each in found]
+    expect_face(minutes)
     counted, total = [Clip(_alarms(each), ()) for each in found], sum(minutes)
     events = [len(clip.predicted) for clip in counted]
     alarms = figures(tallies(counted, who, minutes))["false_alarms_per_minute"]
@@ -75,13 +76,24 @@ def false_alarms(
             name: {"events": here, "gaps": len(each["events"]) - here, "minutes_of_face": round(seen, 4)}
             for name, here, each, seen in zip(_names(clips), events, found, minutes, strict=True)
         },
-        "per_minute": round(sum(events) / total, 2) if total else 0.0,
+        "per_minute": round(sum(events) / total, 2),
         "people": len(set(who)),
         "interval": None if alarms.low is None or alarms.high is None else [alarms.low, alarms.high],
         "causes": {each.kind: each.to_dict() for each in by_cause(zip(counted, happened, strict=True), total)},
     }
     write(out / "false_alarms.json", written)
     return written
+
+
+def expect_clips(clips: Sequence[Path]) -> None:
+    """Check that there is something of each clip's name, before the first of them is analysed.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    for clip in clips:
+        if not clip.exists():
+            raise DataError(f"expected a video file or a folder of pictures, found none at {clip}; check the path")
 
 
 def people_in(clips: Sequence[Path], table: Path | None = None) -> list[str | None]:
@@ -113,8 +125,8 @@ def _tables(
     clips: Sequence[Path], table: Path | None, name: str, read: Callable[[Path], dict[str, T]]
 ) -> dict[Path, dict[str, T]]:
     """Return the table that tells of each clip's folder."""
-    if table is not None and not table.is_file():
-        raise DataError(f"expected a table, found none at {table}")
+    if table is not None:
+        expect_table(table)
     return {folder: read(table or folder / name) for folder in {clip.parent for clip in clips}}
 
 
@@ -130,10 +142,15 @@ def _analysed(
     """Return what is found in a clip, from before where it was looked at."""
     place = hashlib.sha256(str(clip.resolve()).encode()).hexdigest()[:8]
     path = result_path(out, f"{clip.name}-{place}")
-    found = result_before(path, key, lambda found: {"events", "minutes_of_face"} <= found.keys())
+    content = hashlib.sha256(content_at(clip)).hexdigest()
+    found = result_before(path, key, partial(_is_whole, content))
     if found is None:
         analysis = analyzer.analyze(clip, partial(progress, report, clip.name))
         minutes = len(analysis.scores.spot) / bundle.fps / 60
-        found = {"key": key, **analysis.to_dict(), "minutes_of_face": minutes}
+        found = {"key": key, "content": content, **analysis.to_dict(), "minutes_of_face": minutes}
         write(path, found)
     return found
+
+
+def _is_whole(content: str, found: dict[str, Any]) -> bool:
+    return found["content"] == content and {"events", "minutes_of_face"} <= found.keys()

@@ -24,8 +24,8 @@ from metst_edge.decode.offline import find_peaks, smooth, threshold
 from metst_edge.report import Scores
 from metst_edge.scoring import found_in
 from training.data.errors import DataError
-from training.data.features import keep, load_kept
-from training.evaluation.kept import key_of, progress
+from training.data.features import content_at, keep, load_kept
+from training.evaluation.kept import expect_face, key_of, progress
 from training.evaluation.metrics import Clip, Labelled, Spotting, match
 
 RATIOS = tuple(round(0.05 * i, 2) for i in range(20))
@@ -87,6 +87,7 @@ class Source:
         truth: its micro-expressions.
         labelled: whether it counts for F1.
         quiet: whether its false alarms count against the bound.
+        path: where it lies; None where the uri is its path.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Source:
     truth: tuple[Labelled, ...]
     labelled: bool
     quiet: bool
+    path: Path | None = None
 
 
 def score_all(
@@ -115,7 +117,7 @@ def score_all(
         report: called with a video's name and the share of it that is done.
 
     Raises:
-        DataError: ``out`` holds scores of another model.
+        DataError: ``out`` holds scores of another model, or no face is seen.
         MetstError: the model or a video cannot be read.
     """
     key = key_of(bundle, bundle.decode_settings, engine)
@@ -124,13 +126,15 @@ def score_all(
         for source in sources:
             place = hashlib.sha256(str(source.uri).encode()).hexdigest()[:8]
             path = out / "scores" / f"{source.name.replace('/', '__')}-{place}.npz"
-            scores = _kept(path, key)
+            content = hashlib.sha256(content_at(source.path or Path(source.uri))).hexdigest()
+            scores = _kept(path, key, content)
             if scores is None:
                 scores = analyzer.analyze(source.uri, partial(progress, report, source.name)).scores
-                _keep(path, key, scores)
+                _keep(path, key, content, scores)
             report(source.name, 1.0)
             minutes = len(scores.spot) / bundle.fps / 60
             scored.append(Scored(scores, source.truth, minutes, source.labelled, source.quiet))
+    expect_face([video.minutes for video in scored])
     return scored
 
 
@@ -166,7 +170,7 @@ def search(
     ]
 
 
-def best(settings: Sequence[Setting], bound: float) -> Setting:
+def best(settings: Sequence[Setting], bound: float | None) -> Setting:
     """Return the setting of the highest F1 among those that keep the bound; of equals that of fewest false alarms.
 
     Where many settings come to the very same, as they do on little data, it is the one in their middle, since those at
@@ -174,12 +178,12 @@ def best(settings: Sequence[Setting], bound: float) -> Setting:
 
     Args:
         settings: as `search` returns them.
-        bound: false alarms a minute, at most.
+        bound: false alarms a minute, at most; None where there is no quiet video to count them in.
 
     Raises:
         DataError: none keeps it, or none that does finds anything.
     """
-    kept = [setting for setting in settings if setting.false_alarms <= bound]
+    kept = [setting for setting in settings if bound is None or setting.false_alarms <= bound]
     if not kept:
         least = min(setting.false_alarms for setting in settings)
         raise DataError(
@@ -187,6 +191,11 @@ def best(settings: Sequence[Setting], bound: float) -> Setting:
             "ask for more with --false-alarms"
         )
     most = max(map(_worth, kept))
+    if most[0] == 0 and bound is None:
+        raise DataError(
+            "expected something to be found rightly, got nothing at any ratio and floor; is a face seen in the videos, "
+            "and are the frames in labels.csv theirs?"
+        )
     if most[0] == 0:
         raise DataError(
             f"expected something to be found rightly at {bound:g} false alarms a minute, got nothing at any ratio and "
@@ -230,18 +239,21 @@ def _count(bundle: Bundle, video: Scored, ratio: float, floor: float) -> tuple[i
     return found, len(clip.predicted) - found, len(clip.truth) - found
 
 
-def _kept(path: Path, key: str) -> Scores | None:
-    """Return the scores that the same model gave before, or None, also where they are damaged."""
-    found = load_kept(path, ("key", *ARRAYS, "runs"))
+def _kept(path: Path, key: str, content: str) -> Scores | None:
+    """Return the scores that the same model gave before, or None, also of another video and where they are damaged."""
+    found = load_kept(path, ("key", "content", *ARRAYS, "runs"))
     if found is None:
         return None
     if str(found["key"]) != key:
         raise DataError(f"{path.parent.parent} holds scores of another model; remove it or name another --out")
+    if str(found["content"]) != content:
+        return None
     runs = tuple(slice(*ends) for ends in found["runs"].tolist())
     return Scores(**{name: found[name] for name in ARRAYS}, runs=runs)
 
 
-def _keep(path: Path, key: str, scores: Scores) -> None:
+def _keep(path: Path, key: str, content: str, scores: Scores) -> None:
     runs = np.array([(run.start, run.stop) for run in scores.runs], np.int64).reshape(-1, 2)
     arrays = {name: getattr(scores, name) for name in ARRAYS}
-    keep(path, {"key": np.array(key), **arrays, "runs": runs}, "scores", np.savez_compressed)
+    own = {"key": np.array(key), "content": np.array(content)}
+    keep(path, {**own, **arrays, "runs": runs}, "scores", np.savez_compressed)

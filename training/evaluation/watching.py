@@ -28,7 +28,7 @@ def label_causes(
     videos: Sequence[str],
     out: Path | None = None,
     report: Callable[[str, int, int], None] = lambda name, videos, frames: None,
-) -> tuple[dict[Path, int], dict[str, str]]:
+) -> tuple[dict[Path, tuple[int, int]], dict[str, str]]:
     """Label what happens in videos.
 
     Args:
@@ -38,7 +38,8 @@ def label_causes(
             one under way.
 
     Returns:
-        How many of these videos each table tells of, and which were left out, with the reason. A video in which nothing
+        Of how many of these videos each table tells, and of how many of them it did before; and which were left out,
+        with the reason. A video in which nothing
         happens has no row; it is watched again when it is asked for again.
 
     Raises:
@@ -50,7 +51,7 @@ def label_causes(
     if twice:
         raise DataError(f"expected videos of different names, got {', '.join(twice)} more than once; rename them")
     told = {table: read_causes(table) for table, _ in places}
-    counts, left_out = dict.fromkeys(told, 0), {}
+    counts, left_out = dict.fromkeys(told, (0, 0)), {}
     finder = FaceFinder()
     try:
         for done, (video, (table, name)) in enumerate(zip(videos, places, strict=True)):
@@ -59,7 +60,8 @@ def label_causes(
                 if name not in told[table]:
                     sight = watch(video, finder, partial(report, name, done))
                     _append(table, name, happened(sight.landmarks, sight.times))
-                counts[table] += 1
+                count, before = counts[table]
+                counts[table] = (count + 1, before + (name in told[table]))
             except (NotUsable, MetstError) as error:
                 left_out[name] = str(error)
             report(name, done + 1, 0)
@@ -84,5 +86,6 @@ def _append(table: Path, name: str, happenings: Sequence[Happening]) -> None:
     writer = csv.DictWriter(rows, [column.strip() for column in header], lineterminator="\n")
     for each in happenings:
         writer.writerow({"video": name, "kind": each.kind, "onset": each.onset, "offset": each.offset})
+    table.parent.mkdir(parents=True, exist_ok=True)
     end = "" if before.endswith("\n") else "\n"
     write_whole(table, (before + end + rows.getvalue()).encode())

@@ -204,16 +204,20 @@ def read(path: str | os.PathLike[str]) -> Any:
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: expected a checkpoint file, found none")
+    if not Path(path).stat().st_size:
+        raise CheckpointError(f"{path}: not a readable checkpoint (it is empty)")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: expected tensors and plain values only, but the file is damaged or holds code, "
-            f"which is never run ({_first_line(error)}); save the state dict alone"
+            f"which is never run ({reason_of(error)}); save the state dict alone"
         ) from error
     except Exception as error:  # a damaged file makes the reader fail in any way
-        raise CheckpointError(f"{path}: not a readable checkpoint ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason_of(error)})") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def reason_of(error: Exception) -> str:
+    """Return in one line what torch says is wrong with a file, not its advice to run what is in it."""
+    said = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
+    return said.splitlines()[0]

@@ -27,6 +27,7 @@ from metst_edge.manifest import DEFAULT_WEIGHT
 from metst_edge.recognise.images import ImageSettings
 from training.data.errors import DataError
 from training.fit import MAX_GRADIENT, SAVE_SECONDS, Interrupted
+from training.kept_apart import record
 from training.models.checkpoint import save_checkpoint
 from training.models.imagenet import load_imagenet
 from training.models.slstt import Slstt, build_recogniser
@@ -48,6 +49,8 @@ class RecognitionRun:
         data: a description of the training data, for the checkpoint.
         imagenet: file of ImageNet weights to begin with, or None.
         phases: whether intervals are also shown as two dynamic images.
+        trained_on: names of the people whose video it is trained on; empty where they are not known.
+        kept_out: names of the test subjects.
     """
 
     preset: RecognitionPreset
@@ -57,11 +60,15 @@ class RecognitionRun:
     data: str
     imagenet: str | None = None
     phases: bool = True
+    trained_on: tuple[str, ...] = ()
+    kept_out: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """Return everything the network depends on, as plain values."""
         values = asdict(self)
-        return {**values.pop("preset"), **values}
+        trained_on, kept_out = values.pop("trained_on"), values.pop("kept_out")
+        people = {"people": record(trained_on, kept_out)} if trained_on else {}
+        return {**values.pop("preset"), **values, **people}
 
     def checkpoint_meta(self, labels: Sequence[str], intervals: int) -> dict[str, Any]:
         """Return what a checkpoint says beside its weights, and the exporter writes into the bundle."""

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.capture import Interruption, open_source
+from metst_edge.counting import how_many
 from metst_edge.face import FaceFinder
 from metst_edge.recognise.clip import frame_indices, span
 from metst_edge.recognise.crops import Gray, cut, view_of
@@ -145,8 +146,8 @@ def _draw(
                 break
     if read <= last:
         raise DataError(
-            f"labels.csv, {video.name}: expected offsets below its {read} frames (counted from 0), got {last}; were "
-            "the frames counted from 1 (--first-frame 1)?"
+            f"labels.csv, {video.name}: expected offsets below its {how_many(read, 'frame')} (counted from 0), "
+            f"got {last}; were the frames counted from 1 (--first-frame 1)?"
         )
     drawn.sort(key=lambda each: each[0])
     side = settings.input_size

@@ -62,7 +62,7 @@ def write_demo(folder: Path, crf: int = 21, finder: FaceFinder | None = None) ->
         "fps": FPS,
         "frames": timeline.frames,
         "events": [asdict(event) for event in timeline.truth],
-        "distractors": [asdict(other) for other in timeline.distractors],
+        "distractors": [asdict(other.within(timeline.frames)) for other in timeline.distractors],
         "source": SOURCE,
     }
     truth.write_text(json.dumps(record, indent=1) + "\n")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.capture import Frame, open_source, path_of
+from metst_edge.counting import how_many
 from metst_edge.errors import SourceError
 from metst_edge.face import CROP_SIZE, FaceFinder
 from training.synthesis.face_actions import NAMES, FaceFrame
@@ -130,7 +131,7 @@ def watch(uri: str, finder: FaceFinder, report: Report = lambda frames: None) ->
             size = frame.image.shape[:2]
             report(len(times))
     if len(times) < 2:
-        raise NotUsable(f"expected {SHORTEST:g} second of video or more, got {len(times)} frames")
+        raise NotUsable(f"expected {SHORTEST:g} second of video or more, got {how_many(len(times), 'frame')}")
     at = np.array(times)
     fps = round(1 / float(np.median(np.diff(at))), 3)
     if nominal is not None and abs(nominal / fps - 1) < 0.01:
@@ -153,7 +154,7 @@ def follow(uri: str, finder: FaceFinder, report: Report = lambda frames: None) -
     sight = watch(uri, finder, report)
     at, raw, fps, size = sight.times, sight.landmarks, sight.fps, sight.size
     if at[-1] - at[0] < SHORTEST - 1.5 * float(np.median(np.diff(at))):
-        raise NotUsable(f"expected {SHORTEST:g} second of video or more, got {len(at)} frames")
+        raise NotUsable(f"expected {SHORTEST:g} second of video or more, got {how_many(len(at), 'frame')}")
     if not 15 <= fps <= 240:
         raise NotUsable(f"expected 15 to 240 frames per second, got {fps:.3g}")
     cuts = cuts_of(raw, at)

@@ -346,7 +346,7 @@ def write_truth(
         "fps": fps,
         "frames": frames,
         "events": [{**asdict(event), **its} for event, its in zip(truth, more, strict=True)],
-        "distractors": [asdict(other) for other in distractors],
+        "distractors": [asdict(other.within(frames)) for other in distractors],
         **extra,
     }
     out = path.with_suffix(".json")

@@ -66,6 +66,10 @@ class Distractor:
     onset: int
     offset: int
 
+    def within(self, frames: int) -> Distractor:
+        """Return as much of it as a clip of so many frames holds: it may begin before and end after."""
+        return replace(self, onset=max(self.onset, 0), offset=min(self.offset, frames - 1))
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
