@@ -30,13 +30,17 @@ bool any_array_missing(const SelectiveScanGradientArgs& a) {
            missing(a.channels, {a.D, a.delta_bias, a.grad_D, a.grad_delta_bias});
 }
 
-std::int64_t cut(Pieces pieces, std::int64_t length, ScanGradientScratch& s) {
-    for (float** row : {&s.dt, &s.x, &s.q, &s.h_c, &s.g_b, &s.p_a}) *row = pieces.floats(length);
-    for (float** turned : {&s.u, &s.delta, &s.z, &s.grad_y}) {
-        *turned = pieces.floats(length * ScanGradientScratch::kChannels);
+std::int64_t cut(Pieces pieces, const SelectiveScanGradientArgs& a, ScanGradientScratch& s) {
+    const auto padded = [](std::int64_t n) {
+        return (n + Pieces::kAlignment - 1) / Pieces::kAlignment * Pieces::kAlignment;
+    };
+    s.stride = padded(a.states);
+    for (float** of_states : {&s.B, &s.C, &s.grad_B, &s.grad_C}) *of_states = pieces.floats(a.length * s.stride);
+    for (float** of_block : {&s.dt, &s.x, &s.q, &s.h_c, &s.g_b, &s.p_a}) {
+        *of_block = pieces.floats(padded(a.length) * ScanGradientScratch::kChannels);
     }
-    s.decay = pieces.floats(length * ScanGradientScratch::kState);
-    s.h = pieces.floats((length + 1) * ScanGradientScratch::kState);
+    s.decay = pieces.floats(a.length * ScanGradientScratch::kState);
+    s.h = pieces.floats((a.length + 1) * ScanGradientScratch::kState);
     return pieces.used();
 }
 
@@ -70,8 +74,8 @@ struct Rows {
         row.grad_delta_bias = by_bias.data() + b * all.channels;
 
         ScanGradientScratch scratch;
-        AlignedFloats memory(cut(Pieces(), all.length, scratch));
-        cut(Pieces(memory.data()), all.length, scratch);
+        AlignedFloats memory(cut(Pieces(), all, scratch));
+        cut(Pieces(memory.data()), all, scratch);
         const FlushSubnormals flush;
         on_path(path, [&](auto chosen) { selective_scan_gradient_on<chosen>(row, scratch); });
     }

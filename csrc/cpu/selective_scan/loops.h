@@ -12,15 +12,16 @@ namespace metst {
 
 METST_FOR_EVERY_PATH(void, selective_scan_on, const SelectiveScanArgs& args);
 
-// What the gradient's loops write while they run; on a cache line's boundary, not cleared.
+// What the gradient's loops write while they run, on a cache line's boundary, zeros at first.
 struct ScanGradientScratch {
-    static constexpr std::int64_t kChannels = 16;  // that are turned together
-    static constexpr std::int64_t kState = 64;     // floats of state that a loop holds in registers, at most
+    static constexpr int kChannels = 16;  // of a block
+    static constexpr int kState = 64;     // floats of state that a loop holds in registers, at most
 
-    float *u, *delta, *z, *grad_y;  // (kChannels, L) of a block of channels, time contiguous
-    float *dt, *x, *q;              // (L) of a channel and room for a vector's rest; q is the gradient by h . C
-    float *h_c, *g_b, *p_a;         // likewise, sums over N; p_a with A log2(e) in place of A
-    float *decay, *h;               // (L, kState), (L + 1, kState) of a channel's states
+    std::int64_t stride;             // N and room for a vector's rest
+    float *B, *C, *grad_B, *grad_C;  // (L, stride)
+    float *dt, *x, *q;               // (L and room for a vector's rest, kChannels) of a block; q: gradient by h . C
+    float *h_c, *g_b, *p_a;          // likewise, sums over N; p_a with A log2(e) in place of A
+    float *decay, *h;                // (L, kState), (L + 1, kState) of a channel's states
 };
 
 METST_FOR_EVERY_PATH(void, selective_scan_gradient_on, const SelectiveScanGradientArgs& args,
