@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ class Model:
     roi_set: str = "metst"
 
 
-def video(random: np.random.Generator, labelled: bool, quiet: bool) -> Scored:
+def video(model: Model, random: np.random.Generator, labelled: bool, quiet: bool) -> Scored:
     """Bumps of all heights in two runs, true ones about some of them."""
     spot = np.clip(0.2 * random.random(240), 0, 1)
     truth = []
@@ -44,7 +45,8 @@ def video(random: np.random.Generator, labelled: bool, quiet: bool) -> Scored:
     emotion = random.normal(size=(240, len(LABELS))).astype(np.float32)
     runs = (slice(0, 130), slice(130, 240))
     frame = 2 * np.arange(240)
-    return Scored(Scores(frame / 60, frame, spot.astype(np.float32), emotion, runs), tuple(truth), 0.5, labelled, quiet)
+    scores = Scores(frame / 60, frame, spot.astype(np.float32), emotion, runs)
+    return Scored(cast("Bundle", model), scores, tuple(truth), 0.5, labelled, quiet)
 
 
 def slowly(model: Model, videos: list[Scored], ratio: float, floor: float) -> tuple[tuple[int, int, int], float]:
@@ -71,9 +73,9 @@ def slowly(model: Model, videos: list[Scored], ratio: float, floor: float) -> tu
 def test_every_setting_counts_what_decoding_anew_counts(decoder: str, synergy: str) -> None:
     random = np.random.default_rng(3)
     model = Model(DecodeSettings(decoder=decoder, synergy=synergy))
-    videos = [video(random, *counts) for counts in ((True, False), (False, True), (True, True), (True, False))]
+    videos = [video(model, random, *counts) for counts in ((True, False), (False, True), (True, True), (True, False))]
     shares: list[float] = []
-    got = search(model, videos, RATIOS, FLOORS, shares.append)
+    got = search(videos, RATIOS, FLOORS, shares.append)
     assert [(each.ratio, each.floor) for each in got] == [(ratio, floor) for ratio in RATIOS for floor in FLOORS]
     for each in got:
         counts, alarms = slowly(model, videos, each.ratio, each.floor)
@@ -158,6 +160,51 @@ def test_people_who_are_tested_are_not_looked_at(
     (tmp_path / "people.csv").write_text("file,subject\nquiet1.mp4,s1\n")
     assert main(arguments) == 1
     assert f"expected who is seen in {clips[1]}" in capsys.readouterr().err
+
+
+def test_each_fold_is_looked_at_by_the_model_that_does_not_know_it(
+    test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from training.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for folder, rows in (("one", ["a.mp4,s1,20,25,34,happy", "b.mp4,s2,2,8,14,surprise"]), ("two", ["a.mp4,s3,,,,"])):
+        Path(folder).mkdir()
+        Path(folder, "labels.csv").write_text("\n".join(["video,subject,onset,apex,offset,emotion", *rows]) + "\n")
+        for row in rows:
+            Path(folder, row[:5]).symlink_to(test_data / "single_face.mp4")
+    Path("folds.json").write_text('{"0": ["s1"], "1": ["s2"], "2": ["s3"]}')
+    models = ["demo", "demo_plus", "demo"]
+    arguments = ["threshold", *models, "--data", "one", "two", "--folds", "folds.json", "--out", "out"]
+    assert main([*arguments, "--without", "0", "--false-alarms", "30"]) == 0
+    said = capsys.readouterr().out
+    assert "1 quiet video, 2 seconds of face" in said and "next: python -m export bundle demo --decode" in said
+    written = json.loads(Path("out/decode.json").read_text())
+    assert written["people"] == ["s2", "s3"] and "weights_sha256" not in written  # it is for another model than these
+    looked_at = {path.parts[1]: path.name[:5] for path in Path("out").glob("*/scores/*.npz")}
+    assert looked_at == {"fold1": "b.mp4", "fold2": "a.mp4"}
+    by_hand = []
+    for fold, (model, folder, name, truth) in enumerate((("demo_plus", "one", "b", (2, 14)), ("demo", "two", "a", ()))):
+        sources = [
+            Source(name, Path(folder, f"{name}.mp4"), "s", (Labelled(*truth, 2),) if truth else (), True, not truth)
+        ]
+        by_hand += score_all(Bundle.find(model), sources, tmp_path / str(fold))
+    ratio, floor = written["ratio"], written["floor"]
+    (again,) = search(by_hand, [ratio], [floor])
+    assert again.to_dict() == written["chosen"]
+
+    for wrong, words in (
+        (["threshold", "demo", "demo", "--data", "one"], "expected one MODEL, or --folds FILE and one for each fold"),
+        (["threshold", "demo", "--data", "one", "--without", "0"], "expected one MODEL, or --folds FILE"),
+        (
+            ["threshold", "demo", "--data", "one", "--folds", "folds.json"],
+            "expected a MODEL for each of 3 folds, got 1",
+        ),
+        ([*arguments, "--without", "3"], "--without: expected one of folds 0 to 2 of folds.json, got 3"),
+    ):
+        assert main(wrong) == 1
+        assert words in capsys.readouterr().err
 
 
 def test_without_quiet_video_there_is_no_bound() -> None:

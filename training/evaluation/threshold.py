@@ -1,9 +1,10 @@
 """The decode threshold of a model, chosen on training people: most F1 that a bound on false alarms allows.
 
 The network runs once over every video and its scores are kept; they are then decoded with every pair of ratio and
-floor. Of the people that a model is tested on, nothing may get here.
+floor. Of the people that a model is tested on, nothing may get here; but people that it was trained on it knows, and is
+surer of than of others. With a model for each fold every one is looked at by the model that does not know them.
 
-    OUT/scores/<video>.npz     scores of a video
+    OUT/scores/<video>.npz     scores of a video, with folds OUT/fold<N>/scores/...
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Scored:
     """One video that the network has been through.
 
     Attributes:
+        bundle: the network's, all of whose decode settings but ratio and floor hold.
         scores: of all its slots.
         truth: its micro-expressions.
         minutes: of visible face.
@@ -48,6 +50,7 @@ class Scored:
         quiet: whether its false alarms count against the bound.
     """
 
+    bundle: Bundle
     scores: Scores
     truth: tuple[Labelled, ...]
     minutes: float
@@ -133,13 +136,12 @@ def score_all(
                 _keep(path, key, content, scores)
             report(source.name, 1.0)
             minutes = len(scores.spot) / bundle.fps / 60
-            scored.append(Scored(scores, source.truth, minutes, source.labelled, source.quiet))
+            scored.append(Scored(bundle, scores, source.truth, minutes, source.labelled, source.quiet))
     expect_face([video.minutes for video in scored])
     return scored
 
 
 def search(
-    bundle: Bundle,
     videos: Sequence[Scored],
     ratios: Sequence[float] = RATIOS,
     floors: Sequence[float] = FLOORS,
@@ -148,7 +150,6 @@ def search(
     """Decode the scores of videos with every pair of ratio and floor.
 
     Args:
-        bundle: the model; all else of its decode settings holds.
         videos: labelled ones count for F1, quiet ones for false alarms a minute.
         ratios: to try.
         floors: to try.
@@ -157,7 +158,7 @@ def search(
     pairs = [(ratio, floor) for ratio in ratios for floor in floors]
     labelled, quiet = np.zeros((len(pairs), 3), np.int64), np.zeros(len(pairs), np.int64)
     for i, video in enumerate(videos):
-        for row, (tp, fp, fn) in enumerate(_counts(bundle, video, pairs)):
+        for row, (tp, fp, fn) in enumerate(_counts(video, pairs)):
             if video.quiet:
                 quiet[row] += fp
             if video.labelled:
@@ -212,28 +213,29 @@ def _worth(setting: Setting) -> tuple[float, float]:
     return setting.spotting.f1, -setting.false_alarms
 
 
-def _counts(bundle: Bundle, video: Scored, pairs: Sequence[tuple[float, float]]) -> list[tuple[int, int, int]]:
+def _counts(video: Scored, pairs: Sequence[tuple[float, float]]) -> list[tuple[int, int, int]]:
     """Count (tp, fp, fn) in one video for every pair.
 
     Ratio and floor do nothing but say which peaks are high enough: where as many are, the same are, and what was
     counted for them counts again.
     """
-    smoothed = [smooth(video.scores.spot[run].astype(np.float64), bundle.k_p) for run in video.scores.runs]
-    peaks = [sorted(curve[find_peaks(curve, -1.0, bundle.k_p)].tolist()) for curve in smoothed]
+    k_p = video.bundle.k_p
+    smoothed = [smooth(video.scores.spot[run].astype(np.float64), k_p) for run in video.scores.runs]
+    peaks = [sorted(curve[find_peaks(curve, -1.0, k_p)].tolist()) for curve in smoothed]
     known: dict[tuple[int, ...], tuple[int, int, int]] = {}
     counts = []
     for ratio, floor in pairs:
         heights = [threshold(curve, ratio, floor) for curve in smoothed]
         below = tuple(bisect_left(own, height) for own, height in zip(peaks, heights, strict=True))
         if below not in known:
-            known[below] = _count(bundle, video, ratio, floor)
+            known[below] = _count(video, ratio, floor)
         counts.append(known[below])
     return counts
 
 
-def _count(bundle: Bundle, video: Scored, ratio: float, floor: float) -> tuple[int, int, int]:
-    settings = bundle.decode_settings.changed(ratio=ratio, floor=floor)
-    events = found_in(video.scores, bundle, settings)
+def _count(video: Scored, ratio: float, floor: float) -> tuple[int, int, int]:
+    settings = video.bundle.decode_settings.changed(ratio=ratio, floor=floor)
+    events = found_in(video.scores, video.bundle, settings)
     clip = Clip(tuple(Labelled(event.onset_frame, event.offset_frame, 0) for event in events), video.truth)
     found = len(match(clip.predicted, clip.truth))
     return found, len(clip.predicted) - found, len(clip.truth) - found
