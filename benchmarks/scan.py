@@ -2,9 +2,10 @@
 
 Usage: python benchmarks/scan.py [--seconds 1] [--out]
 
-ONNX Runtime runs the local function that bundles carry, torch the scan that training uses, one thread each. Before
-anything is timed all of them must agree. They take turns within each round, so that a slow moment of the machine hits
-all of them; each is called once untimed before it is timed, so that none pays for caches that the one before it filled.
+ONNX Runtime runs the local function that bundles carry, torch the loop of training/models/scan.py, one thread each.
+Before anything is timed all of them must agree. They take turns within each round, so that a slow moment of the machine
+hits all of them; each is called once untimed before it is timed, so that none pays for caches that the one before it
+filled.
 Times are per call divided by the length, batch 1, calls made from Python.
 
 What the time could be at best follows from what one core of this machine is measured to do (rates.cpp, compiled and

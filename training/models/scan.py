@@ -2,9 +2,9 @@
 
 Plain autograd over the time loop would keep six (B, D, N) tensors a step alive and rebuild the loop as a graph; here
 only the states are kept and the decays are computed again on the way back, which is faster than reading them back from
-memory. Training in float32 on a CPU goes through the compiled kernels instead (csrc/cpu/selective_scan), ten times as
-fast; without a gradient the torch code runs, which is what they and the engines are held against. Where `mamba_ssm` is
-installed and the tensors are on a GPU, its kernel is used.
+memory. Training in float32 on a CPU goes through the compiled kernels (csrc/cpu/selective_scan), where they are: they
+are six times as fast. Without a gradient the torch code runs, which they and the engines are held against. Where
+`mamba_ssm` is installed and the tensors are on a GPU, its kernel is used.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-
-from metst_edge import _native
 
 
 class _Recurrence(torch.autograd.Function):
@@ -77,27 +76,38 @@ class _Compiled(torch.autograd.Function):
     """The whole of selective_scan in csrc's kernels, for contiguous float32 tensors on the CPU; only they are kept."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Take selective_scan's arguments, return what it returns."""
+    def forward(ctx: Any, native: Any, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Take metst_edge._native and selective_scan's arguments, return what that returns."""
+        ctx.native = native
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs)
-        y, h = _native.selective_scan(*map(_array, inputs))
+        y, h = native.selective_scan(*map(_array, inputs))
         return torch.from_numpy(y), torch.from_numpy(h)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor | None, grad_h: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Return a gradient for each input; None for an initial state that is None."""
+        """Return a gradient for each input; None for the module and for an initial state that is None."""
         inputs = ctx.saved_tensors
         if grad_y is None:
             grad_y = torch.zeros_like(inputs[0])
         arrays = map(_array, (*inputs, grad_y, grad_h))
-        found = _native.selective_scan_gradient(*arrays, threads=torch.get_num_threads())
-        return tuple(None if grad is None else torch.from_numpy(grad) for grad in found)
+        found = ctx.native.selective_scan_gradient(*arrays, threads=torch.get_num_threads())
+        return None, *(None if grad is None else torch.from_numpy(grad) for grad in found)
 
 
 def _array(tensor: Tensor | None) -> Any:
     return None if tensor is None else tensor.detach().numpy()
+
+
+@lru_cache(maxsize=1)
+def _native_scan() -> Any:
+    """Return metst_edge._native, or None where it is not compiled or from before it knew the gradient."""
+    try:
+        native = import_module("metst_edge._native")
+    except ImportError:
+        return None
+    return native if hasattr(native, "selective_scan_gradient") else None
 
 
 @lru_cache(maxsize=1)
@@ -145,9 +155,11 @@ def selective_scan(
     if kernel is not None:
         return _by_kernel(kernel, u, delta, a, b, c, d, z, delta_bias)
     given = [t for t in (u, delta, a, b, c, d, z, delta_bias, h0) if t is not None]
-    if torch.is_grad_enabled() and any(t.requires_grad for t in given) and all(map(_float32_on_cpu, given)):
+    trained = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    native = _native_scan() if trained and all(map(_float32_on_cpu, given)) else None
+    if native is not None:
         inputs = (t.contiguous() for t in (u, delta, a, b, c, d, z, delta_bias))
-        found: tuple[Tensor, Tensor] = _Compiled.apply(*inputs, None if h0 is None else h0.contiguous())
+        found: tuple[Tensor, Tensor] = _Compiled.apply(native, *inputs, None if h0 is None else h0.contiguous())
         return found
     dt = functional.softplus(delta + delta_bias)
     if h0 is None:
