@@ -17,7 +17,6 @@ from training.cli.arguments import Verbs, add_engine, add_fold, add_model, names
 from training.data.errors import DataError
 
 if TYPE_CHECKING:
-    from metst_edge import Bundle
     from training.evaluation.threshold import Setting, Source
 
 FLOORS_APART = 5
@@ -72,8 +71,8 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or results_folder(options.model, options.data.name, "threshold")
     terminal.expect_place(out)
     sources = _sources(options)
+    _expect_training_people(options, sources)
     bundle = as_bundle(options.model, out)
-    _expect_training_people(options, bundle, sources)
     with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
         task = bar.add_task("analysing", total=len(sources), video="")
         order = {source.name: i for i, source in enumerate(sources)}
@@ -117,12 +116,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _expect_training_people(options: argparse.Namespace, bundle: Bundle, sources: Sequence[Source]) -> None:
+def _expect_training_people(options: argparse.Namespace, sources: Sequence[Source]) -> None:
     """Check that whoever the model was trained without is not looked at."""
+    from training.cli.model import apart_of
     from training.evaluation.folds import read_folds
-    from training.kept_apart import Apart
 
-    apart = Apart.of(bundle.manifest)
+    apart = apart_of(options.model)
     if options.fold:
         file, number = options.fold
         apart.expect_fold(options.model, number, read_folds(file)[number])
