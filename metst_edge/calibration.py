@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metst_edge.counting import how_many
 from metst_edge.errors import CalibrationError
 
 KIND = "metst-edge calibrate"
@@ -102,7 +103,7 @@ class Calibration:
         """Return lines for people: what the floor is and does, and what the footage is too short for."""
         least, most = self.interval
         lines = [
-            f"floor {self.floor:g}: {self.alarms} false alarms in {_time(self.hours)} of visible face, "
+            f"floor {self.floor:g}: {how_many(self.alarms, 'false alarm')} in {_time(self.hours)} of visible face, "
             f"{self.rate:.3g} an hour ({least:.3g} to {most:.3g} with {CONFIDENCE:.0%} confidence); "
             f"{self.asked:g} an hour were asked for"
         ]

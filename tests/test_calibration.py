@@ -72,6 +72,7 @@ def test_footage_that_is_too_short_is_said_to_be():
     )
     four_hours = of([0.9, 0.8, 0.7, 0.6, 0.5], 4.0, 1.0)
     assert (four_hours.alarms, four_hours.shown, len(four_hours.in_words())) == (4, True, 1)
+    assert ": 1 false alarm in 1.0 hours" in of([0.9, 0.8], 1.0, 1.0).in_words()[0]
 
 
 def test_footage_that_is_too_short_may_raise_the_models_own_floor_but_not_lower_it():

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from training.cli import fit as command_line  # noqa: E402
 from training.cli import main  # noqa: E402
 from training.cli.model import as_bundle  # noqa: E402
+from training.kept_apart import record  # noqa: E402
 from training.models import load_checkpoint  # noqa: E402
 
 
@@ -89,6 +90,7 @@ def test_training_on_backgrounds_keeps_people_apart_and_assumes_no_licence(
     meta = load_checkpoint(tmp_path / "a" / "model.pt").meta
     assert "licence" not in meta
     assert "windows, people: 1 (one)" in meta["training"]["data"]
+    assert meta["training"]["people"] == record(["one"], ["other"])
     for more, reason in (
         (["--test-subjects", "nobody"], "expected test subjects that labels.csv names"),
         (["--test-subjects", "one,other"], "at least one subject to train on"),
@@ -178,6 +180,23 @@ def labelled_folder(folder: Path, test_data: Path) -> Path:
     rows = ["face.mp4,s1,20,25,34,happy", "other.mp4,s2,30,35,44,surprise"]
     (folder / "labels.csv").write_text("\n".join(["video,subject,onset,apex,offset,emotion", *rows]) + "\n")
     return folder
+
+
+def test_several_folders_are_trained_on_as_one(
+    test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (labelled_folder(tmp_path / name, test_data) for name in ("one", "two"))
+    (two / "labels.csv").write_text((one / "labels.csv").read_text().replace(",s2,", ",s3,"))
+    fit = ["fit", "--steps", "1", "--batch", "2", "--test-subjects", "s2", "--out", str(tmp_path / "run"), "--data"]
+    assert main([*fit, str(one), str(two), str(one)]) == 0
+    assert "1 step of 2 windows" in " ".join(capsys.readouterr().out.split())
+    training = load_checkpoint(tmp_path / "run" / "model.pt").meta["training"]
+    # s1 of both folders is one person, and nobody counts twice.
+    assert training["data"] == "one, two: 3 micro-expressions, 3 videos, 2 subjects"
+    assert training["people"] == record(["s1", "s3"], ["s2"])
+    assert [len([*(folder / ".windows").iterdir()]) for folder in (one, two)] == [1, 2]
+    assert main([*fit, str(one), "synthetic"]) == 1
+    assert "expected --data synthetic or labelled folders, got both" in capsys.readouterr().err
 
 
 def test_a_labelled_folder_is_trained_on_and_evaluated(

@@ -83,7 +83,7 @@ def test_one_line_says_what_is_wrong_with_a_file_and_nothing_is_left(
         assert not out.parent.exists(), (bad.name, error)
 
 
-@pytest.mark.parametrize("verb", ["recognise fit", "threshold demo"])
+@pytest.mark.parametrize("verb", ["fit", "recognise fit", "threshold demo"])
 def test_people_who_show_nothing_are_told_from_frames_that_are_wrong(
     verb: str, places: tuple[list[Path], Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

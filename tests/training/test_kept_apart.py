@@ -15,6 +15,7 @@ from metst_edge.bundle import Bundle  # noqa: E402
 from training.cli import main  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.kept_apart import Apart, record  # noqa: E402
+from training.models import load_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
 from training.recognition.fit import RecognitionRun  # noqa: E402
 from training.recognition.presets import PRESETS as RECOGNISERS  # noqa: E402
@@ -95,6 +96,22 @@ def data(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -> Path:
         (folder / row[:5]).symlink_to(test_data / "single_face.mp4")
     (folder / "labels.csv").write_text("\n".join([HEADER.strip(), *rows]) + "\n")
     return folder
+
+
+def test_fit_records_who_is_trained_on_and_all_of_a_fold(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folds = tmp_path / "folds.json"
+    folds.write_text('{"0": ["s2", "elsewhere"], "1": ["s1", "s3"]}')
+    who = ["--fold", f"{folds}:0", "--steps", "1", "--batch", "2", "--out", str(tmp_path / "run")]
+    assert main(["fit", "--data", str(data), *who]) == 0
+    training = load_checkpoint(tmp_path / "run" / "model.pt").meta["training"]
+    assert training["fold"] == 0 and training["people"] == record(["s1", "s3"], ["s2", "elsewhere"])
+    folds.write_text('{"0": ["s2"], "1": ["s1", "s3", "elsewhere"]}')
+    for verb in ("evaluate", "threshold"):  # before the checkpoint is exported
+        model = [str(tmp_path / "run" / "model.pt"), "--data", str(data), "--fold", f"{folds}:0"]
+        assert main([verb, *model, "--out", str(tmp_path / "out")]) == 1
+        assert "others (1 went out)" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def demo_of(folder: Path, **training: Any) -> Path:

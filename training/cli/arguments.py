@@ -16,14 +16,24 @@ DRAWINGS = ("fields", "bumps")
 """The names in `training.synthesis.render.DRAWINGS`, which need more imports than a command line should."""
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add where labelled video or windows come from."""
-    parser.add_argument(
-        "--data",
-        metavar="synthetic|DIR",
-        default=SYNTHETIC,
-        help="generated, or a labelled folder (default: synthetic)",
-    )
+def add_data(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add where labelled video or windows come from; of several folders it is a list."""
+    if several:
+        parser.add_argument(
+            "--data",
+            metavar=("synthetic|DIR", "DIR"),
+            nargs="+",
+            default=[SYNTHETIC],
+            help="generated, or labelled folders; whoever has the same name in several is one person (default: "
+            "synthetic)",
+        )
+    else:
+        parser.add_argument(
+            "--data",
+            metavar="synthetic|DIR",
+            default=SYNTHETIC,
+            help="generated, or a labelled folder (default: synthetic)",
+        )
     parser.add_argument(
         "--first-frame",
         type=int,

@@ -15,11 +15,9 @@ from metst_edge.counting import how_many
 from training.cli import render, scores, terminal
 from training.cli.arguments import SYNTHETIC, Verbs, add_clips, add_data, add_engine, add_fold, names
 from training.data.errors import DataError
-from training.kept_apart import Apart
 
 if TYPE_CHECKING:
     from training.data.folder import Video
-    from training.evaluation.evaluate import Part
 
 
 def add(verbs: Verbs) -> None:
@@ -58,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or results_folder(options.models[0], Path(options.data).name)
     terminal.expect_place(out)
     shares = _shares(options, console)
+    _expect_strangers(options, shares, console)
     videos = [video for share in shares for video in share]
     with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
         task = bar.add_task("analysing", total=len(videos), video="")
@@ -71,7 +70,6 @@ def run(options: argparse.Namespace) -> int:
             Part(as_bundle(model, place), share)
             for model, place, share in zip(options.models, places, shares, strict=True)
         ]
-        _expect_strangers(options, parts, console)
         reached = evaluate_parts(parts, out, engine=options.engine, decoding=decoding(options), report=report)
     scores.show(console, reached.scores, f"{', '.join(map(str, options.models))} on {options.data}")
     scores.show_figures(console, reached.figures, reached.people)
@@ -82,22 +80,23 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _expect_strangers(options: argparse.Namespace, parts: Sequence[Part], console: Console) -> None:
+def _expect_strangers(options: argparse.Namespace, shares: Sequence[Sequence[Video]], console: Console) -> None:
     """Check that models that were trained without a fold are scored on that one; say who else is no stranger.
 
     Raises:
         DataError: one was trained without another fold, so that it may know whom it is scored on.
     """
+    from training.cli.model import apart_of
     from training.evaluation.folds import read_folds
 
     file = options.fold[0] if options.fold else options.folds
     folds = read_folds(file) if file else ()
-    for i, (model, part) in enumerate(zip(options.models, parts, strict=True)):
-        apart = Apart.of(part.bundle.manifest)
+    for i, (model, videos) in enumerate(zip(options.models, shares, strict=True)):
+        apart = apart_of(model)
         if file:
             number = options.fold[1] if options.fold else i
             apart.expect_fold(model, number, folds[number])
-        warning = apart.warning(model, [video.subject for video in part.videos])
+        warning = apart.warning(model, [video.subject for video in videos])
         if warning:
             console.print(warning, soft_wrap=True)
 

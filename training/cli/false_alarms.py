@@ -41,18 +41,16 @@ def add(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Count what a model finds where nothing is."""
-    from training.cli.model import as_bundle, results_folder
+    from training.cli.model import apart_of, as_bundle, results_folder
     from training.evaluation.causes import Cause
     from training.evaluation.quiet import expect_clips, false_alarms, people_in
-    from training.kept_apart import Apart
 
     console = terminal.console()
     out = options.out or results_folder(options.model, "real")
     terminal.expect_place(out)
     expect_clips(options.clips)
     people = [person for person in people_in(options.clips, options.people) if person is not None]
-    bundle = as_bundle(options.model, out)
-    warning = Apart.of(bundle.manifest).warning(options.model, people)
+    warning = apart_of(options.model).warning(options.model, people)
     if warning:
         console.print(warning, soft_wrap=True)
     with terminal.bar(console, TextColumn("{task.fields[clip]}")) as bar:
@@ -63,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             bar.update(task, completed=order[clip] + share, clip=clip)
 
         found = false_alarms(
-            bundle,
+            as_bundle(options.model, out),
             options.clips,
             out,
             engine=options.engine,

@@ -38,7 +38,7 @@ def add(verbs: Verbs) -> None:
     """Add the verb's parser."""
     parser = verbs.add_parser("fit", help="train a model", description="Train a model.")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="metst64", help="what to train (default: metst64)")
-    add_data(parser)
+    add_data(parser, several=True)
     tested = parser.add_mutually_exclusive_group()
     tested.add_argument("--test-subjects", metavar="A,B", type=names, default=(), help="subjects kept out of training")
     add_fold(tested, "keep out of training")
@@ -87,7 +87,8 @@ def run(options: argparse.Namespace) -> int:
     console = terminal.console()
     preset = PRESETS[options.preset]
     schedule = _schedule(options, preset)
-    out = options.out or Path("runs") / f"{options.preset}-{Path(options.data).name}-seed{options.seed}"
+    data_names = _name_data(options)
+    out = options.out or Path("runs") / f"{options.preset}-{'-'.join(data_names)}-seed{options.seed}"
     if options.fold and options.data == SYNTHETIC and not options.backgrounds:
         raise DataError(
             "expected --fold with people, got it with generated windows; name a labelled folder by --data or "
@@ -107,8 +108,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         job = _job(options, preset, schedule, windows, data, out)
         console.print(
-            f"{preset.model} on {options.data}: {job.steps} steps of {job.batch} windows, learning rate "
-            f"{job.learning_rate:g}, k_p {windows.k_p}, seed {job.seed}, {job.threads} thread(s); results in {out}"
+            f"{preset.model} on {options.data}: {how_many(job.steps, 'step')} of {how_many(job.batch, 'window')}, "
+            f"learning rate {job.learning_rate:g}, k_p {windows.k_p}, seed {job.seed}, "
+            f"{how_many(job.threads, 'thread')}; results in {out}"
         )
         with terminal.bar(console, TextColumn("loss {task.fields[loss]:.4f}")) as bar:
             task = bar.add_task("training", total=job.steps, loss=float("nan"))
@@ -122,7 +124,8 @@ def run(options: argparse.Namespace) -> int:
                 with terminal.ctrl_c() as asked:
                     reached = fit(job, windows, clips, out, resume=options.resume, stop=asked, report=report)
             except Interrupted as stop:
-                print(f"training: interrupted after {stop.step} steps; go on with --resume", file=sys.stderr)
+                done = how_many(stop.step, "step")
+                print(f"training: interrupted after {done}; go on with --resume", file=sys.stderr)
                 return 1
     finally:
         windows.close()
@@ -131,6 +134,16 @@ def run(options: argparse.Namespace) -> int:
     terms = "" if job.licence else " --licence TERMS"
     console.print(f"wrote {out / 'model.pt'}; next: python -m export bundle {out / 'model.pt'} --out DIR{terms}")
     return 0
+
+
+def _name_data(options: argparse.Namespace) -> list[str]:
+    """Make one text of --data, and ``folders`` of what are labelled ones; return what a run is called after."""
+    given = list(dict.fromkeys(options.data))
+    if SYNTHETIC in given and len(given) > 1:
+        raise DataError(f"expected --data {SYNTHETIC} or labelled folders, got both; leave one out")
+    options.folders = [Path(each) for each in given if each != SYNTHETIC]
+    options.data = ", ".join(given)
+    return [Path(each).name for each in given]
 
 
 def _schedule(options: argparse.Namespace, preset: Preset) -> Schedule:
@@ -168,11 +181,24 @@ def _job(
         floor=schedule.floor,
         licence=LICENCE if options.data == SYNTHETIC and not options.backgrounds else None,
         fold=options.fold[1] if options.fold else None,
+        **_people(options),
     )
     if not options.minutes:
         return job
     # Measured again, the number would be another and the run not the one to go on with.
     return replace(job, steps=saved_steps(out) if options.resume else steps_in(options.minutes, job, windows))
+
+
+def _people(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    """Say who is trained on and who is kept out, for the checkpoint; nothing of generated windows."""
+    from training.evaluation.folds import read_folds
+
+    folders = options.backgrounds or options.folders
+    if not folders:
+        return {}
+    kept_out = read_folds(options.fold[0])[options.fold[1]] if options.fold else options.test_subjects
+    trained_on = {video.subject for _, video in _training_videos(folders, options)}
+    return {"trained_on": tuple(sorted(trained_on)), "kept_out": tuple(kept_out)}
 
 
 def _synthetic(
@@ -207,7 +233,7 @@ def _backgrounds(preset: Preset, options: argparse.Namespace, console: Console) 
     if not len(backgrounds):
         raise DataError(
             f"expected windows of {preset.k} frames with a face and without a micro-expression, got none in "
-            f"{len(videos)} videos of {', '.join(map(str, options.backgrounds))}"
+            f"{how_many(len(videos), 'video')} of {', '.join(map(str, options.backgrounds))}"
         )
     people = len(set(backgrounds.subject.tolist()))
     folders = ", ".join(sorted({folder.name for folder, _ in videos}))
@@ -219,15 +245,17 @@ def _labelled(
 ) -> tuple[Windows, list[MeasuredClip], str]:
     from metst_edge.face import FaceFinder
     from training.data.features import measure
+    from training.data.folder import expect_events
     from training.data.windows import FolderWindows
 
-    folder = Path(options.data)
-    cache = options.cache or folder / ".windows"
-    found, finder = _training_videos([folder], options), FaceFinder()
-    terminal.expect_place(cache)
+    found, finder = _training_videos(options.folders, options), FaceFinder()
+    expect_events([video for _, video in found], "those who are trained on")
+    caches = {folder: options.cache or folder / ".windows" for folder, _ in found}
+    for cache in caches.values():
+        terminal.expect_place(cache)
 
-    def measured(_: Path, video: Video, progress: Progressed) -> Measured:
-        return measure(video, preset, cache, finder, progress)
+    def measured(folder: Path, video: Video, progress: Progressed) -> Measured:
+        return measure(video, preset, caches[folder], finder, progress)
 
     windows = FolderWindows(_each(found, measured, console), batch, options.ratio or preset.ratio, options.seed)
     videos = [video for _, video in found]
@@ -237,7 +265,8 @@ def _labelled(
         windows,
         [],
         (
-            f"{folder.name}: {how_many(events, 'micro-expression')}, {how_many(len(videos), 'video')}, "
+            f"{', '.join(folder.name for folder in caches)}: {how_many(events, 'micro-expression')}, "
+            f"{how_many(len(videos), 'video')}, "
             f"{how_many(len(subjects), 'subject')}"
         ),
     )

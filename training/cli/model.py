@@ -8,6 +8,7 @@ from rich.console import Console
 
 from metst_edge import Bundle
 from metst_edge.bundle import RecognizerBundle, shipped_models
+from training.kept_apart import Apart
 
 
 def is_bundle(model: Path) -> bool:
@@ -34,6 +35,19 @@ def as_bundle(model: Path, out: Path) -> Bundle:
     checkpoint = load_checkpoint(model)
     description = Description.from_meta(checkpoint.meta, name=model.parent.name)
     return write(checkpoint.network, description, out / "bundle", force=True, console=Console(quiet=True))
+
+
+def apart_of(model: Path) -> Apart:
+    """Return what a model that spots says of people, before it is exported.
+
+    Raises:
+        MetstError: the model cannot be read.
+    """
+    if is_bundle(model):
+        return Apart.of(Bundle.find(model).manifest)
+    from training.models.checkpoint import contents
+
+    return Apart.of(contents(model)["meta"])
 
 
 def as_recogniser(model: Path, out: Path) -> RecognizerBundle:

@@ -168,11 +168,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
     console = terminal.console()
     out = options.out or results_folder(options.model, Path(options.data).name)
     terminal.expect_place(out)
-    bundle = as_recogniser(options.model, out)
     folder, videos = _videos(options, console)
     if options.subjects:
         _, videos = split_subjects(videos, options.subjects)
     expect_events(videos, "those who are scored")
+    bundle = as_recogniser(options.model, out)
     warning = Apart.of(bundle.manifest).warning(options.model, [video.subject for video in videos])
     if warning:
         console.print(warning, soft_wrap=True)

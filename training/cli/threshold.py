@@ -18,7 +18,6 @@ from training.cli.arguments import Verbs, add_engine, add_fold, count, names, po
 from training.data.errors import DataError
 
 if TYPE_CHECKING:
-    from metst_edge import Bundle
     from training.data.folder import Video
     from training.evaluation.threshold import Setting, Source
 
@@ -90,9 +89,9 @@ def run(options: argparse.Namespace) -> int:
     terminal.expect_place(out)
     parts = _parts(options, out)
     sources = [source for part in parts for source in part.sources]
+    for part in parts:
+        _expect_training_people(options, part)
     bundles = [as_bundle(part.model, part.out) for part in parts]
-    for part, bundle in zip(parts, bundles, strict=True):
-        _expect_training_people(options, part, bundle)
     with terminal.bar(console, TextColumn("{task.fields[video]}")) as bar:
         task = bar.add_task("analysing", total=len(sources), video="")
         order = {source.name: i for i, source in enumerate(sources)}
@@ -150,12 +149,12 @@ def _use(options: argparse.Namespace, chosen: Setting, path: Path) -> str:
     return f"python -m export bundle {model} --decode {path} --out DIR"
 
 
-def _expect_training_people(options: argparse.Namespace, part: _Part, bundle: Bundle) -> None:
+def _expect_training_people(options: argparse.Namespace, part: _Part) -> None:
     """Check that whoever is to be tested is not looked at, and whoever a model of a fold looks at is new to it."""
+    from training.cli.model import apart_of
     from training.evaluation.folds import read_folds
-    from training.kept_apart import Apart
 
-    apart = Apart.of(bundle.manifest)
+    apart = apart_of(part.model)
     if options.fold:
         file, number = options.fold
         apart.expect_fold(part.model, number, read_folds(file)[number])

@@ -103,13 +103,18 @@ def insert_folder(
             report(name, done, 0)
     finally:
         finder.close()
+    return _labelled(folder), left_out
+
+
+def _labelled(folder: Path) -> Inserted:
+    """Label what is in a folder, and count it."""
     clips = sorted(truth.with_suffix(".mp4") for truth in folder.glob("*-s*.json"))
     if not clips:
-        return Inserted(0, 0, 0), left_out
+        return Inserted(0, 0, 0)
     write_labels(folder, clips)
-    labelled = read_folder(folder)
-    events = sum(len(video.annotations) for video in labelled)
-    return Inserted(events, len(clips), len({video.subject for video in labelled})), left_out
+    videos = read_folder(folder)
+    events = sum(len(video.annotations) for video in videos)
+    return Inserted(events, len(clips), len({video.subject for video in videos}))
 
 
 @dataclass(slots=True)
