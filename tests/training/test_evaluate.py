@@ -19,10 +19,13 @@ from training.cli.scores import show_figures  # noqa: E402
 from training.data.errors import DataError  # noqa: E402
 from training.data.folder import Video  # noqa: E402
 from training.data.tables import read_people  # noqa: E402
-from training.evaluation.beside import Happening, Known, happenings, read_causes, read_known  # noqa: E402
+from training.evaluation.beside import Happening, Known, Traits, happenings, read_causes, read_known  # noqa: E402
 from training.evaluation.calibration import events_of  # noqa: E402
 from training.evaluation.evaluate import Part, compare_decoders, evaluate, evaluate_parts  # noqa: E402
+from training.evaluation.failures import Seen, worst  # noqa: E402
+from training.evaluation.metrics import Clip, Labelled  # noqa: E402
 from training.evaluation.people import FIGURES, Figure  # noqa: E402
+from training.evaluation.plots import failures  # noqa: E402
 from training.evaluation.quiet import false_alarms  # noqa: E402
 from training.models import build, save_checkpoint  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
@@ -66,6 +69,7 @@ def test_what_is_found_is_scored_and_kept(
     events = [event for event in kept["events"] if event["type"] == "micro_expression"]
     assert kept["frames"] == 72
     assert shares[-1] == ("single_face.mp4", 1.0) and sorted(shares) == shares
+    assert (tmp_path / "failures.png").is_file() == bool(events)  # none of it is true yet
 
     # The truth is what was found, so everything is right; the video is not read again.
     monkeypatch.setattr(Analyzer, "analyze", lambda *a, **k: pytest.fail("analysed again"))
@@ -78,6 +82,38 @@ def test_what_is_found_is_scored_and_kept(
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["spotting"] == scores.spotting.to_dict() and written["videos"] == 1
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert len(kept["curve"]["frame"]) == len(kept["curve"]["height"]) == 72
+    assert not (tmp_path / "failures.png").exists()
+
+
+def seen(name: str, found: list[tuple[int, int, float]], truth: list[tuple[int, int]], *known: Happening) -> Seen:
+    events = [{"onset_frame": a, "offset_frame": b, "height": height} for a, b, height in found]
+    curve = {"frame": list(range(0, 200, 2)), "height": [i / 200 for i in range(0, 200, 2)]}
+    traits = tuple(Traits(a, b, float(b - a), (1, 2)) for a, b in truth)
+    clip = Clip(tuple(Labelled(a, b, 0) for a, b, _ in found), tuple(Labelled(a, b, 1) for a, b in truth))
+    return Seen(name, clip, {"fps": 50.0, "events": events, "curve": curve}, Known(traits), known)
+
+
+def test_the_highest_false_alarm_of_each_cause_and_the_strongest_that_were_missed_are_shown(tmp_path: Path) -> None:
+    blink = Happening("blink", 20, 30)
+    videos = [
+        seen("a", [(20, 30, 0.5), (100, 110, 0.7)], [(100, 110), (150, 158)], blink),
+        seen("b", [(20, 30, 0.6), (60, 70, 0.4)], [(140, 150), (180, 194)], blink),
+        seen("c", [], []),
+    ]
+    shown = worst(videos)
+    assert [(each.title, each.video) for each in shown] == [
+        ("false, 0.60: blink", "b"),
+        ("false, 0.40: nothing known", "b"),
+        ("missed: positive, 14.0 px, AU 1+2", "b"),
+        ("missed: positive, 8.0 px, AU 1+2", "a"),
+    ]
+    last = shown[-1]
+    assert last.truth == ((2.0, 2.2), (3.0, 3.16)) and last.found == ((2.0, 2.2),)
+    assert last.seconds[0] == 1.52 and last.seconds[-1] == 3.96 and last.curve[0] == 0.38  # 1.5 s around it, as far
+    failures(shown, tmp_path / "failures.png")
+    assert (tmp_path / "failures.png").read_bytes().startswith(b"\x89PNG")
+    assert worst(videos[2:]) == ()
 
 
 def test_another_video_of_the_same_name_is_analysed_anew(model: Path, test_data: Path, tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def run(options: argparse.Namespace) -> int:
     scores.show_breakdown(console, reached.breakdown)
     scores.show_causes(console, reached.causes)
     scores.show_decoders(console, reached.decoders, parts[0].bundle.fps)
-    console.print(f"wrote {out / 'metrics.json'} and {out / 'confusion.png'}")
+    pictures = ", ".join(name for name in ("confusion.png", "failures.png") if (out / name).is_file())
+    console.print(f"wrote {out / 'metrics.json'}; beside it: {pictures}")
     return 0
 
 

@@ -5,9 +5,10 @@ Several models may share the videos, each on people whom it never saw: all are s
 
 Knows bundles only: a checkpoint is exported to one by whoever asks, so nothing here needs torch.
 
-    OUT/videos/<video>.json    events found, and those that every decoder finds in the same scores
+    OUT/videos/<video>.json    events found, those that every decoder finds in the same scores, and the spotting curve
     OUT/metrics.json           all scores, how sure they are, and what they are of each kind of micro-expression
     OUT/confusion.png          confusion matrix of the true positives
+    OUT/failures.png           the highest false alarms and the strongest that were missed, if any
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from metst_edge import Analyzer, Bundle, Report
 from metst_edge.choices import DECODERS
 from metst_edge.counting import how_many
 from metst_edge.decode import DecodeSettings
+from metst_edge.decode.offline import smooth
 from metst_edge.labels import EMOTIONS
 from metst_edge.scoring import found_in
 from training.data.errors import DataError
@@ -32,6 +36,7 @@ from training.data.folder import Video
 from training.evaluation.beside import CAUSES, Happening, happenings, read_causes, read_known
 from training.evaluation.breakdown import Share, breakdown, events_in
 from training.evaluation.causes import Cause, by_cause
+from training.evaluation.failures import Seen, worst
 from training.evaluation.kept import (
     content_hash,
     expect_face,
@@ -45,7 +50,7 @@ from training.evaluation.kept import (
 from training.evaluation.lengths import DecoderScores, by_length
 from training.evaluation.metrics import Clip, Labelled, Scores, score
 from training.evaluation.people import RESAMPLES, Figure, figures, tallies
-from training.evaluation.plots import confusion
+from training.evaluation.plots import confusion, failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,11 @@ def evaluate_parts(
     scores = reached.scores
     title = f"{scores.spotting.tp} true positives, UF1 {scores.recognition.uf1:.2f}"
     confusion(scores.confusion, EMOTIONS, out / "confusion.png", title)
+    shown, picture = worst(_seen(parts, out)), out / "failures.png"
+    if shown:
+        failures(shown, picture)
+    else:
+        picture.unlink(missing_ok=True)
     return reached
 
 
@@ -170,6 +180,7 @@ def _analyse(
                     "content": content,
                     **analysis.to_dict(),
                     "decoders": _by_decoder(analysis, bundle, settings),
+                    "curve": _curve(analysis, bundle),
                 }
                 write(path, {**found, "minutes_of_face": len(analysis.scores.spot) / bundle.fps / 60})
             report(video.name, 1.0)
@@ -201,6 +212,24 @@ def _evaluation(parts: Sequence[Part], out: Path) -> Evaluation:
         causes=by_cause(zip(clips, _happenings(videos), strict=True), sum(minutes)),
         decoders=decoders,
     )
+
+
+def _seen(parts: Sequence[Part], out: Path) -> list[Seen]:
+    """Set every video's result beside what is known of it."""
+    videos = [video for part in parts for video in part.videos]
+    seen = []
+    for video, happened in zip(videos, _happenings(videos), strict=True):
+        found = json.loads(result_path(out, video.name).read_text(encoding="utf-8"))
+        seen.append(Seen(video.name, _clip(video, found, found["events"]), found, read_known(video.path), happened))
+    return seen
+
+
+def _curve(analysis: Report, bundle: Bundle) -> dict[str, list[float]]:
+    """Return the smoothed spotting curve as plain numbers: of each slot its frame in the video and the height."""
+    scores = analysis.scores
+    heights = [height for run in scores.runs for height in smooth(scores.spot[run].astype(np.float64), bundle.k_p)]
+    frames = [frame for run in scores.runs for frame in scores.frame[run].tolist()]
+    return {"frame": frames, "height": [round(float(height), 3) for height in heights]}
 
 
 def _happenings(videos: Sequence[Video]) -> list[tuple[Happening, ...]]:
@@ -243,6 +272,7 @@ def _is_whole(content: str, found: dict[str, Any]) -> bool:
         and found["frames"] < math.inf
         and 0 < found["fps"] < math.inf
         and {*DECODERS} <= found["decoders"].keys()
+        and len(found["curve"]["frame"]) == len(found["curve"]["height"])
         and 0 <= found["minutes_of_face"] < math.inf
     )
 

@@ -1,4 +1,4 @@
-"""Pictures of a run: loss curves, and the confusion matrix. Drawn without a display."""
+"""Pictures of a run: loss curves, the confusion matrix, failures. Drawn without a display."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from training.evaluation.failures import Failure
 
 
 def loss_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
@@ -70,6 +72,40 @@ def confusion(matrix: npt.NDArray[np.int64], labels: Sequence[str], path: Path, 
     axes.set_ylabel("true")
     axes.set_title(title, fontsize=10)
     figure.savefig(path, dpi=130)
+
+
+def failures(some: Sequence[Failure], path: Path) -> None:
+    """Draw the spotting curve around failures, what is true there and what was found.
+
+    Args:
+        some: at least one.
+        path: PNG to write.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    rows = -(-len(some) // 2)
+    figure = Figure(figsize=(9, 1.9 * rows + 0.4), layout="constrained")
+    places = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axes, each in zip(places, some, strict=False):
+        for start, end in each.truth:
+            axes.axvspan(start, end, ymax=0.5, color="tab:green", alpha=0.3, linewidth=0)
+        for start, end in each.found:
+            axes.axvspan(start, end, ymin=0.5, color="tab:orange", alpha=0.3, linewidth=0)
+        axes.plot(each.seconds, each.curve, color="black", linewidth=1)
+        axes.set_ylim(0, 1)
+        axes.set_title(f"{each.title}\n{each.video}", fontsize=8)
+        axes.tick_params(labelsize=7)
+    for axes in places[len(some) :]:
+        axes.set_axis_off()
+    known = [
+        Line2D([], [], color="black", linewidth=1, label="spotting curve over seconds"),
+        Patch(color="tab:green", alpha=0.3, label="true"),
+        Patch(color="tab:orange", alpha=0.3, label="found"),
+    ]
+    figure.legend(handles=known, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
