@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from csrc.cuda.shared_library import ROOT, build
@@ -103,19 +104,54 @@ def run(folder: Path, nvcc: str, architecture: str, sanitize: bool) -> tuple[lis
         jobs.append((test.name, "-", program))
         for tool in TOOLS if sanitizer else ():
             jobs.append((test.name, tool, [sanitizer, "--tool", tool, "--error-exitcode", str(FOUND), *program]))
-    running: list[subprocess.Popen[str]] = []
+    programs = Programs()
     with ThreadPoolExecutor() as pool:  # at the same time: under the tools they take minutes, mostly of the host's
         try:
-            return list(pool.map(lambda job: outcome(*job, running=running), jobs)), notes
+            return list(pool.map(lambda job: outcome(*job, programs=programs), jobs)), notes
         except BaseException:  # interrupted: what has a session of its own does not hear of it
-            for program in list(running):
-                stop(program)
+            programs.stop()
             raise
 
 
 def find_sanitizer(nvcc: str) -> str | None:
     """Return compute-sanitizer from the PATH or from nvcc's toolkit."""
     return shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path=str(Path(nvcc).resolve().parent))
+
+
+class Programs:
+    """Those that threads have started and not seen the end of, so that an interrupted run leaves none behind."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[str]] = []
+        self._lock = Lock()
+        self._stopped = False
+
+    def start(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        """Start one in a session of its own.
+
+        Raises:
+            InterruptedError: all have been stopped.
+        """
+        with self._lock:  # or one that is just being started would be missed
+            if self._stopped:
+                raise InterruptedError("all programs have been stopped")
+            program = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            )
+            self._running.append(program)
+        return program
+
+    def ended(self, program: subprocess.Popen[str]) -> None:
+        """Forget one."""
+        with self._lock:
+            self._running.remove(program)
+
+    def stop(self) -> None:
+        """Kill all, and start none any more."""
+        with self._lock:
+            self._stopped = True
+            for program in self._running:
+                stop(program)
 
 
 def stop(program: subprocess.Popen[str]) -> None:
@@ -129,7 +165,7 @@ def outcome(
     tool: str,
     command: Sequence[str],
     seconds: float = SECONDS,
-    running: list[subprocess.Popen[str]] | None = None,
+    programs: Programs | None = None,
 ) -> Row:
     """Run a test; say how it ended, in how many seconds, and what its last line was.
 
@@ -138,14 +174,11 @@ def outcome(
         tool: that it runs under; "-" for none.
         command: the program, or the tool with it.
         seconds: after which it is stopped.
-        running: gets the program while it runs.
+        programs: knows the program while it runs.
     """
     start = time.perf_counter()
-    program = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    running = [] if running is None else running
-    running.append(program)
+    programs = programs or Programs()
+    program = programs.start(command)
     try:
         printed, _ = program.communicate(timeout=seconds)
         named = {0: "passed", SKIPPED: "skipped", FOUND: "errors found" if tool != "-" else "failed: status 99"}
@@ -154,7 +187,7 @@ def outcome(
         stop(program)
         printed, _ = program.communicate()
         state = f"stopped after {seconds:g} s"
-    running.remove(program)
+    programs.ended(program)
     lines = [line.strip("= ") for line in printed.splitlines() if line.strip("= ")]
     refused = next((line for line in lines if REFUSED.search(line)), None) if tool != "-" else None
     last = refused or (lines[-1] if lines else "")

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -249,6 +250,27 @@ def test_an_interrupted_run_stops_its_programs(machine, monkeypatch):
     with pytest.raises(SystemExit):
         cpp_tests.run(machine / "tests", "echo", "90", sanitize=False)
     assert time.perf_counter() - start < 30 and ends(int(pid.read_text()))
+
+
+def test_a_program_that_is_being_started_is_stopped_too(monkeypatch):
+    """It is there before whoever starts it knows of it."""
+    programs, asked = cpp_tests.Programs(), threading.Event()
+    begin = cpp_tests.subprocess.Popen
+
+    def slowly(*arguments, **options):
+        program = begin(*arguments, **options)
+        asked.set()
+        time.sleep(0.2)
+        return program
+
+    monkeypatch.setattr(cpp_tests.subprocess, "Popen", slowly)
+    with cpp_tests.ThreadPoolExecutor() as pool:
+        row = pool.submit(cpp_tests.outcome, "test", "-", ["sleep", "60"], programs=programs)
+        assert asked.wait(10)
+        programs.stop()
+        assert row.result(10)["outcome"] == "failed: status -9"
+    with pytest.raises(InterruptedError):
+        programs.start(["sleep", "60"])
 
 
 def test_a_device_that_the_sanitizer_refuses_is_no_failure():
