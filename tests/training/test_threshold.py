@@ -220,7 +220,7 @@ def test_what_is_chosen_is_shown_beside_what_the_model_did_before(
     pytest.importorskip("torch")
     from training.cli import main
 
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "80")
     rows = ["a.mp4,s1,2,8,14,surprise", "b.mp4,s2,20,25,34,happy"]
     (tmp_path / "labels.csv").write_text("\n".join(["video,subject,onset,apex,offset,emotion", *rows]) + "\n")
     for name in ("a.mp4", "b.mp4"):
@@ -237,14 +237,17 @@ def test_what_is_chosen_is_shown_beside_what_the_model_did_before(
     ):
         assert words in said
     assert "at most" not in said and "metst-edge SOURCE --model demo --ratio" in said
-    rows = [line.split("│") for line in said.splitlines()]
-    own, chosen = (next(row for row in rows if each in row[1:2]) for each in (" the model's own ", f" {'chosen':15} "))
     written = json.loads((out / "decode.json").read_text())
-    for row, each in ((own, written["before"]), (chosen, written["chosen"])):
-        counts = [each[name] for name in ("tp", "fp", "fn")]
-        assert [float(cell) for cell in row[2:7]] == pytest.approx([each["ratio"], each["floor"], *counts])
-        shares = [each[name] for name in ("precision", "recall", "f1")]
-        assert [float(cell) for cell in row[7:10]] == pytest.approx(shares, abs=5e-4) and row[10].strip() == "-"
+    rows = {
+        cells[1].strip(): cells[2:4] for cells in (line.split("│") for line in said.splitlines()) if len(cells) == 5
+    }
+    for column, each in enumerate((written["before"], written["chosen"])):
+        counts = zip(("found", "false", "missed"), (each[name] for name in ("tp", "fp", "fn")), strict=True)
+        for name, value in (("ratio", each["ratio"]), ("floor", each["floor"]), *counts):
+            assert float(rows[name][column]) == pytest.approx(value)
+        for name, key in (("precision", "precision"), ("recall", "recall"), ("spotting F1", "f1")):
+            assert float(rows[name][column]) == pytest.approx(each[key], abs=5e-4)
+        assert rows["quiet: false a minute"][column].strip() == "-"
     settings = demo.decode_settings
     assert (written["before"]["ratio"], written["before"]["floor"]) == (settings.ratio, settings.floor)
     with Analyzer(demo.path) as analyzer:

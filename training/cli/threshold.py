@@ -267,16 +267,18 @@ def _sources(
 
 def _compare(console: Console, settings: Mapping[str, Setting], bound: float | None, people: int) -> None:
     """Print what the model found with its own settings beside what it finds with the chosen ones."""
-    title = f"Before and after, on the same {how_many(people, 'person', 'people')}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for column in ("ratio", "floor", *COUNTED, "precision", "recall", "spotting F1", QUIET):
-        table.add_column(column, justify="right")
+    table = Table(
+        "", title=f"Before and after, on the same {how_many(people, 'person', 'people')}", title_justify="left"
+    )
+    columns = []
     for name, each in settings.items():
+        table.add_column(name, justify="right")
         spotting = each.spotting
         cells = (f"{each.ratio:g}", f"{each.floor:g}", *map(str, (spotting.tp, spotting.fp, spotting.fn)))
         shares = (f"{share:.3f}" for share in (spotting.precision, spotting.recall, spotting.f1))
-        table.add_row(name, *cells, *shares, _a_minute(each, bound))
+        columns.append((*cells, *shares, _a_minute(each, bound)))
+    for row in zip(("ratio", "floor", *COUNTED, "precision", "recall", "spotting F1", QUIET), *columns, strict=True):
+        table.add_row(*row)
     console.print(table)
 
 
