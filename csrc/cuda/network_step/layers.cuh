@@ -209,7 +209,7 @@ struct MambaBlocks {
     __device__ void run(int count, int weights_at, int state_at, bool begins, float* x) const {
         const bool of_first_warp = threadIdx.x < kWarpSize;
         for (int i = 0; i < count; ++i) {
-            const float* const block = f.weights + weights_at + static_cast<std::ptrdiff_t>(i) * p.weight.total;
+            const float* const block = f.weights + weights_at + i * p.weight.total;
             const int of_state = state_at + i * p.state.total;
             if (of_first_warp) {
                 norm(block + p.weight.norm, p.dim, x, [&](int d, float y) { f.shared[p.shared.normed + d] = y; });

@@ -9,26 +9,24 @@
 namespace metst::cuda {
 namespace {
 
-// Of one lane.
-struct Scores {
-    float* spot;
-    float* emotion;
-};
-
-// metst_network.h. now: the frame fed begins a window.
+// metst_network.h.
 template <class Team>
-__device__ inline void step_network(const fused::MetstPlan& p, const Frame& f, const float* features, bool now,
-                                    const Scores& scores) {
+__device__ inline void step_network(const fused::MetstPlan& p, const Frame& f, const NetworkStepBuffers& at,
+                                    std::ptrdiff_t lane) {
+    const bool now = at.reset[lane] != 0.0f;
     const bool one_ago = f.state[p.resets] != 0.0f, two_ago = f.state[p.resets + 1] != 0.0f;
     if (threadIdx.x == 0 && f.rank == 0) {
         f.next_state[p.resets] = now ? 1.0f : 0.0f;
         f.next_state[p.resets + 1] = one_ago ? 1.0f : 0.0f;
     }
     float* const x = f.shared + p.x;
-    stem<Team>(f, p.stem, features, now, one_ago, two_ago, [&](int o, float value) { x[o] = value; });
+    stem<Team>(f, p.stem, at.features + lane * p.stem.channels, now, one_ago, two_ago,
+               [&](int o, float value) { x[o] = value; });
     MambaBlocks<Team>(p.block, f).run(p.depth, p.weights, p.state, two_ago, x);
     if constexpr (Team::kBlocks > 1) sync_cluster();  // nobody leaves while others read its shared memory
-    if (f.rank == 0) heads<Team>(f, p.heads, 0, 1 + p.heads.classes, x, scores.spot, scores.emotion);
+    if (f.rank == 0) {
+        heads<Team>(f, p.heads, 0, 1 + p.heads.classes, x, at.spot + lane, at.emotion + lane * p.heads.classes);
+    }
 }
 
 // metst_plus_network.h, with its names: s is the frame fed, f = s-2 the fast stack's, e = s-3 the slow one's and the
@@ -39,11 +37,14 @@ struct MetstPlusFrame {
 
     const fused::MetstPlusPlan& p;
     const Frame& f;
+    const NetworkStepBuffers& at;
+    std::ptrdiff_t lane;
     bool f_begins, e_begins;  // a window
     bool due;                 // a slow step
 
     // The stem's newest output, in `given`, and the frames around e.
-    __device__ void run_stem(const float* features, bool now, bool one_ago) const {
+    __device__ void run_stem(bool now, bool one_ago) const {
+        const float* const features = at.features + lane * p.stem.channels;
         float* const given = f.shared + p.shared.given;
         stem<Team>(f, p.stem, features, now, one_ago, f_begins, [&](int o, float value) {
             given[o] = value;
@@ -52,7 +53,7 @@ struct MetstPlusFrame {
     }
 
     // The stacks take turns stage by stage: after each the slow one gets what the fast one gave around e.
-    __device__ void run_pathway(int number, const Scores& scores) const {
+    __device__ void run_pathway(int number) const {
         const int weights = p.weight.pathways + number * p.weight.pathway;
         const int state = p.state.pathways + number * p.state.pathway;
         const MambaBlocks<Team> fast(p.fast, f), slow(p.slow, f);
@@ -71,13 +72,14 @@ struct MetstPlusFrame {
                      state + p.state.slow + first * p.slow.state.total, e_begins, slow_x);
             if (stage + 1 == p.stages) break;
             around_e(weights + (1 + stage) * p.weight.convolution, p.shared.seen_stage,
-                     [&](int o, float value) { slow_x[o] += value; });
-            __syncthreads();
+                     [&](int o, float value) { slow_x[o] += value; });  // read behind the fast stack's barriers
         }
         keep_slow(state, slow_x);
         __syncthreads();
         const int first = number == 0 ? 0 : 1, end = number + 1 == p.pathways ? 1 + p.heads.classes : 1;
-        if (f.rank == 0) heads<Team>(f, p.heads, first, end, slow_x, scores.spot, scores.emotion);
+        if (f.rank == 0) {
+            heads<Team>(f, p.heads, first, end, slow_x, at.spot + lane, at.emotion + lane * p.heads.classes);
+        }
         __syncthreads();  // before the next pathway writes what the heads read
     }
 
@@ -122,9 +124,10 @@ struct MetstPlusFrame {
 };
 
 template <class Team>
-__device__ inline void step_network(const fused::MetstPlusPlan& p, const Frame& f, const float* features, bool now,
-                                    const Scores& scores) {
+__device__ inline void step_network(const fused::MetstPlusPlan& p, const Frame& f, const NetworkStepBuffers& at,
+                                    std::ptrdiff_t lane) {
     const float* const flags = f.state + p.state.flags;
+    const bool now = at.reset[lane] != 0.0f;
     const bool one_ago = flags[0] != 0.0f, two_ago = flags[1] != 0.0f, three_ago = flags[2] != 0.0f;
     const bool odd = !three_ago && flags[3] == 0.0f;
     if (threadIdx.x == 0 && f.rank == 0) {
@@ -134,9 +137,9 @@ __device__ inline void step_network(const fused::MetstPlusPlan& p, const Frame& 
         next[2] = two_ago ? 1.0f : 0.0f;
         next[3] = odd ? 1.0f : 0.0f;
     }
-    const MetstPlusFrame<Team> frame{p, f, two_ago, three_ago, !odd};
-    frame.run_stem(features, now, one_ago);
-    for (int pathway = 0; pathway < p.pathways; ++pathway) frame.run_pathway(pathway, scores);
+    const MetstPlusFrame<Team> frame{p, f, at, lane, two_ago, three_ago, !odd};
+    frame.run_stem(now, one_ago);
+    for (int pathway = 0; pathway < p.pathways; ++pathway) frame.run_pathway(pathway);
     if constexpr (Team::kBlocks > 1) sync_cluster();  // nobody leaves while others read its shared memory
 }
 
