@@ -17,8 +17,8 @@ scan    its time, for (B, L, D) from (2, 1, 128) to (64, 8192, 2048), N = 64 and
 paired  the scan's two layouts for N = 64 beside each other: a thread holds 16 states of a channel, or 8 of two, which
         reads B and C half as often; checked against float64, timed for the longer sequences
 step    a whole step of ME-TST, two lanes, captured in one CUDA graph: our scan, torch's matrix products, small kernels
-fused   the same as one kernel, for 1 to 32 lanes, a block or a cluster of eight each, against the CPU's step; and a
-        frame in one graph: upload, flow, step, download of the scores
+fused   a whole step of every network as one kernel, for 1 to 32 lanes, a block or a cluster of eight each, against the
+        CPU's step; and a frame in one graph: upload, flow, step, download of the scores
 flow    the regions' optical flow for 1, 2, 16 and 64 lanes, captured
 tests   the C++ tests on the GPU, and under compute-sanitizer where that is there
 
@@ -216,7 +216,7 @@ class Run:
         """Check and time the step as one kernel."""
         from benchmarks.gpu import fused
 
-        title = "The fused step of ME-TST"
+        title = "The fused step"
 
         def save(rows: list[dict[str, Any]]) -> None:
             self.write(title, rows, "fused", fused.judge(rows))

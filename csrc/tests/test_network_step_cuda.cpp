@@ -1,4 +1,4 @@
-// The fused step's CUDA source against the CPU's step, which tests/engine judges. Built twice: with the emulation of
+// The fused steps' CUDA source against the CPU's steps, which tests/engine judges. Built twice: with the emulation of
 // cuda_on_cpu.h, which needs no GPU and no nvcc, and, where METST_CUDA is on, for this machine's GPU (exit status 77
 // where it has none).
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <random>
@@ -18,8 +19,10 @@
 #include "expect.h"
 #include "metst/aligned_floats.h"
 #include "metst/metst_network.h"
+#include "metst/metst_plus_network.h"
 #include "metst/network_step_cuda.h"
 
+using metst::MetstPlusSizes;
 using metst::MetstSizes;
 using metst::cuda::NetworkStepBuffers;
 using metst::cuda::NetworkStepFloats;
@@ -36,16 +39,21 @@ double worst_difference = 0.0;
 
 std::size_t count(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-NetworkStepFloats floats_of(const MetstSizes& sizes) {
+template <class Sizes>
+NetworkStepFloats floats_of(const Sizes& sizes) {
     NetworkStepFloats floats;
     EXPECT(metst::cuda::network_step_floats(sizes, &floats) == NetworkStepStatus::kOk, "the sizes");
     return floats;
 }
 
+DrawnMetst drawn_of(const MetstSizes& sizes) { return DrawnMetst(sizes, Fence::kAfter); }
+DrawnMetstPlus drawn_of(const MetstPlusSizes& sizes) { return DrawnMetstPlus(sizes, Fence::kAfter); }
+
 // A network on both sides, fed the same.
+template <class Sizes>
 class Pair {
 public:
-    Pair(const MetstSizes& sizes, std::int64_t lanes, int blocks)
+    Pair(const Sizes& sizes, std::int64_t lanes, int blocks)
         : sizes_(sizes),
           lanes_(lanes),
           blocks_(blocks),
@@ -61,7 +69,7 @@ public:
           stream_(metst::network_stream_size(sizes, lanes)),
           expected_spot(count(lanes)),
           expected_emotion(count(lanes * sizes.classes)) {
-        const DrawnMetst drawn(sizes, Fence::kAfter);
+        const auto drawn = drawn_of(sizes);
         metst::pack_network(sizes, drawn.weights, metst::MatrixFormat::kFloat32, packed_.data());
         FencedArray packed(count(floats_.weights), Fence::kAfter);
         for (std::size_t i = 0; i < packed.size(); ++i) packed[i] = std::numeric_limits<float>::quiet_NaN();
@@ -76,13 +84,17 @@ public:
     }
 
     void draw(std::mt19937& random, unsigned one_in) {
-        std::normal_distribution<float> values;
-        for (int i = 0; i < static_cast<int>(lanes_ * sizes_.channels); ++i) drawn_features.push_back(values(random));
+        const std::vector<float> features = drawn(random);
+        std::vector<float> reset;
         for (int lane = 0; lane < static_cast<int>(lanes_); ++lane) {
-            drawn_reset.push_back(random() % one_in == 0 ? 1.0f : 0.0f);
+            reset.push_back(random() % one_in == 0 ? 1.0f : 0.0f);
         }
-        features_.upload(std::exchange(drawn_features, {}));
-        reset_.upload(std::exchange(drawn_reset, {}));
+        features_.upload(features);
+        reset_.upload(reset);
+    }
+    void draw(std::mt19937& random, const std::vector<float>& reset) {
+        features_.upload(drawn(random));
+        reset_.upload(reset);
     }
 
     // What is drawn; the state that is written is NaN before.
@@ -123,6 +135,12 @@ public:
     std::vector<float> written() const { return download(states_[1]->data(), count(lanes_ * floats_.state)); }
 
 private:
+    std::vector<float> drawn(std::mt19937& random) const {
+        std::normal_distribution<float> values;
+        std::vector<float> features;
+        for (int i = 0; i < static_cast<int>(lanes_ * sizes_.channels); ++i) features.push_back(values(random));
+        return features;
+    }
     static double difference(const std::vector<float>& a, const std::vector<float>& b) {
         double largest = 0.0;
         for (std::size_t i = 0; i < a.size(); ++i) {
@@ -132,7 +150,7 @@ private:
         return largest;
     }
 
-    MetstSizes sizes_;
+    Sizes sizes_;
     std::int64_t lanes_, fed_ = 0;
     int blocks_;
     NetworkStepFloats floats_;
@@ -140,7 +158,7 @@ private:
     std::unique_ptr<DeviceArray<float>> states_[2];
     DeviceArray<float> features_, reset_, spot_, emotion_;
     metst::AlignedFloats packed_, stream_;
-    std::vector<float> expected_spot, expected_emotion, drawn_features, drawn_reset;
+    std::vector<float> expected_spot, expected_emotion;
 };
 
 // channels, dim, depth, inner, states, conv, rank, classes
@@ -153,29 +171,39 @@ constexpr MetstSizes kSizes[] = {
     {10, 48, 0, 96, 64, 4, 3, 40},      // no block
     {2, 12, 1, 1100, 140, 2, 300, 2}};  // more channels than threads, and states than lanes hold eight each
 
-void scores_are_those_of_the_cpu(int blocks) {
-    for (const MetstSizes& sizes : kSizes) {
-        for (std::int64_t lanes = 1; lanes <= 3; lanes += 1) {
-            Pair pair(sizes, lanes, blocks);
-            std::mt19937 random(static_cast<unsigned>(lanes));
+// channels, dim, slow_dim, stages, depth, pathways, inner, slow_inner, states, conv, rank, slow_rank, classes
+constexpr MetstPlusSizes kPlusSizes[] = {
+    {36, 32, 64, 3, 1, 1, 64, 128, 64, 4, 2, 4, 5},      // the small one, but for its depth
+    {36, 128, 256, 2, 1, 1, 256, 512, 64, 4, 8, 16, 5},  // the one with one pathway, but for stages and depth
+    {7, 23, 31, 2, 2, 2, 46, 62, 5, 3, 3, 17, 4},        // nothing is a multiple of 4
+    {5, 40, 8, 1, 1, 3, 40, 16, 16, 1, 1, 1, 20},     // a pathway that no head reads, no lateral, the slow one narrow
+    {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},          //
+    {2, 3, 12, 2, 1, 1, 1100, 1040, 9, 2, 5, 3, 2}};  // more channels than threads
+
+// most: steps in two lanes.
+template <class Sizes>
+void scores_are_those_of_the_cpu(const Sizes& sizes, int blocks, int most) {
+    for (std::int64_t lanes = 1; lanes <= 3; lanes += 1) {
+        Pair pair(sizes, lanes, blocks);
+        std::mt19937 random(static_cast<unsigned>(lanes));
 #ifdef METST_TEST_QUICK
-            const int steps = lanes == 2 ? 10 : 0;
+        const int steps = lanes == 2 ? std::min(most, 10) : 0;
 #else
-            const int steps = lanes == 2 ? 24 : 4;
+        const int steps = lanes == 2 ? most : 4;
 #endif
-            for (int t = 0; t < steps; ++t) {
-                pair.draw(random, 4);
-                EXPECT(pair.run() == NetworkStepStatus::kOk, "step %d", t);
-                pair.expect_scores_of_the_cpu("fed one frame after another");
-                pair.go_on();
-            }
+        for (int t = 0; t < steps; ++t) {
+            pair.draw(random, 4);
+            EXPECT(pair.run() == NetworkStepStatus::kOk, "step %d", t);
+            pair.expect_scores_of_the_cpu("fed one frame after another");
+            pair.go_on();
         }
     }
 }
 
 // Each lane's windows begin at every distance from the beginnings before.
-void windows_begin_anywhere(int blocks) {
-    Pair pair({3, 8, 2, 8, 4, 4, 1, 2}, 3, blocks);
+template <class Sizes>
+void windows_begin_anywhere(const Sizes& sizes, int blocks) {
+    Pair pair(sizes, 3, blocks);
     std::mt19937 random(5);
     for (unsigned one_in : {1u, 2u, 3u, 8u}) {
         for (int t = 0; t < 24; ++t) {
@@ -191,8 +219,10 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
     return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-void a_step_writes_all_of_the_next_state_and_can_be_taken_back(int blocks) {
-    Pair pair({7, 23, 2, 69, 5, 3, 3, 4}, 2, blocks);
+// pads: floats of a lane's state that only fill arrays up to multiples of 4.
+template <class Sizes>
+void a_step_writes_all_of_the_next_state_and_can_be_taken_back(const Sizes& sizes, std::size_t pads, int blocks) {
+    Pair pair(sizes, 2, blocks);
     std::mt19937 random(3);
     for (int t = 0; t < 8; ++t) {
         pair.draw(random, 3);
@@ -205,30 +235,57 @@ void a_step_writes_all_of_the_next_state_and_can_be_taken_back(int blocks) {
         pair.expect_scores_of_the_cpu("after one that was taken back");
         std::size_t unwritten = 0;
         for (float value : written) unwritten += std::isnan(value);
-        // resets, the two rings of the stem, and of each block taps and scan: what is left pads them to multiples of 4.
-        const std::size_t pads = 2 * (2 + 2 + 2) + 2 * 2 * 2;
-        EXPECT(unwritten <= pads, "%zu values are not written", unwritten);
+        EXPECT(unwritten <= 2 * pads, "%zu values are not written", unwritten);
         pair.go_on();
     }
 }
 
-void bad_arguments_are_refused() {
-    const MetstSizes good{7, 23, 1, 46, 5, 3, 3, 4};
+// A lane that has no slow step carries its slow blocks' state on, to the last bit.
+void lanes_take_slow_steps_by_turns(int blocks) {
+    const MetstPlusSizes sizes{3, 8, 12, 2, 1, 1, 8, 12, 4, 4, 1, 1, 2};
+    Pair pair(sizes, 2, blocks);
+    std::mt19937 random(9);
+    const std::size_t lane = count(floats_of(sizes).state), slow = 2 * (3 * 12 + 12 * 4);  // floats, at a lane's end
+    std::vector<float> before(2 * lane);
+    int together = 0;
+    for (int t = 0; t < 16; ++t) {
+        pair.draw(random, {t == 0 ? 1.0f : 0.0f, t == 0 || t == 5 || t == 12 ? 1.0f : 0.0f});
+        EXPECT(pair.run() == NetworkStepStatus::kOk, "step %d", t);
+        pair.expect_scores_of_the_cpu("windows that begin an odd and an even number of frames apart");
+        const std::vector<float> after = pair.written();
+        bool due[2];
+        for (std::size_t i : {0u, 1u}) {
+            const std::size_t at = (i + 1) * lane - slow;
+            due[i] = std::memcmp(before.data() + at, after.data() + at, slow * sizeof(float)) != 0;
+        }
+        const int e = t - static_cast<int>(metst::kMetstPlusLookAhead), second = e < 5 ? 0 : e < 12 ? 5 : 12;
+        if (e >= 0) {
+            EXPECT(due[0] == (e % 2 == 0) && due[1] == ((e - second) % 2 == 0), "slow steps of step %d", t);
+            together += due[0] && due[1];
+        }
+        before = after;
+        pair.go_on();
+    }
+    EXPECT(together > 0 && together < 7, "%d slow steps at the same time", together);
+}
+
+template <class Sizes>
+void bad_arguments_are_refused(const Sizes& good, std::initializer_list<std::int64_t Sizes::*> least_one,
+                               std::initializer_list<std::int64_t Sizes::*> bounded) {
     Pair pair(good, 2, 1);
-    const auto status = [&](const MetstSizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers) {
+    const auto status = [&](const Sizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers) {
         return metst::cuda::network_step(sizes, lanes, buffers, nullptr);
     };
-    using A = MetstSizes;
     NetworkStepFloats floats;
-    for (std::int64_t A::* member : {&A::channels, &A::dim, &A::inner, &A::states, &A::conv, &A::rank, &A::classes}) {
-        MetstSizes sizes = good;
+    for (std::int64_t Sizes::* member : least_one) {
+        Sizes sizes = good;
         sizes.*member = 0;
         EXPECT(status(sizes, 2, pair.buffers()) == NetworkStepStatus::kBadSize, "a size of 0");
         EXPECT(metst::cuda::network_step_floats(sizes, &floats) == NetworkStepStatus::kBadSize, "a size of 0");
     }
-    for (std::int64_t A::* member : {&A::channels, &A::dim, &A::depth, &A::inner, &A::states, &A::conv, &A::rank}) {
+    for (std::int64_t Sizes::* member : bounded) {
         for (std::int64_t value : {std::int64_t{1} << 20, std::numeric_limits<std::int64_t>::max()}) {
-            MetstSizes sizes = good;
+            Sizes sizes = good;
             sizes.*member = value;
             EXPECT(metst::cuda::network_step_floats(sizes, &floats) == NetworkStepStatus::kTooLarge, "a large size");
         }
@@ -242,11 +299,27 @@ void bad_arguments_are_refused() {
     EXPECT(status(good, 2, none) == NetworkStepStatus::kNullPointer, "no flags");
 }
 
+void bad_arguments_are_refused() {
+    using A = MetstSizes;
+    bad_arguments_are_refused<A>({7, 23, 1, 46, 5, 3, 3, 4},
+                                 {&A::channels, &A::dim, &A::inner, &A::states, &A::conv, &A::rank, &A::classes},
+                                 {&A::channels, &A::dim, &A::depth, &A::inner, &A::states, &A::conv, &A::rank});
+    using B = MetstPlusSizes;
+    const auto all = {&B::channels,   &B::dim,    &B::slow_dim, &B::stages, &B::depth,     &B::pathways, &B::inner,
+                      &B::slow_inner, &B::states, &B::conv,     &B::rank,   &B::slow_rank, &B::classes};
+    bad_arguments_are_refused<B>({7, 23, 31, 2, 1, 1, 46, 62, 5, 3, 3, 17, 4}, all, all);
+    NetworkStepFloats floats;
+    EXPECT(metst::cuda::network_step_floats(B{1, 1, 1, 3000, 3000, 3000, 1, 1, 1, 1, 1, 1, 1}, &floats) ==
+               NetworkStepStatus::kTooLarge,
+           "blocks whose number only is large");
+}
+
 #ifdef METST_CUDA_ON_CPU
 bool has_clusters() { return true; }
 
-void a_step_is_one_launch(int blocks) {
-    Pair pair({3, 8, 2, 8, 4, 4, 1, 2}, 3, blocks);
+template <class Sizes>
+void a_step_is_one_launch(const Sizes& sizes, int blocks) {
+    Pair pair(sizes, 3, blocks);
     std::mt19937 random(1);
     pair.draw(random, 3);
     cuda_on_cpu::launched_blocks.clear();
@@ -264,8 +337,9 @@ bool has_clusters() {
 }
 
 // Captured once its kernel has run: drivers before CUDA 12.3 load none in a capture.
-void a_captured_step_is_the_same(int blocks) {
-    Pair pair({10, 64, 2, 128, 64, 4, 4, 5}, 2, blocks);
+template <class Sizes>
+void a_captured_step_is_the_same(const Sizes& sizes, int blocks) {
+    Pair pair(sizes, 2, blocks);
     std::mt19937 random(1);
     cudaStream_t stream;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
@@ -287,20 +361,36 @@ void a_captured_step_is_the_same(int blocks) {
 }
 #endif
 
+// small: quick to step. uneven: nothing in it is a multiple of 4; pads, as above.
+template <class Sizes>
+void a_network_is_stepped(const Sizes& published, const Sizes& small, const Sizes& uneven, std::size_t pads,
+                          int blocks) {
+    windows_begin_anywhere(small, blocks);
+    a_step_writes_all_of_the_next_state_and_can_be_taken_back(uneven, pads, blocks);
+#ifdef METST_CUDA_ON_CPU
+    a_step_is_one_launch(published, blocks);
+#else
+    a_captured_step_is_the_same(published, blocks);
+#endif
+}
+
 }  // namespace
 
 int main() {
     if (!has_device()) return kSkipped;
     for (int blocks : {1, metst::cuda::kClusterBlocks}) {
         if (blocks > 1 && !has_clusters()) continue;
-        scores_are_those_of_the_cpu(blocks);
-        windows_begin_anywhere(blocks);
-        a_step_writes_all_of_the_next_state_and_can_be_taken_back(blocks);
-#ifdef METST_CUDA_ON_CPU
-        a_step_is_one_launch(blocks);
-#else
-        a_captured_step_is_the_same(blocks);
-#endif
+        for (const MetstSizes& sizes : kSizes) scores_are_those_of_the_cpu(sizes, blocks, 24);
+        for (const MetstPlusSizes& sizes : kPlusSizes) scores_are_those_of_the_cpu(sizes, blocks, 10);
+        // resets, the two rings of the stem, and of each block taps and scan
+        a_network_is_stepped<MetstSizes>(kSizes[0], {3, 8, 2, 8, 4, 4, 1, 2}, {7, 23, 2, 69, 5, 3, 3, 4},
+                                         2 + 2 + 2 + 2 * 2, blocks);
+        // rings of the stem and of what it gives; of each pathway a lateral and what its stacks gave, and of each block
+        // taps; a row of 5 states has 3 pads, which are written
+        a_network_is_stepped<MetstPlusSizes>(kPlusSizes[0], {3, 8, 12, 2, 1, 1, 8, 12, 4, 4, 1, 1, 2},
+                                             {7, 23, 31, 2, 1, 2, 46, 62, 5, 3, 3, 17, 4}, 2 + 2 + 2 + 2 * (2 + 1 + 1),
+                                             blocks);
+        lanes_take_slow_steps_by_turns(blocks);
     }
     bad_arguments_are_refused();
     std::printf("largest difference %.2g, %d failures\n", worst_difference, failures);

@@ -35,7 +35,7 @@ def load_engine(bundle: Bundle | str | os.PathLike[str], engine: str = "auto", p
 
     Args:
         bundle: a bundle, the name of a shipped one, or a path.
-        engine: "native" (numpy and the compiled part), "onnxruntime", "tensorrt", "cuda" (ME-TST in one kernel on a
+        engine: "native" (numpy and the compiled part), "onnxruntime", "tensorrt", "cuda" (a network in one kernel on a
             GPU; nothing is built before), or "auto": "tensorrt" where it, pycuda and a GPU are there, else "cuda" where
             pycuda, a GPU and the compiled kernels are there and run the bundle in this precision, else "native".
         precision: "fp32", or "fp16": "native" rounds the weights that it reads most, "onnxruntime" and "tensorrt" need

@@ -20,6 +20,7 @@ from benchmarks.gpu import tests as cpp_tests
 from benchmarks.gpu.scan import Shape
 from benchmarks.gpu.timing import Rates
 from csrc.cuda import shared_library
+from metst_edge.engine import networks
 from training.models import build
 
 RATES = Rates(copy=3e12, exponentials=3.7e12, node=1e-6)
@@ -650,6 +651,26 @@ def test_a_whole_run_writes_every_part(machine):
     assert "the fused step of metst64, 2 lanes of 8 blocks" in kept["fused"]["notes"][1]
     assert kept["flow"]["rows"][0]["largest diff px"] < 1e-2
     assert kept["tests"]["rows"][0]["outcome"] == "passed" and "not run: the plugin" in kept["tests"]["notes"]
+
+
+def test_the_fused_step_of_two_rates_is_checked_and_timed_in_lanes_by_turns(emulated, machine):
+    small = {"channels": 36, "dim": 8, "slow_dim": 12, "stages": 2, "depth": 1, "d_state": 4, "d_conv": 4}
+    sizes = {**small, "pathways": 1, "expand": 2, "dt_rank": 1, "slow_dt_rank": 1, "classes": fused.CLASSES}
+    row = fused.time_step("metst_plus_small", sizes, 2, 1, emulated, RATES)
+    assert row["largest diff"] < 1e-5 and row["predicted ms"] == 0.080
+    stream, begun = fused.Fused("metst_plus_small", sizes, emulated, 2, 1), []
+    stream.begin_windows_by_turns([lambda: begun.append(stream.reset.tolist())] * 2)
+    assert begun == [[1.0, 0.0], [0.0, 1.0]] and stream.reset.tolist() == [0.0, 0.0]
+
+
+def test_every_network_s_fused_step_is_measured():
+    assert set(fused.SIZES) == set(networks.MODELS)
+    assert set(fused.PREDICTED_MS) == {(model, blocks) for model in fused.SIZES for blocks in fused.BLOCKS}
+    for model, sizes in fused.SIZES.items():
+        shown = build(model).sizes.to_dict()
+        assert {name: value for name, value in sizes.items() if name in shown} == {
+            name: value for name, value in shown.items() if name != "classes"
+        }
 
 
 def test_a_scan_that_is_stopped_keeps_what_was_timed(machine, monkeypatch, capsys):

@@ -5,6 +5,7 @@ What every engine does is in test_engines.py, on it too.
 
 import ctypes.util
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,48 @@ def test_published_weights_give_the_published_scores(gpu, emulated_kernels, gold
         scores = engine.infer(vectors["x_30"][:1])
     np.testing.assert_allclose(scores.spot, vectors["spot_30"][:1], rtol=0, atol=1e-4)
     np.testing.assert_allclose(scores.emotion, vectors["recog_30"][:1], rtol=0, atol=1e-3)
+
+
+def test_published_weights_of_two_rates_give_the_published_scores(gpu, emulated_kernels, golden, published_bundle):
+    """Of the first frames; all of them would take the emulation a minute."""
+    gpu.give_step(emulated_kernels)
+    vectors, count = np.load(golden / "metst_plus.npz"), 3
+    with load_engine(published_bundle("metst_plus"), "cuda") as engine, engine.open_stream(lanes=1) as stream:
+        fed = vectors["x_30"][:1, :, : count + stream.look_ahead].transpose(2, 0, 1)
+        steps = [stream.step(np.ascontiguousarray(frame), np.array([i == 0])) for i, frame in enumerate(fed)]
+    scores = steps[stream.look_ahead :]
+    np.testing.assert_allclose([s.spot for s in scores], vectors["spot_30"][:1, :count].T, rtol=0, atol=1e-4)
+    np.testing.assert_allclose([s.emotion[0] for s in scores], vectors["recog_30"][0, :count], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("frames_of_a_window", [7, 8])
+def test_two_rates_in_lanes_of_every_phase_are_the_cpu_s(frames_of_a_window, gpu, emulated_kernels, tiny_plus_folder):
+    """One lane begins its windows one frame later each time, the other after as many frames."""
+    gpu.give_step(emulated_kernels)
+    fed = np.random.default_rng(1).standard_normal((24, 2, 36)).astype(np.float32)
+    with load_engine(tiny_plus_folder, "cuda") as engine:
+        stream, expected = engine.open_stream(), load_engine(tiny_plus_folder, "native").open_stream()
+        for t, frame in enumerate(fed):
+            resets = np.array([t % frames_of_a_window == 0, t in (0, 1, 3, 6, 10, 15, 21)])
+            if t % 3 == 1:  # one that is taken back leaves no trace
+                stream.step(3 * frame, ~resets)
+                stream.take_back()
+            found, scores = stream.step(frame, resets), expected.step(frame, resets)
+            assert (found is None) == (scores is None) == (t < 3)
+            if found is not None:
+                np.testing.assert_allclose(found.spot, scores.spot, rtol=0, atol=1e-5)
+                np.testing.assert_allclose(found.emotion, scores.emotion, rtol=0, atol=1e-4)
+
+
+def test_windows_of_two_rates_are_scored_to_their_ends(gpu, emulated_kernels, tiny_plus_folder):
+    gpu.give_step(emulated_kernels)
+    native = load_engine(tiny_plus_folder, "native")
+    with load_engine(tiny_plus_folder, "cuda") as engine:
+        for length in (1, 2, 5):
+            windows = np.random.default_rng(length).standard_normal((2, 36, length)).astype(np.float32)
+            found, expected = engine.infer(windows), native.infer(windows)
+            np.testing.assert_allclose(found.spot, expected.spot, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(found.emotion, expected.emotion, rtol=0, atol=1e-4)
 
 
 def test_windows_beyond_what_is_stepped_at_once_are_scored_too(gpu, emulated_kernels, tiny_folder, monkeypatch):
@@ -201,7 +244,8 @@ def test_auto_takes_it_where_there_is_no_tensorrt(gpu, emulated_kernels, tiny_fo
     for folder, precision, name in [
         (tiny_folder, "fp32", "cuda"),
         (tiny_folder, "fp16", "native"),
-        (tiny_plus_folder, "fp32", "native"),
+        (tiny_plus_folder, "fp32", "cuda"),
+        (tiny_plus_folder, "fp16", "native"),
     ]:
         engine = load_engine(folder, precision=precision)
         assert engine.name == name
@@ -227,11 +271,12 @@ def test_what_is_missing_is_told(gpu, tiny_folder, monkeypatch):
     assert load_engine(tiny_folder).name == "native"
 
 
-def test_networks_and_precisions_that_it_has_not_are_refused(tiny_folder, tiny_plus_folder):
+def test_networks_and_precisions_that_it_has_not_are_refused(tiny_folder):
     with pytest.raises(EngineError, match="expected precision 'fp32' for engine 'cuda', got 'fp16'; use engine="):
         load_engine(tiny_folder, "cuda", "fp16")
-    with pytest.raises(EngineError, match="it runs metst64 and metst128, not metst_plus.*; use another engine"):
-        load_engine(tiny_plus_folder, "cuda")
+    bundle = replace(Bundle.load(tiny_folder), model="metst_next")
+    with pytest.raises(EngineError, match="it runs metst64, metst128, .*, not metst_next; use another engine"):
+        load_engine(bundle, "cuda")
 
 
 def test_the_library_is_the_plugins_or_one_without_tensorrt(monkeypatch, tmp_path):
@@ -274,6 +319,10 @@ def test_what_the_library_refuses_it_says_in_one_line(emulated_kernels, tiny_fol
     wide = networks.describe("metst64", {**bundle.sizes, "dim": 5000}, "wide")
     with pytest.raises(EngineError, match="the network is larger than one multiprocessor can step"):
         step_library.FusedStep(library, wide)
+    two_rates = {"slow_dim": 8, "stages": 200, "depth": 70, "pathways": 1, "slow_dt_rank": 1}
+    deep = networks.describe("metst_plus", {**bundle.sizes, **two_rates}, "deep")
+    with pytest.raises(EngineError, match="the network is larger than one multiprocessor can step"):
+        step_library.FusedStep(library, deep)
     texts = [library.metst_network_step_text(status) for status in range(6)]
     assert len(set(texts)) == 6 and texts[-1] == b"unknown"
 

@@ -35,8 +35,8 @@ float rate_of(float a) {
     return std::clamp(a * kLog2E, -kLargest, kLargest);
 }
 
-void pack_block(const Plan& p, const BlockWeights& w, float* block) {
-    const auto& at = p.in_block;
+void pack_block(const BlockPlan& p, const BlockWeights& w, float* block) {
+    const auto& at = p.weight;
     std::copy_n(w.norm_weight, p.dim, block + at.norm);
     std::copy_n(w.norm_bias, p.dim, block + at.norm + p.dim);
     put_columns(w.in_proj, p.dim, 2 * p.inner, 0, 2 * p.inner, block + at.in_proj);
@@ -63,21 +63,47 @@ void pack_block(const Plan& p, const BlockWeights& w, float* block) {
     std::copy_n(w.post_norm_bias, p.dim, block + at.post_norm + p.dim);
 }
 
+void pack_blocks(const BlockPlan& p, const BlockWeights* blocks, int count, float* first) {
+    for (int i = 0; i < count; ++i) pack_block(p, blocks[i], first + std::int64_t{i} * p.weight.total);
+}
+
+void pack_stem(const StemPlan& p, const AffineWeights* stem, float* packed) {
+    for (int i = 0; i < 2; ++i) {
+        put_convolution(stem[i], i == 0 ? p.channels : p.dim, p.dim, packed + p.weight[i], packed + p.bias[i]);
+    }
+}
+
+void pack_heads(const HeadsPlan& p, const AffineWeights& spot, const AffineWeights& emotion, float* packed) {
+    put_columns(spot.weight, p.inputs, 1, 0, 1, packed + p.weight);
+    put_columns(emotion.weight, p.inputs, p.classes, 0, p.classes, packed + p.weight + 4 * quads(p.inputs));
+    packed[p.bias] = spot.bias[0];
+    std::copy_n(emotion.bias, p.classes, packed + p.bias + 1);
+}
+
 }  // namespace
 
-void pack(const Plan& p, const MetstWeights& w, float* packed) {
-    std::fill_n(packed, p.weight.total, 0.0f);
-    for (int i = 0; i < 2; ++i) {
-        put_convolution(w.stem[i], i == 0 ? p.channels : p.dim, p.dim, packed + p.weight.stem[i],
-                        packed + p.weight.stem_bias[i]);
+void pack(const MetstPlan& p, const MetstWeights& w, float* packed) {
+    std::fill_n(packed, p.total.weights, 0.0f);
+    pack_stem(p.stem, w.stem, packed);
+    pack_blocks(p.block, w.blocks, p.depth, packed + p.weights);
+    pack_heads(p.heads, w.spot, w.emotion, packed);
+}
+
+void pack(const MetstPlusPlan& p, const MetstPlusWeights& w, float* packed) {
+    std::fill_n(packed, p.total.weights, 0.0f);
+    pack_stem(p.stem, w.stem, packed);
+    for (int i = 0; i < p.pathways; ++i) {
+        const PathwayWeights& pathway = w.pathways[i];
+        float* const at = packed + p.weight.pathways + std::int64_t{i} * p.weight.pathway;
+        for (int stage = 0; stage < p.stages; ++stage) {
+            float* const map = at + std::int64_t{stage} * p.weight.convolution;
+            put_convolution(stage == 0 ? pathway.entry : pathway.laterals[stage - 1], p.fast.dim, p.slow.dim, map,
+                            map + p.weight.bias);
+        }
+        pack_blocks(p.fast, pathway.fast, p.stages * p.depth, at + p.weight.fast);
+        pack_blocks(p.slow, pathway.slow, p.stages * p.depth, at + p.weight.slow);
     }
-    for (int i = 0; i < p.depth; ++i) {
-        pack_block(p, w.blocks[i], packed + p.weight.blocks + std::int64_t{i} * p.weight.block);
-    }
-    put_columns(w.spot.weight, p.dim, 1, 0, 1, packed + p.weight.heads);
-    put_columns(w.emotion.weight, p.dim, p.classes, 0, p.classes, packed + p.weight.heads + 4 * quads(p.dim));
-    packed[p.weight.heads_bias] = w.spot.bias[0];
-    std::copy_n(w.emotion.bias, p.classes, packed + p.weight.heads_bias + 1);
+    pack_heads(p.heads, w.spot, w.emotion, packed);
 }
 
 }  // namespace metst::cuda::fused

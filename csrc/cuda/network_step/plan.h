@@ -3,27 +3,32 @@
 // multiples of 4 of them, so that four are read at once.
 //
 // A linear map is a row for each output, its inputs one after the other and zeros up to a multiple of 4: the lanes of a
-// warp read a row side by side. Arrays in shared memory are padded likewise; what pads them is zero always.
+// warp read a row side by side. Arrays in shared memory are padded likewise; what pads them is zero always, so no two
+// layers of different widths share one.
 #pragma once
 
 #include <cstdint>
 
 #include "metst/metst_network.h"
+#include "metst/metst_plus_network.h"
 
 namespace metst::cuda::fused {
 
-constexpr int kFrames = 3;                    // that a convolution of the stem reads
+constexpr int kFrames = 3;                    // that a convolution over time reads
 constexpr int kSharedFloats = 48 * 1024 / 4;  // of a block, without asking for more
 
-struct Plan {
-    int channels, dim, depth, inner, states, conv, rank, classes;
+// The two convolutions in front.
+struct StemPlan {
+    int channels, dim;
+    int weight[2], bias[2];  // weights: (dim, kFrames inputs), oldest frame first; (dim)
+    int past[2];             // state: (2, inputs), the newest frame first
+    int seen[2];             // shared: (kFrames, inputs), the oldest first
+};
 
-    struct {
-        int stem[2], stem_bias[2];  // (dim, kFrames inputs), oldest frame first; (dim)
-        int blocks, block;          // the first, and from one to the next
-        int heads, heads_bias;      // (1 + classes, dim): the spotting score's row first; (1 + classes)
-        int total;
-    } weight;
+// A Mamba block, of as many of the same sizes as there are.
+struct BlockPlan {
+    int dim, inner, states, conv, rank;
+
     struct {
         int norm;       // (2, dim): factors, summands
         int in_proj;    // (2 inner, dim)
@@ -34,18 +39,14 @@ struct Plan {
         int skip;       // (inner)
         int out_proj;   // (dim, inner)
         int post_norm;  // as norm
-    } in_block;
+        int total;      // from one block to the next
+    } weight;           // in a block's
     struct {
-        int resets;         // (2): of the frame before, of that before it
-        int stem[2];        // (2, inputs): likewise
-        int blocks, block;  // the first, and from one to the next
-        int taps;           // in a block: (conv - 1, inner), the newest frame first
-        int scan;           // in a block: (inner, states), each row padded
-        int total;          // of a lane
-    } state;
+        int taps;   // (conv - 1, inner), the newest frame first
+        int scan;   // (inner, states), each row padded
+        int total;  // from one block to the next
+    } state;        // in a block's
     struct {
-        int seen[2];         // of the stem: (kFrames, inputs)
-        int x;               // (dim), from block to block
         int normed;          // (dim)
         int u, gate;         // (inner)
         int b, c, dt;        // (states), (states), (rank)
@@ -53,13 +54,66 @@ struct Plan {
         int branch;          // (dim)
         int part_of_x;       // (2 states + rank): what x_proj gives of one block's channels, where several share a lane
         int part_of_branch;  // (dim): out_proj, likewise
-        int total;
+    } shared;                // of all blocks, one after the other
+};
+
+struct HeadsPlan {
+    int inputs, classes;
+    int weight, bias;  // (1 + classes, inputs): the spotting score's row first; (1 + classes)
+};
+
+struct Totals {
+    int weights, state, shared;  // state: of a lane
+};
+
+struct MetstPlan {
+    StemPlan stem;
+    BlockPlan block;
+    HeadsPlan heads;
+    int depth;
+    int weights;  // of the first block
+    int resets;   // state: (2), of the frame before, of that before it
+    int state;    // of the first block
+    int x;        // shared: (dim), from block to block
+    Totals total;
+};
+
+// Fast and slow blocks of all pathways have the same sizes.
+struct MetstPlusPlan {
+    StemPlan stem;
+    BlockPlan fast, slow;
+    HeadsPlan heads;
+    int stages, depth, pathways;
+
+    struct {
+        int pathways, pathway;  // the first, and from one to the next
+        int convolution, bias;  // in a pathway: the entry first, then the laterals, (slow_dim, kFrames dim) and the
+                                // biases behind it, (slow_dim); from one to the next
+        int fast, slow;         // in a pathway: the first blocks
+    } weight;
+    struct {
+        int flags;              // (4): resets of the three frames before, the newest first; then 1 where the frame
+                                // scored last has an odd number in its window
+        int given;              // (2, dim): what the stem gave, the newest frame first
+        int pathways, pathway;  // the first, and from one to the next
+        int laterals, lateral;  // in a pathway: (2, dim), what the fast stack gave in a stage; from one to the next
+        int fast_given;         // in a pathway: (dim), of the frame before
+        int slow_given;         // in a pathway: (slow_dim), of the last slow step
+        int fast, slow;         // in a pathway: the first blocks
+    } state;
+    struct {
+        int given;                   // (dim): what the stem gives
+        int seen_given, seen_stage;  // (kFrames, dim): of it, and of what the fast stack gives in a stage
+        int x;                       // (dim), from one fast block to the next
+        int of_heads;                // (slow_dim + dim): the slow stack's, from block to block, then the fast one's
     } shared;
+    Totals total;
 };
 
 inline std::int64_t quads(std::int64_t floats) { return (floats + 3) / 4; }
 
-// Fills the plan in; false where the sizes, which are at least 1, are too large for it.
-bool make_plan(const MetstSizes& sizes, Plan* out);
+// Fill the plan in; false where the sizes, which are at least 1, are too large for it.
+bool make_plan(const MetstSizes& sizes, MetstPlan* out);
+bool make_plan(const MetstPlusSizes& sizes, MetstPlusPlan* out);
 
 }  // namespace metst::cuda::fused

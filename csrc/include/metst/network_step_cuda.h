@@ -1,6 +1,7 @@
-// What metst::network_step (metst_network.h) does for ME-TST, on an NVIDIA GPU: one frame through the whole network in
-// one launch, a block of threads for every lane or, on sm_90 and later, a cluster of blocks. Needs no CUDA header and no engine that was built before; knows no
-// framework. csrc/cuda/network_step_c.cpp is the same for other languages.
+// What metst::network_step (metst_network.h, metst_plus_network.h) does, on an NVIDIA GPU: one frame through a whole
+// network in one launch, a block of threads for every lane or, on sm_90 and later, a cluster of blocks. Needs no CUDA
+// header and no engine that was built before; knows no framework. csrc/cuda/network_step_c.cpp is the same for other
+// languages.
 //
 // Scores are within float32 rounding of the CPU's.
 #pragma once
@@ -8,6 +9,7 @@
 #include <cstdint>
 
 #include "metst/metst_network.h"
+#include "metst/metst_plus_network.h"
 
 struct CUstream_st;  // what cudaStream_t points to
 
@@ -30,11 +32,14 @@ struct NetworkStepFloats {
 // What CUDA said of this thread's last failure.
 const char* last_network_step_error() noexcept;
 
-// Sizes as MetstSizes says.
+// Sizes as MetstSizes and MetstPlusSizes say.
 NetworkStepStatus network_step_floats(const MetstSizes& sizes, NetworkStepFloats* out) noexcept;
+NetworkStepStatus network_step_floats(const MetstPlusSizes& sizes, NetworkStepFloats* out) noexcept;
 
 // Writes the weights to `packed`, in the host's memory, as the step reads them from the device's.
 NetworkStepStatus pack_network_step(const MetstSizes& sizes, const MetstWeights& weights, float* packed) noexcept;
+NetworkStepStatus pack_network_step(const MetstPlusSizes& sizes, const MetstPlusWeights& weights,
+                                    float* packed) noexcept;
 
 // In device memory, aligned to 16 bytes; all that is written lies apart from all that is read.
 struct NetworkStepBuffers {
@@ -43,7 +48,7 @@ struct NetworkStepBuffers {
     const float* reset = nullptr;     // (lanes), not 0 where this frame is the first of the lane's next window
     const float* state = nullptr;     // (lanes, floats) that the step before has written; zeros before the first step
     float* next_state = nullptr;      // (lanes, floats), all of it written
-    float* spot = nullptr;            // (lanes), 0 to 1, of the frame kMetstLookAhead steps earlier
+    float* spot = nullptr;            // (lanes), 0 to 1, of the frame as many steps earlier as the network looks ahead
     float* emotion = nullptr;         // (lanes, classes), logits
 };
 
@@ -53,6 +58,8 @@ constexpr int kClusterBlocks = 8;
 // but for the two states that change places: it may be captured in a CUDA graph. What it has read is left as it was, so
 // a step is taken back by stepping from the same state again. blocks: that a lane is spread over, 1 or kClusterBlocks.
 NetworkStepStatus network_step(const MetstSizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers,
+                               CUstream_st* stream, int blocks = 1) noexcept;
+NetworkStepStatus network_step(const MetstPlusSizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers,
                                CUstream_st* stream, int blocks = 1) noexcept;
 
 }  // namespace metst::cuda

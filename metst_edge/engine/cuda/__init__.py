@@ -1,1 +1,1 @@
-"""ME-TST on an NVIDIA GPU without TensorRT: `library` calls the fused step, `runtime` is the engine."""
+"""ME-TST and ME-TST+ on an NVIDIA GPU without TensorRT: `library` calls the fused step, `runtime` is the engine."""

@@ -1,4 +1,4 @@
-"""The fused step of csrc/cuda/network_step: ME-TST's whole network in one kernel, weights straight from a bundle.
+"""The fused step of csrc/cuda/network_step: a whole network in one kernel, weights straight from a bundle.
 
 Calls a compiled library by ctypes and knows neither memory nor streams: those are numbers, as of pycuda. The CUDA
 context that they belong to must be current when a step is enqueued; packing needs none.
@@ -15,12 +15,12 @@ import numpy as np
 
 from metst_edge.bundle import Bundle
 from metst_edge.engine import networks
-from metst_edge.engine.networks.shape import Network, Stack
+from metst_edge.engine.networks.shape import Network, SlowFast, Stack
 from metst_edge.engine.tensorrt.kernels import load_functions
 from metst_edge.engine.types import Array
 from metst_edge.errors import EngineError
 
-VERSION = 1
+VERSION = 2
 """Of the library's functions, metst_network_step_version in csrc/cuda/network_step_c.cpp."""
 
 CLUSTER = 8
@@ -43,10 +43,8 @@ def load(path: Path | str) -> ctypes.CDLL:
 def why_not(bundle: Bundle) -> str | None:
     """Return why the fused step does not run a bundle's network, None where it does."""
     if bundle.model in networks.MODELS:
-        network = networks.describe(bundle.model, bundle.sizes, bundle.path)
-        if all(isinstance(pathway, Stack) for pathway in network.pathways):
-            return None
-    return f"it runs metst64 and metst128, not {bundle.model}"
+        return None
+    return f"it runs {', '.join(networks.MODELS)}, not {bundle.model}"
 
 
 class FusedStep:
@@ -54,7 +52,8 @@ class FusedStep:
 
     Args:
         library: from `load`.
-        network: of one stack of blocks, all of the same sizes.
+        network: of one stack of blocks, or of pathways of two: ME-TST or ME-TST+. Blocks of a stack are of the same
+            sizes.
 
     Attributes:
         weights: floats of the packed weights.
@@ -65,10 +64,12 @@ class FusedStep:
     """
 
     def __init__(self, library: Any, network: Network) -> None:
-        self._library, self._names = library, tuple(network.weights)
-        self._sizes = (ctypes.c_int64 * 8)(*_sizes(network))
+        prefix, sizes = _sizes(network)
+        self._text = library.metst_network_step_text
+        self._pack, self._step = getattr(library, f"{prefix}_pack"), getattr(library, prefix)
+        self._names, self._sizes = tuple(network.weights), (ctypes.c_int64 * len(sizes))(*sizes)
         floats = (ctypes.c_int64 * 2)()
-        self._check(library.metst_network_step_floats(self._sizes, floats))
+        self._check(getattr(library, f"{prefix}_floats")(self._sizes, floats))
         self.weights, self.state = int(floats[0]), int(floats[1])
 
     def pack(self, weights: Mapping[str, Array]) -> Array:
@@ -77,7 +78,7 @@ class FusedStep:
         pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
         packed = np.empty(self.weights, np.float32)
         at = ctypes.c_void_p(packed.ctypes.data)
-        self._check(self._library.metst_network_step_pack(self._sizes, pointers, ctypes.c_size_t(len(arrays)), at))
+        self._check(self._pack(self._sizes, pointers, ctypes.c_size_t(len(arrays)), at))
         return packed
 
     def enqueue(self, lanes: int, weights: int, arrays: Mapping[str, int], stream: int, blocks: int = 1) -> None:
@@ -96,21 +97,38 @@ class FusedStep:
         """
         addresses = map(ctypes.c_void_p, (weights, *_in_order(arrays)))
         after = ctypes.c_int(blocks), ctypes.c_void_p(stream)
-        self._check(self._library.metst_network_step(self._sizes, ctypes.c_int64(lanes), *addresses, *after))
+        self._check(self._step(self._sizes, ctypes.c_int64(lanes), *addresses, *after))
 
     def _check(self, status: int) -> None:
         if status:
-            text = self._library.metst_network_step_text(status).decode()
+            text = self._text(status).decode()
             raise EngineError(f"expected the network's step on the GPU, but {text}; use engine='native'")
 
 
-def _sizes(network: Network) -> tuple[int, ...]:
+def _sizes(network: Network) -> tuple[str, tuple[int, ...]]:
+    """Return what the names of a network's functions begin with, and the numbers that they take."""
+    first = network.pathways[0]
+    if isinstance(first, SlowFast):
+        return "metst_plus_network_step", _plus_sizes(network, first)
+    assert isinstance(first, Stack)
+    return "metst_network_step", _metst_sizes(network)
+
+
+def _metst_sizes(network: Network) -> tuple[int, ...]:
     """Return MetstSizes of csrc/include/metst/metst_network.h, in order."""
     dim, blocks = network.stem[0].outputs, network.blocks
     inner, states, taps, rank = 1, 1, 1, 1
     if blocks:
         inner, states, taps, rank = blocks[0].inner, blocks[0].states, blocks[0].taps, blocks[0].dt_rank
     return network.channels, dim, len(blocks), inner, states, taps, rank, network.classes
+
+
+def _plus_sizes(network: Network, pathway: SlowFast) -> tuple[int, ...]:
+    """Return MetstPlusSizes of csrc/include/metst/metst_plus_network.h, in order."""
+    fast, slow, stages = pathway.fast[0], pathway.slow[0], len(pathway.stages)
+    depth = len(pathway.fast) // stages
+    inside = fast.inner, slow.inner, fast.states, fast.taps, fast.dt_rank, slow.dt_rank
+    return (network.channels, fast.dim, slow.dim, stages, depth, len(network.pathways), *inside, network.classes)
 
 
 def _in_order(arrays: Mapping[str, int]) -> Sequence[int]:

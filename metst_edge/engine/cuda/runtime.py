@@ -1,4 +1,4 @@
-"""The engine on the CUDA kernels alone: ME-TST's step in one launch, and with flow in front of it in one graph.
+"""The engine on the CUDA kernels alone: a network's step in one launch, and with flow in front of it in one graph.
 
 Nothing is built before: weights go from the bundle to the GPU. Windows are stepped through, one in a lane.
 """
@@ -27,7 +27,8 @@ from metst_edge.engine.types import Array, Scores, check_lanes, check_scores, ch
 from metst_edge.errors import EngineError
 
 MAX_WINDOWS = 64
-"""Stepped through at once, at most: each takes about 0.8 MB of the GPU's memory, with dim 128 1.6."""
+"""Stepped through at once, at most: each takes 0.8 MB of the GPU's memory with metst64, 1.2 with metst_plus_small and
+10, the most, with metst_plus."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class CudaEngine(Closing):
     """Engine (see types.py) on the fused step. May be used from any thread; it lives on while one of its streams does.
 
     Args:
-        bundle: what to run: an ME-TST.
+        bundle: what to run: an ME-TST or ME-TST+.
         precision: "fp32".
         say: told in one line what is not as it should be; default: a log record of level WARNING.
 
