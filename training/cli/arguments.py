@@ -72,6 +72,17 @@ def add_fold(parser: argparse._MutuallyExclusiveGroup, does: str) -> None:
     parser.add_argument("--fold", metavar="FILE:N", type=fold, help=f"{does} fold N of what `folds` wrote")
 
 
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Add the model that a verb looks at, or one for each fold."""
+    parser.add_argument(
+        "models",
+        metavar="MODEL",
+        type=Path,
+        nargs="+",
+        help="a shipped model, a bundle, or a model.pt that `fit` left; with --folds one for each fold, in order",
+    )
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """Add what runs the model."""
     parser.add_argument("--engine", default="auto", help="auto, native or onnxruntime (default: auto)")

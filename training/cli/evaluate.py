@@ -13,7 +13,7 @@ from rich.progress import TextColumn
 from metst_edge.app.arguments import add_decoding, decoding
 from metst_edge.counting import how_many
 from training.cli import render, scores, terminal
-from training.cli.arguments import SYNTHETIC, Verbs, add_clips, add_data, add_engine, add_fold, names
+from training.cli.arguments import SYNTHETIC, Verbs, add_clips, add_data, add_engine, add_fold, add_models, names
 from training.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,13 +28,7 @@ def add(verbs: Verbs) -> None:
         description="Score a model on labelled video, or with --folds one for each fold on the people of that fold, "
         "so that everybody counts once.",
     )
-    parser.add_argument(
-        "models",
-        metavar="MODEL",
-        type=Path,
-        nargs="+",
-        help="a shipped model, a bundle, or a model.pt that `fit` left; with --folds one for each fold, in order",
-    )
+    add_models(parser)
     add_data(parser)
     parser.add_argument("--subjects", metavar="A,B", type=names, default=(), help="only these (default: all)")
     tested = parser.add_mutually_exclusive_group()

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from metst_edge.counting import how_many
 from training.cli import terminal
-from training.cli.arguments import Verbs, add_engine, add_fold, count, names, positive
+from training.cli.arguments import Verbs, add_engine, add_fold, add_models, count, names, positive
 from training.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,13 +37,7 @@ def add(verbs: Verbs) -> None:
         "spotting F1 that keeps a bound on false alarms in quiet video. A model is surer of people whom it was trained "
         "on than of others, so give one for each fold where you can (--folds).",
     )
-    parser.add_argument(
-        "models",
-        metavar="MODEL",
-        type=Path,
-        nargs="+",
-        help="a shipped model, a bundle, or a model.pt that `fit` left; with --folds one for each fold, in order",
-    )
+    add_models(parser)
     parser.add_argument(
         "--data", metavar="DIR", type=Path, nargs="+", required=True, help="labelled folders, all of which count"
     )

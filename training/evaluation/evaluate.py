@@ -137,12 +137,13 @@ def evaluate_parts(
     """
     for part in parts:
         _analyse(part, out, engine, decoding, report)
-    reached = _evaluation(parts, out)
+    seen = _seen(parts, out)
+    reached = _evaluation(parts, seen)
     write(out / "metrics.json", {**_models(parts, engine, decoding), **reached.to_dict()})
     scores = reached.scores
     title = f"{scores.spotting.tp} true positives, UF1 {scores.recognition.uf1:.2f}"
     confusion(scores.confusion, EMOTIONS, out / "confusion.png", title)
-    shown, picture = worst(_seen(parts, out)), out / "failures.png"
+    shown, picture = worst(seen), out / "failures.png"
     if shown:
         failures(shown, picture)
     else:
@@ -161,7 +162,8 @@ def compare_decoders(bundle: Bundle, videos: Sequence[Video], out: Path) -> dict
     Returns:
         By the name of the decoder, in the order of `metst_edge.choices.DECODERS`.
     """
-    return _evaluation([Part(bundle, videos)], out).decoders
+    parts = [Part(bundle, videos)]
+    return _evaluation(parts, _seen(parts, out)).decoders
 
 
 def _analyse(
@@ -186,21 +188,20 @@ def _analyse(
             report(video.name, 1.0)
 
 
-def _evaluation(parts: Sequence[Part], out: Path) -> Evaluation:
-    """Score the results that lie in ``out``."""
+def _evaluation(parts: Sequence[Part], seen: Sequence[Seen]) -> Evaluation:
+    """Score what was found in the videos of all parts."""
     videos = [video for part in parts for video in part.videos]
-    results = [json.loads(result_path(out, video.name).read_text(encoding="utf-8")) for video in videos]
     rates = [part.bundle.fps for part in parts for _ in part.videos]
-    rates = [fps / found["fps"] for fps, found in zip(rates, results, strict=True)]
-    clips = [_clip(video, found, found["events"]) for video, found in zip(videos, results, strict=True)]
-    minutes = [found["minutes_of_face"] for found in results]
+    rates = [fps / each.found["fps"] for fps, each in zip(rates, seen, strict=True)]
+    clips = [each.clip for each in seen]
+    minutes = [each.found["minutes_of_face"] for each in seen]
     expect_face(minutes)
-    known = [read_known(video.path).events for video in videos]
+    known = [each.known.events for each in seen]
     events = [event for each in zip(clips, rates, known, strict=True) for event in events_in(*each)]
     decoders = {}
     for decoder in DECODERS:
         found_by = [
-            _clip(video, found, found["decoders"][decoder]) for video, found in zip(videos, results, strict=True)
+            _clip(video, each.found, each.found["decoders"][decoder]) for video, each in zip(videos, seen, strict=True)
         ]
         decoders[decoder] = DecoderScores(score(found_by), by_length(found_by, rates))
     people = tallies(clips, [video.subject for video in videos], minutes)
@@ -209,13 +210,13 @@ def _evaluation(parts: Sequence[Part], out: Path) -> Evaluation:
         people=len(people),
         figures=figures(people),
         breakdown=breakdown(events),
-        causes=by_cause(zip(clips, _happenings(videos), strict=True), sum(minutes)),
+        causes=by_cause(((each.clip, each.happenings) for each in seen), sum(minutes)),
         decoders=decoders,
     )
 
 
 def _seen(parts: Sequence[Part], out: Path) -> list[Seen]:
-    """Set every video's result beside what is known of it."""
+    """Set the result of every video that lies in ``out`` beside what is known of it."""
     videos = [video for part in parts for video in part.videos]
     seen = []
     for video, happened in zip(videos, _happenings(videos), strict=True):
