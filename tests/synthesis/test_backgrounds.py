@@ -115,3 +115,17 @@ def test_everybody_is_seen_those_with_few_windows_too():
     rendered = together([drawn(4, seed, name, "rendered") for seed, name in enumerate("abcd")])
     faces = BackgroundFaces(together([rendered, drawn(4, 5, "real", "real"), drawn(4, 6, "a", "real")]), "metst")
     assert faces._share.tolist() == pytest.approx([1 / 4, 1 / 4, 1 / 8, 1 / 8, 1 / 8, 1 / 8])
+
+
+def test_a_share_of_the_courses_is_shown_on_calibrated_faces():
+    def shown(calibrated: float) -> list[str]:
+        generator = FeatureGenerator(5, backgrounds=drawn(), calibrated=calibrated)
+        return [type(generator._draw_faces()).__name__ for _ in range(300)]
+
+    assert set(shown(0)) == {"BackgroundFaces"} and set(shown(1)) == {"CalibratedFaces"}
+    assert 0.25 < shown(0.33).count("CalibratedFaces") / 300 < 0.41
+    alone = FeatureGenerator(5).windows(40)
+    for one, other in zip(alone, FeatureGenerator(5, backgrounds=None, calibrated=0.33).windows(40), strict=True):
+        np.testing.assert_array_equal(one, other)
+    x, y, label = FeatureGenerator(5, "metst_plus", backgrounds=drawn(), calibrated=0.5).windows(200)
+    assert x.shape == (200, 36, K) and (y.max(1) > 0).mean() == 0.5 and ((y == 1) == (label != 4)).all()

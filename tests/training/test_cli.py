@@ -16,6 +16,7 @@ from training.cli import main  # noqa: E402
 from training.cli.model import as_bundle  # noqa: E402
 from training.kept_apart import record  # noqa: E402
 from training.models import load_checkpoint  # noqa: E402
+from training.presets import PRESETS  # noqa: E402
 
 
 def test_bad_usage_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +24,7 @@ def test_bad_usage_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "required: VERB"),
         (["fit", "--preset", "resnet"], "invalid choice: 'resnet'"),
         (["fit", "--steps", "0"], "expected a whole number from 1, got '0'"),
+        (["fit", "--calibrated", "1.1"], "expected a number of 0 to 1, got '1.1'"),
         (["fit", "--minutes", "-3"], "expected a number above 0, got '-3'"),
         (["fit", "--steps", "3", "--minutes", "3"], "not allowed with argument"),
         (["evaluate"], "required: MODEL"),
@@ -68,6 +70,8 @@ def test_synthetic_training_runs_from_the_command_line_and_repeats(
     state = b.network.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in a.network.state_dict().items())
     assert a.meta["licence"] == "Apache-2.0"  # the generator's windows are ours
+    schedule = PRESETS["metst64"].synthetic  # not that of a labelled folder
+    assert (a.meta["training"]["learning_rate"], a.meta["decode"]["floor"]) == (schedule.learning_rate, schedule.floor)
     assert a.meta == b.meta and "rendered micro-expressions" in a.meta["training"]["data"]
     assert main([*arguments, str(tmp_path / "a")]) == 1
     assert "already holds a run" in capsys.readouterr().err
@@ -89,7 +93,8 @@ def test_training_on_backgrounds_keeps_people_apart_and_assumes_no_licence(
     assert [(folder / ".backgrounds").is_dir() for folder in folders] == [True, False]
     meta = load_checkpoint(tmp_path / "a" / "model.pt").meta
     assert "licence" not in meta
-    assert "windows, people: 1 (one)" in meta["training"]["data"]
+    assert "windows, people: 1 (one); share on calibrated faces: 0.33" in meta["training"]["data"]
+    assert meta["training"]["learning_rate"] == PRESETS["metst64"].synthetic.learning_rate
     assert meta["training"]["people"] == record(["one"], ["other"])
     for more, reason in (
         (["--test-subjects", "nobody"], "expected test subjects that labels.csv names"),

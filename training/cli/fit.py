@@ -15,7 +15,7 @@ from rich.progress import Progress, TaskID, TextColumn
 
 from metst_edge.counting import how_many
 from training.cli import scores, terminal
-from training.cli.arguments import SYNTHETIC, Verbs, add_data, add_fold, count, names, positive, whole
+from training.cli.arguments import SYNTHETIC, Verbs, add_data, add_fold, count, fraction, names, positive, whole
 from training.data.errors import DataError
 from training.presets import PRESETS, Preset, Schedule
 
@@ -31,6 +31,8 @@ T = TypeVar("T")
 Progressed = Callable[[float], None]
 """Called with the share of a video that is done."""
 
+CALIBRATED = 0.33
+"""The best of none, a third and all: docs/decisions/0006-backgrounds.md."""
 HELD_OUT_CLIPS, HELD_OUT_SECONDS = 30, 30.0
 
 
@@ -50,6 +52,14 @@ def add(verbs: Verbs) -> None:
         default=(),
         help="labelled folders; generated micro-expressions are put into what their people do without any, into each "
         "folder's as often",
+    )
+    parser.add_argument(
+        "--calibrated",
+        metavar="SHARE",
+        type=fraction,
+        default=CALIBRATED,
+        help="share of the windows that show, beside backgrounds, faces drawn from the calibration (default: "
+        f"{CALIBRATED})",
     )
     parser.add_argument(
         "--cache",
@@ -86,31 +96,32 @@ def run(options: argparse.Namespace) -> int:
 
     console = terminal.console()
     preset = PRESETS[options.preset]
+    options.folders = _folders(options.data)
     schedule = _schedule(options, preset)
-    data_names = _name_data(options)
+    data_names = [folder.name for folder in options.folders] or [SYNTHETIC]
     out = options.out or Path("runs") / f"{options.preset}-{'-'.join(data_names)}-seed{options.seed}"
-    if options.fold and options.data == SYNTHETIC and not options.backgrounds:
+    if options.fold and not options.folders and not options.backgrounds:
         raise DataError(
             "expected --fold with people, got it with generated windows; name a labelled folder by --data or "
             "--backgrounds"
         )
-    if options.backgrounds and options.data != SYNTHETIC:
-        raise DataError(f"expected --backgrounds with --data {SYNTHETIC}, got it with --data {options.data}")
+    if options.backgrounds and options.folders:
+        raise DataError(
+            f"expected --backgrounds with --data {SYNTHETIC}, got it with --data {' '.join(map(str, options.folders))}"
+        )
     terminal.expect_device(options.device)
     terminal.expect_place(out)
     expect_run(out, resume=options.resume)
-    if options.data == SYNTHETIC:
-        windows, clips, data = _synthetic(preset, schedule.batch, options, console)
-    else:
-        windows, clips, data = _labelled(preset, schedule.batch, options, console)
+    measured = _labelled if options.folders else _synthetic
+    windows, clips, data = measured(preset, schedule.batch, options, console)
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(options.threads)
     try:
         job = _job(options, preset, schedule, windows, data, out)
         console.print(
-            f"{preset.model} on {options.data}: {how_many(job.steps, 'step')} of {how_many(job.batch, 'window')}, "
-            f"learning rate {job.learning_rate:g}, k_p {windows.k_p}, seed {job.seed}, "
-            f"{how_many(job.threads, 'thread')}; results in {out}"
+            f"{preset.model} on {', '.join(options.data)}: {how_many(job.steps, 'step')} of "
+            f"{how_many(job.batch, 'window')}, learning rate {job.learning_rate:g}, k_p {windows.k_p}, "
+            f"seed {job.seed}, {how_many(job.threads, 'thread')}; results in {out}"
         )
         with terminal.bar(console, TextColumn("loss {task.fields[loss]:.4f}")) as bar:
             task = bar.add_task("training", total=job.steps, loss=float("nan"))
@@ -136,19 +147,17 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _name_data(options: argparse.Namespace) -> list[str]:
-    """Make one text of --data, and ``folders`` of what are labelled ones; return what a run is called after."""
-    given = list(dict.fromkeys(options.data))
-    if SYNTHETIC in given and len(given) > 1:
+def _folders(given: Sequence[str]) -> list[Path]:
+    """Return the labelled folders that --data names; none stands for generated windows."""
+    folders = [Path(each) for each in dict.fromkeys(given) if each != SYNTHETIC]
+    if folders and SYNTHETIC in given:
         raise DataError(f"expected --data {SYNTHETIC} or labelled folders, got both; leave one out")
-    options.folders = [Path(each) for each in given if each != SYNTHETIC]
-    options.data = ", ".join(given)
-    return [Path(each).name for each in given]
+    return folders
 
 
 def _schedule(options: argparse.Namespace, preset: Preset) -> Schedule:
     """Return the preset's schedule for the data, with what was asked for instead."""
-    schedule = preset.synthetic if options.data == SYNTHETIC else preset.folder
+    schedule = preset.folder if options.folders else preset.synthetic
     return replace(
         schedule,
         batch=options.batch or schedule.batch,
@@ -179,7 +188,7 @@ def _job(
         data=data,
         ratio=schedule.ratio,
         floor=schedule.floor,
-        licence=LICENCE if options.data == SYNTHETIC and not options.backgrounds else None,
+        licence=None if options.folders or options.backgrounds else LICENCE,
         fold=options.fold[1] if options.fold else None,
         **_people(options),
     )
@@ -208,7 +217,7 @@ def _synthetic(
 
     if options.backgrounds:
         backgrounds, description = _backgrounds(preset, options, console)
-        windows = SyntheticWindows(preset, batch, options.seed, backgrounds)
+        windows = SyntheticWindows(preset, batch, options.seed, backgrounds, options.calibrated)
     else:
         windows = SyntheticWindows(preset, batch, options.seed)
         description = windows.description
@@ -237,7 +246,8 @@ def _backgrounds(preset: Preset, options: argparse.Namespace, console: Console) 
         )
     people = len(set(backgrounds.subject.tolist()))
     folders = ", ".join(sorted({folder.name for folder, _ in videos}))
-    return backgrounds, f"micro-expressions drawn into {len(backgrounds)} windows, people: {people} ({folders})"
+    share = f"; share on calibrated faces: {options.calibrated:g}" if options.calibrated else ""
+    return backgrounds, f"micro-expressions drawn into {len(backgrounds)} windows, people: {people} ({folders}){share}"
 
 
 def _labelled(

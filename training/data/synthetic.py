@@ -34,6 +34,7 @@ class SyntheticWindows:
         batch: windows per batch.
         seed: of the run.
         backgrounds: what the micro-expressions are put into; by default faces are drawn from the calibration.
+        calibrated: share of the windows with such a face where there are backgrounds.
 
     Attributes:
         weights: float32 (5,), class weights measured on windows of their own.
@@ -43,10 +44,12 @@ class SyntheticWindows:
     description = GENERATED
     batches_per_epoch: int | None = None
 
-    def __init__(self, preset: Preset, batch: int, seed: int, backgrounds: Backgrounds | None = None) -> None:
+    def __init__(
+        self, preset: Preset, batch: int, seed: int, backgrounds: Backgrounds | None = None, calibrated: float = 0.0
+    ) -> None:
         self._preset, self._batch, self._seed = preset, batch, seed
-        self._backgrounds = backgrounds
-        self._calibration = Calibration.load() if backgrounds is None else None
+        self._backgrounds, self._calibrated = backgrounds, calibrated
+        self._calibration = Calibration.load()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="windows")
         self._chunks: dict[int, Future[Batch]] = {}
         statistics = self._generator(_STATISTICS, 0)
@@ -80,4 +83,6 @@ class SyntheticWindows:
     def _generator(self, stream: int, index: int) -> FeatureGenerator:
         seed = int(np.random.SeedSequence((self._seed, stream, index)).generate_state(1)[0])
         preset = self._preset
-        return FeatureGenerator(seed, preset.roi_set, preset.fps, preset.k, self._calibration, self._backgrounds)
+        return FeatureGenerator(
+            seed, preset.roi_set, preset.fps, preset.k, self._calibration, self._backgrounds, self._calibrated
+        )

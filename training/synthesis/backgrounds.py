@@ -16,7 +16,7 @@ import numpy.typing as npt
 from metst_edge.face.crop import CROP_SIZE
 from training.synthesis.calibration import ALL_POINTS, CELLS, POINTS, channel_values
 from training.synthesis.face_actions import MIRROR, NAMES, Drawing, action_fields, draw_drawing
-from training.synthesis.timeline import SIDES, TRACK, Timeline
+from training.synthesis.timeline import NOTHING, SIDES, TRACK, Rates, Timeline, draw_rate
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -128,6 +128,12 @@ class BackgroundFaces:
             some = backwards(some)
         flow = some.flow.astype(np.float32) + self._actions(some, timeline, span, draw_drawing(rng))
         return np.moveaxis(channel_values(np.moveaxis(flow, (2, 3), (0, 1)), self._roi_set), 0, 1)
+
+    def draw_rates(self, rng: np.random.Generator) -> Rates:
+        """Draw how much is put in: large expressions too, for they begin like small ones."""
+        return replace(
+            NOTHING, micro=float(rng.uniform(15, 40)), macros=draw_rate(rng, 14, 0.25), micro_pixels=(0.4, 4.0)
+        )
 
     @staticmethod
     def _actions(some: Backgrounds, timeline: Timeline, span: IntArray, drawing: Drawing) -> FloatArray:

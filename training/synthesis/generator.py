@@ -1,4 +1,4 @@
-"""Training data in volume: feature windows drawn from timelines and the calibration, without a picture.
+"""Training data in volume: feature windows drawn from timelines, a calibration and backgrounds, without a picture.
 
 A window is what `metst_edge.flow.window_features` would give for a rendered clip, to within the calibration: flow at
 points is the sum of every movement's response, less that of the window's first frame; channels are its largest vectors'
@@ -8,7 +8,7 @@ mean, less the head's motion, plus noise. A thousand times faster than rendering
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from training.synthesis.calibration import (
     expand,
     window_starts,
 )
-from training.synthesis.timeline import NOTHING, Rates, Timeline, TruthEvent, draw_timeline
+from training.synthesis.timeline import Rates, Timeline, TruthEvent, draw_rate, draw_timeline
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -66,7 +66,9 @@ class FeatureGenerator:
         fps: frames per second of the model.
         k: frames of a window.
         calibration: the committed one if not given.
-        backgrounds: measured windows that the micro-expressions are put into, instead of a calibration.
+        backgrounds: measured windows that the micro-expressions are put into.
+        calibrated: share of the courses of movements that are shown on faces drawn from the calibration nevertheless;
+            without backgrounds all of them are.
 
     Example:
         >>> features, y, label = FeatureGenerator(0).windows(256)
@@ -82,15 +84,19 @@ class FeatureGenerator:
         k: int = 30,
         calibration: Calibration | None = None,
         backgrounds: Backgrounds | None = None,
+        calibrated: float = 0.0,
     ) -> None:
         self.fps = fps
         self.k = k
         self._rng = np.random.default_rng(seed)
-        self._faces: CalibratedFaces | BackgroundFaces
-        if backgrounds is None:
-            self._faces = CalibratedFaces(calibration or Calibration.load(), roi_set)
-        else:
-            self._faces = BackgroundFaces(backgrounds, roi_set)
+        self._faces: list[CalibratedFaces | BackgroundFaces] = []
+        self._shares: list[float] = []
+        if backgrounds is not None:
+            self._faces.append(BackgroundFaces(backgrounds, roi_set))
+            self._shares.append(1 - calibrated)
+        if backgrounds is None or calibrated:
+            self._faces.append(CalibratedFaces(calibration or Calibration.load(), roi_set))
+            self._shares.append(1 - sum(self._shares))
 
     def windows(self, n: int, positive_fraction: float | None = 0.5) -> tuple[FloatArray, FloatArray, IntArray]:
         """Draw ``n`` windows that begin anywhere, in the midst of a movement too.
@@ -113,7 +119,9 @@ class FeatureGenerator:
         quota = [0, n] if positives is None else [positives, n - positives]
         features, ys, labels = [], [], []
         while sum(quota) > 0:
-            timeline = draw_timeline(self._rng, max(round(30 * self.fps), 3 * self.k), self.fps, self._draw_rates())
+            faces = self._draw_faces()
+            rates = faces.draw_rates(self._rng)
+            timeline = draw_timeline(self._rng, max(round(30 * self.fps), 3 * self.k), self.fps, rates)
             y, label = frame_labels(as_annotations(timeline.truth), timeline.frames)
             starts = self._rng.permutation(timeline.frames - self.k)
             if positives is None:
@@ -131,7 +139,7 @@ class FeatureGenerator:
                 taken = np.concatenate((with_one, without))
             if len(taken):
                 span = taken[:, None] + np.arange(self.k)
-                features.append(self._faces.features(self._rng, timeline, span))
+                features.append(faces.features(self._rng, timeline, span))
                 ys.append(y[span])
                 labels.append(label[span])
         order = self._rng.permutation(n)
@@ -143,29 +151,15 @@ class FeatureGenerator:
         starts = np.array(window_starts(timeline.frames, self.k))
         # Beyond the end nothing moves any more; those frames are cut off again.
         span = np.minimum(starts[:, None] + np.arange(self.k), timeline.frames - 1)
-        whole = self._faces.features(self._rng, timeline, span)
+        whole = self._draw_faces().features(self._rng, timeline, span)
         windows = [w[:, : timeline.frames - s] for w, s in zip(whole, starts, strict=True)]
         return FeatureClip(windows, timeline.frames, self.fps, timeline.truth)
 
-    def _draw_rates(self) -> Rates:
-        """Draw what kind of half minute it is: from a resting face to a busy one."""
-        rng = self._rng
-
-        def some(most: float, never: float) -> float:
-            return 0.0 if rng.uniform() < never else float(rng.uniform(0, most))
-
-        if isinstance(self._faces, BackgroundFaces):
-            # What else faces do is in the backgrounds, but for large expressions: they begin like small ones.
-            return replace(NOTHING, micro=float(rng.uniform(15, 40)), macros=some(14, 0.25), micro_pixels=(0.4, 4.0))
-        return Rates(
-            micro=float(rng.uniform(15, 40)),
-            blinks=some(40, 0.1),
-            speech=some(8, 0.4),
-            macros=some(14, 0.25),
-            head_moves=some(10, 0.3),
-            drift=some(2.0, 0.1),
-            micro_pixels=(0.35, 3.2),
-        )
+    def _draw_faces(self) -> CalibratedFaces | BackgroundFaces:
+        """Draw on what sort of face the next course of movements is shown."""
+        if len(self._faces) == 1:
+            return self._faces[0]
+        return self._faces[self._rng.choice(len(self._faces), p=self._shares)]
 
 
 class CalibratedFaces:
@@ -194,6 +188,18 @@ class CalibratedFaces:
         out: FloatArray = (values + self._noise(rng, deviations, span.shape)).astype(np.float32)
         out[..., 0] = 0
         return out
+
+    def draw_rates(self, rng: np.random.Generator) -> Rates:
+        """Draw what kind of half minute it is: from a resting face to a busy one."""
+        return Rates(
+            micro=float(rng.uniform(15, 40)),
+            blinks=draw_rate(rng, 40, 0.1),
+            speech=draw_rate(rng, 8, 0.4),
+            macros=draw_rate(rng, 14, 0.25),
+            head_moves=draw_rate(rng, 10, 0.3),
+            drift=draw_rate(rng, 2.0, 0.1),
+            micro_pixels=(0.35, 3.2),
+        )
 
     def _person(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw responses (len(BASIS), ALL_POINTS, 2) and noise (3, C) between two calibrated persons."""

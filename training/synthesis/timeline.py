@@ -126,6 +126,11 @@ class Timeline:
         return int(self.tracks.shape[1])
 
 
+def draw_rate(rng: np.random.Generator, most: float, never: float) -> float:
+    """Draw how often something happens a minute: never, with that probability, or up to ``most`` times."""
+    return 0.0 if rng.uniform() < never else float(rng.uniform(0, most))
+
+
 def pulse(length: int, apex: float, hold: float = 0.0) -> FloatArray:
     """Draw one rise and fall, smooth at both ends and at the top.
 
