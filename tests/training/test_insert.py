@@ -209,6 +209,26 @@ def test_a_clip_has_its_truth_beside_it_whatever_the_drawing(course, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bumps.json", "bumps.mp4", "fields.json", "fields.mp4"]
 
 
+def test_faults_of_the_camera_change_nothing_of_what_is_put_in(course, tmp_path):
+    told = {}
+    for faults in (0.0, 120.0):
+        path = insert_clip(course, 3, tmp_path / f"{faults:g}.mp4", "ann", MANY, faults=faults)
+        told[faults] = json.loads(path.read_text())
+        assert len(frames_of(path.with_suffix(".mp4"))) == FRAMES
+    assert told[0.0]["events"] == told[120.0]["events"] and told[0.0]["distractors"] == []
+    assert {other["kind"] for other in told[120.0]["distractors"]} >= {"key frame"}
+    assert (tmp_path / "120.mp4").stat().st_size < (tmp_path / "0.mp4").stat().st_size  # coarser
+
+
+def test_nothing_may_be_put_in_for_a_quiet_clip_with_faults(video, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(video, "--out", out, "--rate", 0, "--faults", 60) == 0
+    assert "0 micro-expressions in 1 clip of 1 person" in " ".join(capsys.readouterr().out.split())
+    assert [found.annotations for found in read_folder(out)] == [()]
+    assert run(video, "--out", out, "--rate", 0) == 1
+    assert "holds clips of other settings (faults was 60.0, is None)" in capsys.readouterr().err
+
+
 def test_frames_of_an_uneven_video_keep_their_times(video, finder, tmp_path):
     times = [i / FPS + (0.7 if i > 30 else 0) + 0.004 * (i % 3) for i in range(FRAMES)]
     retime(video, tmp_path / "uneven.mp4", times)

@@ -126,6 +126,17 @@ def positive(text: str) -> float:
     return value
 
 
+def from_zero(text: str) -> float:
+    """A number from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number from 0, got {text!r}")
+    return value
+
+
 def fraction(text: str) -> float:
     """A number of 0 to 1."""
     try:

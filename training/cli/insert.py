@@ -9,7 +9,7 @@ from rich.progress import TextColumn
 
 from metst_edge.counting import how_many
 from training.cli import terminal
-from training.cli.arguments import Verbs, add_drawing, count, positive, whole
+from training.cli.arguments import Verbs, add_drawing, count, from_zero, positive, whole
 from training.data.errors import DataError
 
 
@@ -27,7 +27,18 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--seed", type=count, default=0, help="the first one (default: 0)")
     parser.add_argument("--people", metavar="FILE", type=Path, help="csv with the columns file,subject (default: file)")
     parser.add_argument(
-        "--rate", type=positive, default=14.0, help="micro-expressions a minute, as far as they fit (default: 14)"
+        "--rate",
+        type=from_zero,
+        default=14.0,
+        help="micro-expressions a minute, as far as they fit; 0 puts none in (default: 14)",
+    )
+    parser.add_argument(
+        "--faults",
+        metavar="RATE",
+        type=from_zero,
+        default=0.0,
+        help="of the camera, a minute: light that steps, focus, held frames, noise; and coarser coding with key frames "
+        "that pop (default: 0, none)",
     )
     parser.add_argument(
         "--pixels",
@@ -70,7 +81,9 @@ def run(options: argparse.Namespace) -> int:
         def report(name: str, clips: int, frames: int) -> None:
             bar.update(task, completed=clips, at=f"{name}, frame {frames}" if frames else name)
 
-        made, left_out = insert_folder(options.out, videos, seeds, people, rates, options.crf, options.drawing, report)
+        made, left_out = insert_folder(
+            options.out, videos, seeds, people, rates, options.crf, options.drawing, report, options.faults
+        )
     for name, reason in left_out.items():
         console.print(f"left out {name}: {reason}")
     if not made.clips:

@@ -50,6 +50,7 @@ def insert_folder(
     crf: int,
     drawing: str,
     report: Callable[[str, int, int], None] = lambda name, clip, frames: None,
+    faults: float = 0.0,
 ) -> tuple[Inserted, dict[str, str]]:
     """Put micro-expressions into videos, one clip a seed, and label the folder; clips that are there are kept.
 
@@ -63,6 +64,7 @@ def insert_folder(
         drawing: of `render.DRAWINGS`.
         report: called with a video's name, the number of clips that are done or given up, and the frames of the
             passage under way.
+        faults: of the camera, how many a minute.
 
     Returns:
         What the folder holds, and which videos were left out, with the reason.
@@ -76,6 +78,8 @@ def insert_folder(
     if twice:
         raise DataError(f"expected videos of different names, got {', '.join(twice)} more than once; rename them")
     settings = {"rate": rates.micro, "pixels": list(rates.micro_pixels), "crf": crf, "drawing": drawing}
+    if faults:
+        settings["faults"] = faults
     note = _claimed(folder, settings)
     wanted = {stem: {seed: folder / f"{stem}-s{seed}.mp4" for seed in seeds} for stem in stems}
     for video, stem in zip(videos, stems, strict=True):
@@ -95,7 +99,7 @@ def insert_folder(
                     assert course is not None, "there is one where a clip is missing"
                     folder.mkdir(parents=True, exist_ok=True)
                     write_whole(folder / SETTINGS, (json.dumps({**settings, SOURCES: note}) + "\n").encode())
-                    insert_clip(course, seed, path, people.get(name, stem), rates, crf, drawing, heard)
+                    insert_clip(course, seed, path, people.get(name, stem), rates, crf, drawing, heard, faults)
                     heard.clips += 1
             except (NotUsable, MetstError) as error:
                 left_out[name] = str(error)
@@ -150,7 +154,9 @@ def _claimed(folder: Path, settings: dict[str, object]) -> dict[str, str]:
     before = found if isinstance(found, dict) else {}
     sources = before.pop(SOURCES, {})  # clips of before it was recorded lack it
     changed = [
-        f"{name} was {before.get(name)}, is {value}" for name, value in settings.items() if before.get(name) != value
+        f"{name} was {before.get(name)}, is {settings.get(name)}"
+        for name in {**before, **settings}
+        if before.get(name) != settings.get(name)
     ]
     if changed or not isinstance(sources, dict):
         raise DataError(

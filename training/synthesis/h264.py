@@ -14,8 +14,18 @@ import numpy.typing as npt
 Image = npt.NDArray[np.uint8]
 
 
-def encode(frames: Iterable[Image], size: tuple[int, int], path: Path, fps: float, crf: int) -> None:
+def encode(
+    frames: Iterable[Image], size: tuple[int, int], path: Path, fps: float, crf: int, gop: int | None = None
+) -> None:
     """Write frames, uint8 (H, W, 3) BGR, as an H.264 file.
+
+    Args:
+        frames: one at a time.
+        size: their height and width.
+        path: of the file.
+        fps: frames per second.
+        crf: constant rate factor, 0 (lossless) to 51.
+        gop: frames from one key frame to the next; where the encoder sets them if not given.
 
     Raises:
         ValueError: odd height or width.
@@ -30,6 +40,7 @@ def encode(frames: Iterable[Image], size: tuple[int, int], path: Path, fps: floa
         imageio_ffmpeg.get_ffmpeg_exe(),
         *("-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}"),
         *("-r", str(fps), "-i", "-", "-an", "-c:v", "libx264", "-preset", "medium", "-crf", str(crf)),
+        *(() if gop is None else ("-g", str(gop), "-keyint_min", str(gop), "-sc_threshold", "0")),
         # One thread and no encoder banner: the same frames give the same file.
         *("-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
         *("-movflags", "+faststart", str(path)),

@@ -20,6 +20,7 @@ from metst_edge.counting import how_many
 from metst_edge.errors import SourceError
 from metst_edge.face import CROP_SIZE, FaceFinder
 from training.synthesis.face_actions import NAMES, FaceFrame
+from training.synthesis.faults import CameraFaults
 from training.synthesis.h264 import encode, retime
 from training.synthesis.render import DRAWING, DRAWINGS, write_truth
 from training.synthesis.timeline import NOTHING, TRACKS, Rates, Timeline, draw_timeline
@@ -31,6 +32,8 @@ Report = Callable[[int], None]
 INSERTED = replace(NOTHING, micro=14.0, micro_pixels=(0.8, 3.0))
 """Nothing but micro-expressions: all else is in the video."""
 
+COARSEST = 40
+"""H.264 constant rate factor of a camera with faults, at most."""
 SHORTEST = 1.0
 """Seconds of video below which nothing is put into it."""
 MARGIN = 0.2
@@ -317,6 +320,7 @@ def insert_clip(
     crf: int = 18,
     drawing: str = DRAWING,
     report: Report = lambda frames: None,
+    faults: float = 0.0,
 ) -> Path:
     """Write a video with micro-expressions in it, and the truth beside it; each takes its name once it is whole.
 
@@ -329,6 +333,7 @@ def insert_clip(
         crf: H.264 constant rate factor.
         drawing: of DRAWINGS.
         report: told the number of frames that are done.
+        faults: of the camera, how many a minute (`training.synthesis.faults`); what is put in stays the same.
 
     Returns:
         The truth's path.
@@ -337,17 +342,22 @@ def insert_clip(
         SourceError: the video cannot be read again.
         RuntimeError: the encoder failed.
     """
-    rng = np.random.default_rng((seed, zlib.crc32(course.name.encode())))
-    timeline = draw_insertions(course, rng, rates)
+    of_video = (seed, zlib.crc32(course.name.encode()))
+    timeline = draw_insertions(course, np.random.default_rng(of_video), rates)
+    clean, camera = inserted_frames(course, timeline, drawing), None
+    if faults:
+        pixel = 9 * float(np.nanmedian(scale(course.landmarks))) / CROP_SIZE
+        camera = CameraFaults(np.random.default_rng((*of_video, 1)), len(course.times), course.fps, faults, pixel)
 
     def frames() -> Iterator[Image]:
-        for done, frame in enumerate(inserted_frames(course, timeline, drawing), 1):
+        for done, frame in enumerate(clean if camera is None else camera(clean), 1):
             yield frame
             report(done)
 
     aside, timed = (path.with_name(f".{path.stem}.{kind}.mp4") for kind in ("part", "timed"))
     try:
-        encode(frames(), course.size, aside, course.fps, crf)
+        coded = (crf, None) if camera is None else (min(crf + camera.coarser, COARSEST), camera.gop)
+        encode(frames(), course.size, aside, course.fps, *coded)
         if not course.even:
             retime(aside, timed, course.times.tolist())
             timed.replace(aside)
@@ -357,7 +367,8 @@ def insert_clip(
         timed.unlink(missing_ok=True)
     told = {"source": course.name, "subject": subject, "drawing": drawing, "seed": seed, "crf": crf}
     beside = [_seen(course, event.onset, event.apex, event.offset) for event in timeline.truth]
-    return write_truth(path, course.fps, len(course.times), timeline.truth, (), told, beside)
+    happened = camera.happened if camera else ()
+    return write_truth(path, course.fps, len(course.times), timeline.truth, happened, told, beside)
 
 
 def _seen(course: Course, onset: int, apex: int, offset: int) -> dict[str, float]:
