@@ -7,7 +7,7 @@ import pytest
 from metst_edge.capture import to_gray
 from metst_edge.face import Box, Face
 from training.synthesis.backgrounds import BackgroundFaces, Backgrounds, mirrored, together
-from training.synthesis.calibration import ALL_POINTS
+from training.synthesis.calibration import ALL_POINTS, POINTS
 from training.synthesis.camera import Camera, Sensor
 from training.synthesis.face_actions import action_fields
 from training.synthesis.generator import FeatureGenerator
@@ -73,6 +73,20 @@ def test_the_head_is_moved_by_no_action_and_gain_is_whole_where_there_is_texture
     inside = gain[:-1][np.abs(gain[:-1]).sum((1, 2)) > 0]
     assert np.median(inside[:, 0, 0]) > 0.9 and np.median(inside[:, 1, 1]) > 0.9
     assert np.abs(np.median(inside[:, 0, 1])) < 0.05
+
+
+def test_what_lies_outside_the_crop_does_not_move():
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.integers(0, 255, (400, 400)).astype(np.uint8), (0, 0), 2)
+    landmarks = np.stack((np.linspace(80, 240, 68), np.linspace(100, 260, 68)), -1).astype(np.float32)
+    landmarks[48:] += (0, 400)  # the mouth of a face that leaves the picture below
+    flow = PointFlow(
+        picture, Face(landmarks=landmarks * 360 / 320 + 20, box=Box(20, 380, 20, 380), crop_landmarks=landmarks)
+    )
+    measured = flow.measure(np.roll(picture, 1, 1))
+    mouth = np.concatenate([np.arange(ALL_POINTS)[POINTS[name]] for name in POINTS if "mouth" in name])
+    assert not measured[mouth].any() and not flow.gain(picture)[mouth].any()
+    assert np.isfinite(flow.places).all() and measured[:-1].any()
 
 
 def test_a_mirror_image_of_a_mirror_image_is_the_face_itself():

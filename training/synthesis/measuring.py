@@ -59,14 +59,16 @@ class PointFlow:
         self._follow = RoiFlow(anchor, face.box, face.crop_landmarks, "metst")
         patches, self._regions, _ = rectangles("metst_plus", face.crop_landmarks)
         image = crop(anchor, face.box)
+        # A patch may lie outside the crop: nothing moves there.
         self._patches = {
             name: (
                 rect,
                 Farneback(np.ascontiguousarray(image[rect.top : rect.bottom, rect.left : rect.right])),
             )
             for name, rect in patches.items()
+            if not rect.empty
         }
-        self.places = self._places({name: rect for name, (rect, _) in self._patches.items()})
+        self.places = self._places(patches)
 
     @property
     def likeness(self) -> float:
@@ -114,7 +116,7 @@ class PointFlow:
         }
         out = np.zeros((ALL_POINTS, 2), np.float32)
         for roi, rect in self._regions:
-            if not rect.empty:
+            if roi.patch in flows and not rect.empty:
                 part = flows[roi.patch][rect.top : rect.bottom, rect.left : rect.right]
                 cells = CELLS[roi.name]
                 out[POINTS[roi.name]] = cv2.resize(part, cells[::-1], interpolation=cv2.INTER_AREA).reshape(-1, 2)
