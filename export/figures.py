@@ -30,6 +30,10 @@ TITLES = {
 """As the training verbs print them: `training.evaluation.people.FIGURES` and `breakdown.TITLES`."""
 
 
+OF_TRUTH = ("f1", "precision", "recall")
+"""Of FIGURES, those that say nothing where nothing is true."""
+
+
 def measured(metrics: Mapping[str, Any]) -> tuple[Named, Named]:
     """Return what is a score of `evaluate`, and what a count of `false-alarms`; by their names."""
     named = {name: value for name, value in metrics.items() if isinstance(value, Mapping)}
@@ -57,13 +61,18 @@ def _scores(scored: Named) -> str:
     for name, value in scored.items():
         spotting = value["spotting"]
         counts = (value["videos"], value.get("people"), spotting["tp"], spotting["fp"], spotting["fn"])
-        rows.append((_spaced(name), *map(str, counts), *(_figure(value["figures"].get(key)) for key in FIGURES)))
+        figures = {key: figure for key, figure in value["figures"].items() if key not in OF_TRUTH or _has_truth(value)}
+        rows.append((_spaced(name), *map(str, counts), *(_figure(figures.get(key)) for key in FIGURES)))
     return "In brackets: 95 % over people.\n\n" + _table(head, rows)
 
 
+def _has_truth(value: Mapping[str, Any]) -> bool:
+    return bool(value["spotting"]["tp"] + value["spotting"]["fn"])
+
+
 def _recall(scored: Named, trait: str, title: str) -> str:
-    """How many were found of each class of a trait, a column for each set."""
-    found = {name: value["breakdown"].get(trait, {}) for name, value in scored.items()}
+    """How many were found of each class of a trait, a column for each set that has any."""
+    found = {name: classes for name, value in scored.items() if (classes := value["breakdown"].get(trait))}
     classes = list(dict.fromkeys(each for of_set in found.values() for each in of_set))
     if not classes:
         return ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from metst_edge import _native, checking
 from metst_edge.bundle import Bundle
 from metst_edge.capture import Frame, Image, Interruption, Source, check_frame, check_timestamp, open_source
-from metst_edge.choices import FACES, FLOWS, MOST_THREADS
+from metst_edge.choices import FACES, FLOWS, MODEL, MOST_THREADS
 from metst_edge.closing import Closing
 from metst_edge.engine import Engine, load_engine
 from metst_edge.errors import EngineError, FrameError, MetstError, SourceError, StateError, TimestampError
@@ -117,7 +117,7 @@ class Analyzer(Closing):
 
     def __init__(
         self,
-        model: str | Path = "demo",
+        model: str | Path = MODEL,
         engine: str = "auto",
         on_stage: OnStage | None = None,
         threads: int | None = None,

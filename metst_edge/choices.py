@@ -15,6 +15,9 @@ FLOWS = ("auto", "cpu", "cuda")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 """How much of what the package logs is shown, from all to least."""
 
+MODEL = "demo_plus"
+"""The shipped model that is taken where none is named."""
+
 MOST_THREADS = 1024
 """For a frame's flow, which has a dozen patches: more can only be a slip."""
 

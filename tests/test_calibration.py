@@ -137,12 +137,12 @@ def test_what_is_no_calibration_is_refused(tmp_path, content, said):
 def test_an_analyzer_takes_floor_and_ratio_of_it(tmp_path, bundle):
     own = Calibration(bundle.name, bundle.manifest_sha256, 0.4321, 0.25, 1.0, 2, 3.0)
     path = written(tmp_path / "own.json", own)
-    with metst_edge.Analyzer(calibration=path, min_score=0.1) as analyzer:
+    with metst_edge.Analyzer("demo", calibration=path, min_score=0.1) as analyzer:
         settings = analyzer.decode_settings
     assert settings == replace(bundle.decode_settings, floor=0.4321, ratio=0.25, min_score=0.1)
     for name in "floor", "ratio":
         with pytest.raises(SettingsError, match=f"expected {name} or a calibration"):
-            metst_edge.Analyzer(calibration=path, **{name: 0.5})
+            metst_edge.Analyzer("demo", calibration=path, **{name: 0.5})
 
 
 def test_a_calibration_of_another_model_is_refused_with_both_names(tmp_path):

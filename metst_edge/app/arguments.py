@@ -19,6 +19,7 @@ from metst_edge.choices import (
     HIGHEST_RATE,
     LOG_LEVELS,
     LOWEST_RATE,
+    MODEL,
     MOST_THREADS,
     PLOTS,
     PRECISIONS,
@@ -155,7 +156,7 @@ def add_analyzer(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         type=named,
         default=argparse.SUPPRESS,
-        help="shipped model or bundle path (default: demo)",
+        help=f"shipped model or bundle path (default: {MODEL})",
     )
     parser.add_argument(
         "--engine",

@@ -30,9 +30,9 @@ examples:
   metst-edge calibrate --false-alarms-per-hour 2 hour-of-faces.mp4
                                                a threshold from footage of your own; later: --calibration
   metst-edge bench --json base.json            how long every stage takes here; later: --compare base.json
-  metst-edge info demo                         what is inside a model
+  metst-edge info                              what is inside a model
   metst-edge doctor                            what this machine has, what is missing, and what gets it
-  metst-edge build demo --precision fp16       TensorRT engines for this device, so that the first start is quick
+  metst-edge build demo_plus --precision fp16  TensorRT engines for this device, so that the first start is quick
 """
 
 

@@ -73,8 +73,20 @@ def _headlines(metrics: Any) -> Iterator[str]:
             for place, figure, words in HEADLINES
             if isinstance(part := measured.get(place) if place else measured, Mapping) and figure in part
         ]
-        if figures:
-            yield f"{name.replace('_', ' ')}: {', '.join(figures)}"
+        said = _without_truth(measured) or ", ".join(figures)
+        if said:
+            yield f"{name.replace('_', ' ')}: {said}"
+
+
+def _without_truth(measured: Mapping[str, Any]) -> str:
+    """Say how much was found in clips in which nothing is true; nothing where something is."""
+    match measured:
+        case {
+            "spotting": {"tp": 0, "fn": 0, "fp": count},
+            "figures": {"false_alarms_per_minute": {"value": float(rate)}},
+        }:
+            return f"{count} false alarms, {rate:.2g} a minute"
+    return ""
 
 
 def _all_else(bundle: Bundle | RecognizerBundle) -> dict[str, str]:

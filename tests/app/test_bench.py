@@ -19,6 +19,7 @@ from metst_edge.app.demo import demo_clip
 from metst_edge.bundle import Bundle, sha256
 from metst_edge.capture import Frame, Interruption
 from metst_edge.capture.camera import Camera
+from metst_edge.choices import MODEL
 from metst_edge.decode import OnlineDecoder
 from metst_edge.engine.lanes import Lanes
 from metst_edge.errors import SourceError
@@ -302,10 +303,10 @@ def measured(short, tmp_path_factory):
 
 def test_the_json_holds_everything(measured):
     result = json.loads(measured.read_text())
-    folder = Bundle.find("demo").folder
+    folder = Bundle.find(MODEL).folder
     assert result["benchmark"] == "metst-edge bench" and result["format"] == 1 and result["complete"] is True
     assert result["version"] == metst_edge.__version__ and result["engine"] == "native"
-    assert result["bundle"] == {"name": "demo", "manifest_sha256": sha256(folder / "manifest.json")}
+    assert result["bundle"] == {"name": MODEL, "manifest_sha256": sha256(folder / "manifest.json")}
     assert {"processor", "cores", "system", "python", "simd"} <= set(result["machine"])
     assert result["threads"] == {"usable cores": machine.usable_cores(), "for flow": default_threads()}
     assert (result["warm_up"], result["frames"], result["passes"]) == (5, 30, 1)
@@ -326,7 +327,7 @@ def test_the_json_holds_everything(measured):
 def test_people_see_header_table_and_a_row_to_paste(capsys, short):
     status, out, err = run(capsys, "--source", short, "--frames", 8, "--warm-up", 2, "--rate", 0.5)
     assert (status, err) == (0, "")
-    digest = sha256(Bundle.find("demo").folder / "manifest.json")
+    digest = sha256(Bundle.find(MODEL).folder / "manifest.json")
     for words in (metst_edge.__version__, digest[:16], "engine native", machine.processor(), "0 of 8 frames", "MiB"):
         assert words in out
     assert [stage for stage in results.STAGES if f" {stage} " not in out] == []

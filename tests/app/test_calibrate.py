@@ -9,6 +9,7 @@ from metst_edge.app import cli
 from metst_edge.app.demo import demo_clip
 from metst_edge.app.verbs import calibrate
 from metst_edge.capture import Interruption
+from metst_edge.choices import MODEL
 from tests.schemas import check
 
 CLIP = str(demo_clip())
@@ -35,7 +36,7 @@ def test_the_floor_that_is_written_gives_the_alarms_that_were_counted(capsys, tm
         found = list(analyzer.stream(CLIP))
     assert len(found) == told["alarms"] == int(1000 * told["hours"]) > 2
     assert min(event.height for event in found) >= told["floor"]
-    assert told["model"] == "demo" and told["ratio"] == analyzer.bundle.decode_settings.ratio
+    assert told["model"] == MODEL and told["ratio"] == analyzer.bundle.decode_settings.ratio
 
 
 def test_lines_for_people_say_what_so_little_footage_cannot_show(capsys, tmp_path):

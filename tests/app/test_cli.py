@@ -21,6 +21,7 @@ from metst_edge.app import cli, terminal
 from metst_edge.app.demo import demo_clip, demo_truth
 from metst_edge.app.demo.outcome import compare
 from metst_edge.bundle import Bundle
+from metst_edge.choices import MODEL
 from metst_edge.errors import EngineError
 from metst_edge.events import MicroExpression
 
@@ -521,7 +522,9 @@ def test_info_shows_the_manifest(capsys):
     status, out, _ = run(capsys, "info", "demo")
     assert status == 0 and "metst64" in out and "sha256" in out
     status, out, _ = run(capsys, "info", "--json")
-    assert status == 0 and json.loads(out)["model"] == "metst64"
+    assert status == 0 and json.loads(out)["name"] == MODEL
+    status, out, _ = run(capsys, "info")
+    assert "real video without any, three folds: 5 false alarms, 0.42 a minute" in out  # of nothing true, no F1
 
 
 def test_info_shows_what_matters_first_and_the_rest_when_asked(capsys):

@@ -123,6 +123,7 @@ def test_the_card_shows_what_the_training_verbs_measured_as_tables(checkpoint, o
     files = {
         "unseen_people": scored,
         "another_set": {**scored, "breakdown": {}},
+        "nothing_true": {**scored, "spotting": {"tp": 0, "fp": 3, "fn": 0}, "breakdown": {"emotion": {}}},
         "at_rest": quiet,
         "note": {"by": "hand"},
     }
@@ -134,11 +135,12 @@ def test_the_card_shows_what_the_training_verbs_measured_as_tables(checkpoint, o
     card = (out / "MODEL_CARD.md").read_text()
     for line in (
         "| unseen people | 3 | 2 | 4 | 1 | 3 | 0.50 (0.25 to 0.75) | - | - | - | - | - |",
-        "| emotion | unseen people | another set |",
-        "| positive | 2 of 4 | - |",
+        "| emotion | unseen people |",
+        "| positive | 2 of 4 |",
         "| at rest | 1 | 1 | 4.0 | 2 | 0.50 |",
-        "| blink | 1 | 1 | 0 |",
-        "| mouth | 0 | 0 | 2 |",
+        "| nothing true | 3 | 2 | 0 | 3 | 0 | - | - | - | - | - | - |",
+        "| blink | 1 | 1 | 1 | 0 |",
+        "| mouth | 0 | 0 | 0 | 2 |",
         "  - by: hand",
         "f1: 0.7123",
     ):

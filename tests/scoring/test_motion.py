@@ -131,4 +131,4 @@ def test_pushed_pictures_have_motion_too():
     capture = cv2.VideoCapture(str(demo_clip()))
     with metst_edge.Analyzer() as analyzer:
         found = [event for i in range(150) for event in analyzer.push(capture.read()[1], i / 30)] + analyzer.flush()
-    assert found and all(len(event.motion) == 5 for event in found)
+    assert found and all(len(event.motion) == 6 for event in found)

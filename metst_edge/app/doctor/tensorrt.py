@@ -16,6 +16,7 @@ from metst_edge.app.doctor import packages
 from metst_edge.app.doctor.diagnosis import Finding
 from metst_edge.app.doctor.evidence import Evidence
 from metst_edge.app.doctor.gpu import JETPACK
+from metst_edge.choices import MODEL
 from metst_edge.counting import how_many
 from metst_edge.engine.tensorrt import cache
 from metst_edge.engine.tensorrt.plugin import PLUGIN_VARIABLE, find_cuda_library, find_plugin
@@ -109,7 +110,7 @@ def engines(here: Evidence) -> Finding:
         "stale": {},
     }
     if not folder.is_dir():
-        return Finding("cache", "unneeded", f"no engines yet in {folder}", "metst-edge build demo", details)
+        return Finding("cache", "unneeded", f"no engines yet in {folder}", f"metst-edge build {MODEL}", details)
     records = cache.records(folder)
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     details["mode"], details["bytes"] = f"{folder.stat().st_mode & 0o7777:04o}", size

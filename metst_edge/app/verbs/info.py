@@ -7,6 +7,7 @@ import json
 import sys
 
 from metst_edge.app import arguments, terminal
+from metst_edge.choices import MODEL
 
 
 def add(verbs: arguments.Verbs) -> None:
@@ -17,8 +18,8 @@ def add(verbs: arguments.Verbs) -> None:
         metavar="BUNDLE",
         nargs="?",
         type=arguments.named,
-        default="demo",
-        help="shipped model or path (demo)",
+        default=MODEL,
+        help=f"shipped model or path ({MODEL})",
     )
     parser.add_argument("--all", action="store_true", help="show every figure and file, not only what matters first")
     parser.add_argument("--json", action="store_true", help="print the manifest as it is")
