@@ -79,7 +79,7 @@ def test_the_plain_order_gives_the_pushed_scores(short):
     finder = FaceFinder()
     plain = analyse(short, TorchEngine(bundle), finder)
     finder.close()
-    with Analyzer(engine="native") as analyzer:
+    with Analyzer("demo", engine="native") as analyzer:
         spot, gaps = whole.scores(analyzer, short)
     assert plain.frames == len(spot) == FRAMES and gaps == 0
     np.testing.assert_allclose(spot, plain.spot, atol=1e-3)

@@ -49,7 +49,7 @@ def fed():
     with pytest.MonkeyPatch.context() as patch:
         open_stream = NativeEngine.open_stream
         patch.setattr(NativeEngine, "open_stream", lambda self, lanes: Recorder(open_stream(self, lanes), steps))
-        with metst_edge.Analyzer(engine="native") as analyzer, open_source(demo_clip()) as source:
+        with metst_edge.Analyzer("demo", engine="native") as analyzer, open_source(demo_clip()) as source:
             for frame in source:
                 analyzer.push(frame.image, frame.timestamp)
                 if len(steps) == FRAMES:

@@ -41,7 +41,7 @@ def events(face: str) -> list[tuple[str, int, int, int]]:
     from metst_edge import Analyzer
     from metst_edge.app.demo import demo_clip
 
-    with Analyzer(face=face) as analyzer:
+    with Analyzer("demo", face=face) as analyzer:
         found = analyzer.analyze(demo_clip()).micro_expressions
     return [(e.emotion, e.onset_frame, e.apex_frame, e.offset_frame) for e in found]
 

@@ -144,7 +144,7 @@ def test_the_smoothed_curve_and_the_threshold_are_those_that_decided():
     assert height == pytest.approx(max(0.2, oracle.mean() + settings.ratio * (oracle.max() - oracle.mean())))
     for event in report.micro_expressions:
         at = int(np.flatnonzero(scores.frame == event.apex_frame)[0])
-        assert event.score == pytest.approx(scores.smoothed[at]) and event.score >= height
+        assert event.height == pytest.approx(scores.smoothed[at]) and event.height >= height
 
 
 def test_the_smoothed_curve_and_the_threshold_are_drawn(report, drawn):

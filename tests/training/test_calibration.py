@@ -142,7 +142,7 @@ def put(folder: Path, table: object) -> None:
 
 def test_events_tell_the_share_and_keep_the_height(calibrated: Path) -> None:
     table = ScoreTable.from_dict(TABLE)
-    with metst_edge.Analyzer() as analyzer:
+    with metst_edge.Analyzer("demo") as analyzer:
         plain = analyzer.analyze(demo_clip()).micro_expressions
         assert all(event.score == event.height for event in plain)
     least = sorted(table.share(event.height) for event in plain)[len(plain) // 2]

@@ -19,7 +19,7 @@ VIDEO = (".mp4", ".mov", ".mpg")
 
 @pytest.fixture(scope="module")
 def analyzer():
-    with metst_edge.Analyzer(engine="native") as analyzer:
+    with metst_edge.Analyzer("demo", engine="native") as analyzer:
         bundle = analyzer.bundle
         assert (bundle.fps, bundle.k, bundle.roi_set) == (PRESET.fps, PRESET.k, PRESET.roi_set)
         yield analyzer
