@@ -23,10 +23,11 @@ python = time.time() - float(sys.argv[1])
 start = time.perf_counter()
 import numpy as np
 from metst_edge.bundle import Bundle
+from metst_edge.choices import MODEL
 from metst_edge.engine import load_engine
 from metst_edge.flow import Farneback
 imported = time.perf_counter()
-bundle = Bundle.find("demo")
+bundle = Bundle.find(MODEL)
 stream = load_engine(bundle, "{engine}").open_stream(2)
 stream.step(np.zeros((2, bundle.channels), np.float32))
 stepped = time.perf_counter()
