@@ -24,6 +24,7 @@ def test_bad_usage_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "required: VERB"),
         (["fit", "--preset", "resnet"], "invalid choice: 'resnet'"),
         (["fit", "--steps", "0"], "expected a whole number from 1, got '0'"),
+        (["insert", "x.mp4", "--out", "y", "--faults", "1e9"], "expected a number from 0 to 600, got '1e9'"),
         (["fit", "--calibrated", "1.1"], "expected a number of 0 to 1, got '1.1'"),
         (["fit", "--minutes", "-3"], "expected a number above 0, got '-3'"),
         (["fit", "--steps", "3", "--minutes", "3"], "not allowed with argument"),
@@ -41,6 +42,7 @@ def test_a_failed_job_is_one_line_and_one(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "labels.csv").write_text("video,subject,onset,apex,offset,emotion\nx.mp4,s1,1,2,3,sad\n")
     for arguments, reason in (
         (["fit", "--data", str(tmp_path), "--out", str(tmp_path / "run")], "line 2, column video"),
+        (["fit", "--calibrated", "0.5"], "expected --calibrated with --backgrounds, got it alone"),
         (["fit", "--data", str(tmp_path / "none")], "expected a labelled folder with labels.csv"),
         (["evaluate", str(tmp_path / "none.pt"), "--data", str(tmp_path)], "line 2, column video"),
         (["calibrate", "--portraits", str(tmp_path)], "expected a portrait"),

@@ -217,6 +217,9 @@ def test_faults_of_the_camera_change_nothing_of_what_is_put_in(course, tmp_path)
         assert len(frames_of(path.with_suffix(".mp4"))) == FRAMES
     assert told[0.0]["events"] == told[120.0]["events"] and told[0.0]["distractors"] == []
     assert {other["kind"] for other in told[120.0]["distractors"]} >= {"key frame"}
+    assert told[120.0]["crf"] > told[0.0]["crf"] and told[120.0]["gop"] and told[120.0]["faults"] == 120
+    path = insert_clip(course, 3, tmp_path / "coarse.mp4", "ann", MANY, crf=51, faults=120.0)
+    assert json.loads(path.read_text())["crf"] == 51  # never finer than asked for
     assert (tmp_path / "120.mp4").stat().st_size < (tmp_path / "0.mp4").stat().st_size  # coarser
 
 
@@ -226,7 +229,7 @@ def test_nothing_may_be_put_in_for_a_quiet_clip_with_faults(video, tmp_path, cap
     assert "0 micro-expressions in 1 clip of 1 person" in " ".join(capsys.readouterr().out.split())
     assert [found.annotations for found in read_folder(out)] == [()]
     assert run(video, "--out", out, "--rate", 0) == 1
-    assert "holds clips of other settings (faults was 60.0, is None)" in capsys.readouterr().err
+    assert "holds clips of other settings (faults was 60.0, is 0.0)" in capsys.readouterr().err
 
 
 def test_frames_of_an_uneven_video_keep_their_times(video, finder, tmp_path):

@@ -126,14 +126,17 @@ def positive(text: str) -> float:
     return value
 
 
-def from_zero(text: str) -> float:
-    """A number from 0."""
+MOST_A_MINUTE = 600
+
+
+def a_minute(text: str) -> float:
+    """How often something happens a minute."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number from 0, got {text!r}")
+    if not 0 <= value <= MOST_A_MINUTE:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {MOST_A_MINUTE}, got {text!r}")
     return value
 
 

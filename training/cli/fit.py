@@ -57,7 +57,6 @@ def add(verbs: Verbs) -> None:
         "--calibrated",
         metavar="SHARE",
         type=fraction,
-        default=CALIBRATED,
         help="share of the windows that show, beside backgrounds, faces drawn from the calibration (default: "
         f"{CALIBRATED})",
     )
@@ -105,6 +104,8 @@ def run(options: argparse.Namespace) -> int:
             "expected --fold with people, got it with generated windows; name a labelled folder by --data or "
             "--backgrounds"
         )
+    if options.calibrated is not None and not options.backgrounds:
+        raise DataError("expected --calibrated with --backgrounds, got it alone; generated faces are all calibrated")
     if options.backgrounds and options.folders:
         raise DataError(
             f"expected --backgrounds with --data {SYNTHETIC}, got it with --data {' '.join(map(str, options.folders))}"
@@ -202,7 +203,7 @@ def _people(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
     """Say who is trained on and who is kept out, for the checkpoint; nothing of generated windows."""
     from training.evaluation.folds import read_folds
 
-    folders = options.backgrounds or options.folders
+    folders = list(dict.fromkeys(options.backgrounds)) or options.folders
     if not folders:
         return {}
     kept_out = read_folds(options.fold[0])[options.fold[1]] if options.fold else options.test_subjects
@@ -217,7 +218,7 @@ def _synthetic(
 
     if options.backgrounds:
         backgrounds, description = _backgrounds(preset, options, console)
-        windows = SyntheticWindows(preset, batch, options.seed, backgrounds, options.calibrated)
+        windows = SyntheticWindows(preset, batch, options.seed, backgrounds, _calibrated(options))
     else:
         windows = SyntheticWindows(preset, batch, options.seed)
         description = windows.description
@@ -230,7 +231,7 @@ def _backgrounds(preset: Preset, options: argparse.Namespace, console: Console) 
     from training.data.backgrounds import measure_backgrounds
     from training.synthesis.backgrounds import together
 
-    videos, finder = _training_videos(options.backgrounds, options), FaceFinder()
+    videos, finder = _training_videos(list(dict.fromkeys(options.backgrounds)), options), FaceFinder()
     caches = {folder: options.cache or folder / ".backgrounds" for folder, _ in videos}
     for cache in caches.values():
         terminal.expect_place(cache)
@@ -246,8 +247,15 @@ def _backgrounds(preset: Preset, options: argparse.Namespace, console: Console) 
         )
     people = len(set(backgrounds.subject.tolist()))
     folders = ", ".join(sorted({folder.name for folder, _ in videos}))
-    share = f"; share on calibrated faces: {options.calibrated:g}" if options.calibrated else ""
-    return backgrounds, f"micro-expressions drawn into {len(backgrounds)} windows, people: {people} ({folders}){share}"
+    share = f"share on calibrated faces: {_calibrated(options)}"
+    return (
+        backgrounds,
+        f"micro-expressions drawn into {len(backgrounds)} windows, people: {people} ({folders}); {share}",
+    )
+
+
+def _calibrated(options: argparse.Namespace) -> float:
+    return CALIBRATED if options.calibrated is None else float(options.calibrated)
 
 
 def _labelled(

@@ -9,7 +9,7 @@ from rich.progress import TextColumn
 
 from metst_edge.counting import how_many
 from training.cli import terminal
-from training.cli.arguments import Verbs, add_drawing, count, from_zero, positive, whole
+from training.cli.arguments import Verbs, a_minute, add_drawing, count, positive, whole
 from training.data.errors import DataError
 
 
@@ -28,14 +28,14 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--people", metavar="FILE", type=Path, help="csv with the columns file,subject (default: file)")
     parser.add_argument(
         "--rate",
-        type=from_zero,
+        type=a_minute,
         default=14.0,
         help="micro-expressions a minute, as far as they fit; 0 puts none in (default: 14)",
     )
     parser.add_argument(
         "--faults",
         metavar="RATE",
-        type=from_zero,
+        type=a_minute,
         default=0.0,
         help="of the camera, a minute: light that steps, focus, held frames, noise; and coarser coding with key frames "
         "that pop (default: 0, none)",

@@ -78,8 +78,7 @@ def insert_folder(
     if twice:
         raise DataError(f"expected videos of different names, got {', '.join(twice)} more than once; rename them")
     settings = {"rate": rates.micro, "pixels": list(rates.micro_pixels), "crf": crf, "drawing": drawing}
-    if faults:
-        settings["faults"] = faults
+    settings["faults"] = faults
     note = _claimed(folder, settings)
     wanted = {stem: {seed: folder / f"{stem}-s{seed}.mp4" for seed in seeds} for stem in stems}
     for video, stem in zip(videos, stems, strict=True):
@@ -151,8 +150,8 @@ def _claimed(folder: Path, settings: dict[str, object]) -> dict[str, str]:
             raise DataError(f"expected {folder} to be new or made by `insert`, found other files in it; name another")
         return {}
     found = read_json(note, "the settings of clips, as `insert` writes them")
-    before = found if isinstance(found, dict) else {}
-    sources = before.pop(SOURCES, {})  # clips of before it was recorded lack it
+    before = {"faults": 0.0, **(found if isinstance(found, dict) else {})}
+    sources = before.pop(SOURCES, {})  # clips of before it was recorded lack it, as they do faults
     changed = [
         f"{name} was {before.get(name)}, is {settings.get(name)}"
         for name in {**before, **settings}

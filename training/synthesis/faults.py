@@ -40,10 +40,10 @@ class CameraFaults:
         self._gain, self._blur, self._breath, self._noise = np.zeros((4, frames))
         self._held = np.zeros(frames, bool)
         self.gop, self.coarser = max(2, round(rng.uniform(0.5, 2) * fps)), int(rng.integers(6, 15))
-        happened = [Distractor(KEY_FRAME, at, at + 1) for at in range(self.gop, frames - 1, self.gop)]
+        happened = [Distractor(KEY_FRAME, at - 1, at + 1) for at in range(self.gop, frames - 1, self.gop)]
         for _ in range(rng.poisson(per_minute * frames / fps / 60)):
             kind = KINDS[rng.integers(len(KINDS))]
-            onset = int(rng.integers(frames))
+            onset = int(rng.integers(frames))  # the last frame without it
             happened.append(Distractor(kind, onset, getattr(self, f"_{kind}_from")(onset)).within(frames))
         self.happened = sorted(happened, key=lambda other: other.onset)
 
@@ -57,10 +57,11 @@ class CameraFaults:
                 yield out
                 continue
             out = image
-            if self._blur[i] > 0.05:
+            if self._breath[i]:
                 height, width = out.shape[:2]
                 zoom = cv2.getRotationMatrix2D((width / 2, height / 2), 0, 1 + float(self._breath[i]))
                 out = cv2.warpAffine(out, zoom, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+            if self._blur[i] > 0.05:
                 out = cv2.GaussianBlur(out, (0, 0), float(self._blur[i]))
             if self._gain[i]:
                 levels = np.arange(256) * np.exp(self._gain[i])
@@ -71,14 +72,15 @@ class CameraFaults:
             yield out
 
     def _light_from(self, onset: int) -> int:
-        """A lamp or a cloud: brighter or darker within three frames; exposure follows, or does not."""
+        """A lamp or a cloud: brighter or darker within three frames; exposure follows at once, or takes its time."""
         rng = self._rng
         size = rng.choice((-1, 1)) * rng.uniform(0.05, 0.35)
         rise = int(rng.integers(1, 4))
         after = np.arange(len(self._gain) - onset)
-        follows = rng.choice((0.0, 1.0)) / (rng.uniform(0.2, 1.0) * self._fps)
-        self._gain[onset:] += size * np.minimum(after / rise, 1) * np.exp(-follows * np.maximum(after - rise, 0))
-        return onset + (rise if not follows else rise + round(2 / follows))
+        quick = bool(rng.integers(2))
+        takes = (rng.uniform(0.2, 1.0) if quick else rng.uniform(3, 10)) * self._fps
+        self._gain[onset:] += size * np.minimum(after / rise, 1) * np.exp(-np.maximum(after - rise, 0) / takes)
+        return onset + rise + (round(2 * takes) if quick else 0)
 
     def _focus_from(self, onset: int) -> int:
         """The lens moves out of focus and back; the picture grows or shrinks a little meanwhile."""
@@ -92,11 +94,12 @@ class CameraFaults:
     def _held_from(self, onset: int) -> int:
         """Frames are dropped, and the last one is shown in their stead."""
         length = int(self._rng.integers(1, 5))
-        self._held[onset : onset + length] = True
-        return onset + length
+        self._held[onset + 1 : onset + 1 + length] = True
+        return onset + 1 + length
 
     def _noise_from(self, onset: int) -> int:
         """The sensor is turned up."""
         length = max(2, round(self._rng.uniform(0.3, 2.0) * self._fps))
-        self._noise[onset : onset + length] = self._rng.uniform(4, 12)
+        during = self._noise[onset + 1 : onset + length]
+        during[:] = np.maximum(during, self._rng.uniform(4, 12))
         return onset + length

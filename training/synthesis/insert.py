@@ -349,6 +349,10 @@ def insert_clip(
         pixel = 9 * float(np.nanmedian(scale(course.landmarks))) / CROP_SIZE
         camera = CameraFaults(np.random.default_rng((*of_video, 1)), len(course.times), course.fps, faults, pixel)
 
+    gop = None if camera is None else camera.gop
+    if camera is not None:
+        crf = max(crf, min(crf + camera.coarser, COARSEST))
+
     def frames() -> Iterator[Image]:
         for done, frame in enumerate(clean if camera is None else camera(clean), 1):
             yield frame
@@ -356,8 +360,7 @@ def insert_clip(
 
     aside, timed = (path.with_name(f".{path.stem}.{kind}.mp4") for kind in ("part", "timed"))
     try:
-        coded = (crf, None) if camera is None else (min(crf + camera.coarser, COARSEST), camera.gop)
-        encode(frames(), course.size, aside, course.fps, *coded)
+        encode(frames(), course.size, aside, course.fps, crf, gop)
         if not course.even:
             retime(aside, timed, course.times.tolist())
             timed.replace(aside)
@@ -366,6 +369,7 @@ def insert_clip(
         aside.unlink(missing_ok=True)
         timed.unlink(missing_ok=True)
     told = {"source": course.name, "subject": subject, "drawing": drawing, "seed": seed, "crf": crf}
+    told |= {"faults": faults, "gop": gop} if faults else {}
     beside = [_seen(course, event.onset, event.apex, event.offset) for event in timeline.truth]
     happened = camera.happened if camera else ()
     return write_truth(path, course.fps, len(course.times), timeline.truth, happened, told, beside)
