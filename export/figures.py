@@ -61,13 +61,10 @@ def _scores(scored: Named) -> str:
     for name, value in scored.items():
         spotting = value["spotting"]
         counts = (value["videos"], value.get("people"), spotting["tp"], spotting["fp"], spotting["fn"])
-        figures = {key: figure for key, figure in value["figures"].items() if key not in OF_TRUTH or _has_truth(value)}
-        rows.append((_spaced(name), *map(str, counts), *(_figure(figures.get(key)) for key in FIGURES)))
+        unknown = () if spotting["tp"] + spotting["fn"] else OF_TRUTH
+        figures = ("-" if key in unknown else _figure(value["figures"].get(key)) for key in FIGURES)
+        rows.append((_spaced(name), *map(str, counts), *figures))
     return "In brackets: 95 % over people.\n\n" + _table(head, rows)
-
-
-def _has_truth(value: Mapping[str, Any]) -> bool:
-    return bool(value["spotting"]["tp"] + value["spotting"]["fn"])
 
 
 def _recall(scored: Named, trait: str, title: str) -> str:

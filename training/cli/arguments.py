@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TypeAlias
 
@@ -117,24 +118,19 @@ def count(text: str) -> int:
 
 def positive(text: str) -> float:
     """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
+    value = _number(text)
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
 
 
 MOST_A_MINUTE = 600
+"""Of what happens in a clip: more could not be told apart."""
 
 
 def a_minute(text: str) -> float:
     """How often something happens a minute."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not 0 <= value <= MOST_A_MINUTE:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to {MOST_A_MINUTE}, got {text!r}")
     return value
@@ -142,10 +138,15 @@ def a_minute(text: str) -> float:
 
 def fraction(text: str) -> float:
     """A number of 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number of 0 to 1, got {text!r}")
     return value
+
+
+def _number(text: str) -> float:
+    """Read a number; what is none becomes NaN, which lies in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -32,7 +32,7 @@ Progressed = Callable[[float], None]
 """Called with the share of a video that is done."""
 
 CALIBRATED = 0.33
-"""The best of none, a third and all: docs/decisions/0006-backgrounds.md."""
+"""Beside none and all what keeps most of either: docs/decisions/0006-backgrounds.md."""
 HELD_OUT_CLIPS, HELD_OUT_SECONDS = 30, 30.0
 
 
@@ -203,7 +203,7 @@ def _people(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
     """Say who is trained on and who is kept out, for the checkpoint; nothing of generated windows."""
     from training.evaluation.folds import read_folds
 
-    folders = list(dict.fromkeys(options.backgrounds)) or options.folders
+    folders = options.backgrounds or options.folders
     if not folders:
         return {}
     kept_out = read_folds(options.fold[0])[options.fold[1]] if options.fold else options.test_subjects
@@ -231,7 +231,7 @@ def _backgrounds(preset: Preset, options: argparse.Namespace, console: Console) 
     from training.data.backgrounds import measure_backgrounds
     from training.synthesis.backgrounds import together
 
-    videos, finder = _training_videos(list(dict.fromkeys(options.backgrounds)), options), FaceFinder()
+    videos, finder = _training_videos(options.backgrounds, options), FaceFinder()
     caches = {folder: options.cache or folder / ".backgrounds" for folder, _ in videos}
     for cache in caches.values():
         terminal.expect_place(cache)
@@ -295,7 +295,7 @@ def _training_videos(folders: Sequence[Path], options: argparse.Namespace) -> li
     from training.data.folder import read_folder, split_subjects
     from training.evaluation.folds import split_fold
 
-    found = [(folder, video) for folder in folders for video in read_folder(folder, options.first_frame)]
+    found = [(folder, video) for folder in dict.fromkeys(folders) for video in read_folder(folder, options.first_frame)]
     videos = [video for _, video in found]
     if options.fold:
         kept, _ = split_fold(videos, *options.fold)

@@ -77,8 +77,8 @@ def insert_folder(
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise DataError(f"expected videos of different names, got {', '.join(twice)} more than once; rename them")
-    settings = {"rate": rates.micro, "pixels": list(rates.micro_pixels), "crf": crf, "drawing": drawing}
-    settings["faults"] = faults
+    pixels = list(rates.micro_pixels)
+    settings = {"rate": rates.micro, "pixels": pixels, "crf": crf, "drawing": drawing, "faults": faults}
     note = _claimed(folder, settings)
     wanted = {stem: {seed: folder / f"{stem}-s{seed}.mp4" for seed in seeds} for stem in stems}
     for video, stem in zip(videos, stems, strict=True):

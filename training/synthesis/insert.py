@@ -23,7 +23,7 @@ from training.synthesis.face_actions import NAMES, FaceFrame
 from training.synthesis.faults import CameraFaults
 from training.synthesis.h264 import encode, retime
 from training.synthesis.render import DRAWING, DRAWINGS, write_truth
-from training.synthesis.timeline import NOTHING, TRACKS, Rates, Timeline, draw_timeline
+from training.synthesis.timeline import NOTHING, TRACKS, Distractor, Rates, Timeline, draw_timeline
 
 FloatArray = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
@@ -344,17 +344,17 @@ def insert_clip(
     """
     of_video = (seed, zlib.crc32(course.name.encode()))
     timeline = draw_insertions(course, np.random.default_rng(of_video), rates)
-    clean, camera = inserted_frames(course, timeline, drawing), None
+    images: Iterator[Image] = inserted_frames(course, timeline, drawing)
+    gop: int | None = None
+    happened: list[Distractor] = []
     if faults:
         pixel = 9 * float(np.nanmedian(scale(course.landmarks))) / CROP_SIZE
         camera = CameraFaults(np.random.default_rng((*of_video, 1)), len(course.times), course.fps, faults, pixel)
-
-    gop = None if camera is None else camera.gop
-    if camera is not None:
+        images, happened, gop = camera(images), camera.happened, camera.gop
         crf = max(crf, min(crf + camera.coarser, COARSEST))
 
     def frames() -> Iterator[Image]:
-        for done, frame in enumerate(clean if camera is None else camera(clean), 1):
+        for done, frame in enumerate(images, 1):
             yield frame
             report(done)
 
@@ -371,7 +371,6 @@ def insert_clip(
     told = {"source": course.name, "subject": subject, "drawing": drawing, "seed": seed, "crf": crf}
     told |= {"faults": faults, "gop": gop} if faults else {}
     beside = [_seen(course, event.onset, event.apex, event.offset) for event in timeline.truth]
-    happened = camera.happened if camera else ()
     return write_truth(path, course.fps, len(course.times), timeline.truth, happened, told, beside)
 
 
