@@ -55,7 +55,8 @@ TRAINED_ON = {
     "samm-lv": _TrainedOn("SAMM Long Videos", 200 / 7, 30, 5, 6),
     "casme3": _TrainedOn("CAS(ME)3", 30.0, 50, 17, 11),
 }
-ROI_SETS = {channels: name for name, channels in CHANNELS_OF_ROI_SET.items()}
+ROI_SETS = {CHANNELS_OF_ROI_SET[name]: name for name in ("metst", "metst_plus")}
+"""Of published networks, by their channels."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -287,7 +287,7 @@ class Bundle(StoredModel):
         fps: the frame rate the model was trained at.
         k: frames in a window, even.
         k_p: half a typical ME, frames.
-        roi_set: "metst" or "metst_plus".
+        roi_set: one of `metst_edge.face.ROI_SETS`.
         compat: whether features are measured as upstream does.
         decode: ratio, floor, synergy, window_seconds, as the manifest has them; see `decode_settings`.
         look_ahead: steps after which a frame's score comes.

@@ -59,7 +59,7 @@ HALF_WEIGHTS = "weights.fp16.bin"
 HALF_FILES = ("window.fp16.onnx", "step.fp16.onnx", HALF_WEIGHTS)
 """What fp16 adds. Its graphs read all other weights from weights.bin, and have the same float32 inputs and outputs."""
 
-CHANNELS_OF_ROI_SET = {"metst": 10, "metst_plus": 36}
+CHANNELS_OF_ROI_SET = {"metst": 10, "metst_plus": 36, "edge": 36}
 
 DEFAULT_WEIGHT = 0.5
 """Share of a recogniser in the combined opinion, where its manifest does not say: as much as the frames' vote has."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from metst_edge.decode.settings import DEFAULTS
+from metst_edge.face.rois import STEADY
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ _PLUS = Preset(
     folder=Schedule(learning_rate=3e-4, batch=32, epochs=50),
     ratio=4.0,
 )
+_SMALL = replace(
+    _PLUS,
+    model="metst_plus_small",
+    synthetic=Schedule(learning_rate=2e-3, batch=32, steps=3000, ratio=0.45, floor=0.5),
+)
 PRESETS = {
     "metst64": Preset(
         model="metst64",
@@ -90,9 +96,7 @@ PRESETS = {
     ),
     "metst_plus": _PLUS,
     "metst_plus_shared": replace(_PLUS, model="metst_plus_shared"),
-    "metst_plus_small": replace(
-        _PLUS,
-        model="metst_plus_small",
-        synthetic=Schedule(learning_rate=2e-3, batch=32, steps=3000, ratio=0.45, floor=0.5),
-    ),
+    "metst_plus_small": _SMALL,
+    # On faces held steady, the project's own features: what the shipped model is.
+    "edge": replace(_SMALL, roi_set=STEADY, synthetic=replace(_SMALL.synthetic, steps=8000)),
 }

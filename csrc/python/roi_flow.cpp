@@ -1,11 +1,13 @@
 // The flow part of metst_edge._native: conversion around metst::Farneback and metst::RoiFlow. metst_edge.flow checks
 // pictures and places rectangles; what is checked here is what would otherwise reach memory that is not ours.
+#include "metst/registration.h"
 #include "metst/roi_flow.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -187,22 +189,92 @@ private:
     std::unique_ptr<RoiFlow> flow_;
 };
 
-std::vector<FloatArray> measure_lanes(const std::vector<PyRoiFlow*>& lanes, const py::array& frame, int threads) {
-    const Picture picture(frame);
+class PyRegistration : public Guarded {
+public:
+    static constexpr const char* kName = "Registration";
+
+    PyRegistration(const py::array& anchor, const Corners& box, float middle, float half_width, float nose_row,
+                   const FloatArray& weights, const std::string& path) {
+        const Picture picture(anchor);
+        height_ = picture.gray.height;
+        width_ = picture.gray.width;
+        const Rect rect = to_rect(box);
+        if (rect.empty() || !within(rect, height_, width_)) throw py::value_error("expected a crop box on the picture");
+        if (!(half_width > 0.0f) || !std::isfinite(half_width + middle + nose_row)) {
+            throw py::value_error("expected a head of some width, and finite places");
+        }
+        check_shape("weights", weights, "(80, 80)", {Registration::kGrid, Registration::kGrid});
+        registration_ = std::make_unique<Registration>(picture.gray, rect, HeadShape{middle, half_width, nose_row},
+                                                       weights.data(), resolve_path(path));
+    }
+
+    Registration& registration() const { return *registration_; }  // within a Use
+    bool fits(const Picture& picture) const { return picture.gray.height == height_ && picture.gray.width == width_; }
+    std::array<double, Registration::kParameters> parameters() const {
+        const Use use(*this, kName);
+        std::array<double, Registration::kParameters> out;
+        std::copy_n(registration_->parameters(), out.size(), out.begin());
+        return out;
+    }
+    void set_parameters(const std::array<double, Registration::kParameters>& given) {
+        const Use use(*this, kName);
+        for (double each : given) {
+            if (!std::isfinite(each)) throw py::value_error("expected finite parameters");
+        }
+        registration_->set_parameters(given.data());
+    }
+
+private:
+    int height_, width_;
+    std::unique_ptr<Registration> registration_;
+};
+
+std::vector<FloatArray> measure_lanes(const std::vector<PyRoiFlow*>& lanes, const std::vector<py::array>& frames,
+                                      int threads) {
+    if (frames.size() != lanes.size() && frames.size() != 1) {
+        throw py::value_error("expected one picture, or one for each lane");
+    }
+    std::vector<Picture> pictures(frames.begin(), frames.end());
     std::vector<RoiFlow*> flows;
     std::vector<std::unique_ptr<Guarded::Use>> uses;
     std::vector<FloatArray> out;
     std::vector<float*> features;
+    std::vector<Gray> grays;
     for (PyRoiFlow* lane : lanes) {
         if (lane == nullptr) throw py::value_error("expected lanes, got None among them");
         uses.push_back(std::make_unique<Guarded::Use>(*lane, PyRoiFlow::kName));  // twice of one is refused, too
+        const Picture& picture = pictures[pictures.size() == 1 ? 0 : flows.size()];
         if (!lane->fits(picture)) throw py::value_error("expected a picture of the anchors' size");
+        grays.push_back(picture.gray);
         flows.push_back(&lane->flow());
         out.emplace_back(static_cast<py::ssize_t>(lane->flow().channels()));
         features.push_back(out.back().mutable_data());
     }
     const py::gil_scoped_release release;
-    measure(flows.data(), static_cast<int>(flows.size()), picture.gray, features.data(), threads < 1 ? 1 : threads);
+    measure(flows.data(), static_cast<int>(flows.size()), grays.data(), features.data(), threads < 1 ? 1 : threads);
+    return out;
+}
+
+using Pixels = py::array_t<std::uint8_t>;
+
+// Fits the motion of each head to a frame and draws its crop without it.
+std::vector<Pixels> follow_heads(const std::vector<PyRegistration*>& heads, const py::array& frame, int threads) {
+    const Picture picture(frame);
+    std::vector<Registration*> registrations;
+    std::vector<std::uint8_t*> crops;
+    std::vector<std::unique_ptr<Guarded::Use>> uses;
+    std::vector<Pixels> out;
+    for (PyRegistration* head : heads) {
+        if (head == nullptr) throw py::value_error("expected heads, got None among them");
+        uses.push_back(std::make_unique<Guarded::Use>(*head, PyRegistration::kName));
+        if (!head->fits(picture)) throw py::value_error("expected a picture of the anchors' size");
+        out.emplace_back(std::vector<py::ssize_t>{Registration::kCropSize, Registration::kCropSize});
+        registrations.push_back(&head->registration());
+        crops.push_back(out.back().mutable_data());
+    }
+    const py::gil_scoped_release release;
+    follow(registrations.data(), static_cast<int>(registrations.size()), picture.gray, crops.data(),
+           threads < 1 ? 1 : threads);
     return out;
 }
 
@@ -232,7 +304,14 @@ void define_roi_flow(py::module_& m) {
         .def_property("box", &PyRoiFlow::box, &PyRoiFlow::set_box)
         .def_property_readonly("motion", &PyRoiFlow::motion)
         .def_property_readonly("likeness", &PyRoiFlow::likeness);
-    m.def("measure", &measure_lanes, py::arg("lanes"), py::arg("frame"), py::arg("threads"),
-          "Measure one frame in several RoiFlow: a list of float32 (C,).");
+    py::class_<PyRegistration>(m, "Registration", "See metst_edge.flow.Registration.")
+        .def(py::init<const py::array&, const Corners&, float, float, float, const FloatArray&, const std::string&>(),
+             py::arg("anchor"), py::arg("box"), py::arg("middle"), py::arg("half_width"), py::arg("nose_row"),
+             py::arg("weights"), py::arg("path") = "auto")
+        .def_property("parameters", &PyRegistration::parameters, &PyRegistration::set_parameters);
+    m.def("follow", &follow_heads, py::arg("heads"), py::arg("frame"), py::arg("threads"),
+          "Fit several Registration to a frame: a list of uint8 (320, 320), each head's crop as if it had not moved.");
+    m.def("measure", &measure_lanes, py::arg("lanes"), py::arg("frames"), py::arg("threads"),
+          "Measure one frame in several RoiFlow, or one in each: a list of float32 (C,).");
     m.def("thumbnail", &py_thumbnail, py::arg("picture"), "uint8 (H, W) -> float32 (1024,), free of mean and scale.");
 }

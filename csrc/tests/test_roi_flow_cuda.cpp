@@ -186,7 +186,8 @@ struct Reference {
             std::vector<float> expected(channels);
             RoiFlow* lane = lanes[i].get();
             float* row = expected.data();
-            metst::measure(&lane, 1, frame.gray(), &row, 1);
+            const Gray gray = frame.gray();
+            metst::measure(&lane, 1, &gray, &row, 1);
             const std::vector<float> features = bench.features_of(where[i]);
             const RoiFlowResult result = bench.result_of(where[i]);
             const double likeness = bench.likeness_of(where[i]);

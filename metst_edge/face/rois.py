@@ -99,11 +99,15 @@ _METST_PLUS = (
     Roi("right lower eyelid", "right_eyelid", 0.3, trim=5),
 )
 
+STEADY = "edge"
+"""The set whose regions are measured on a face held steady (`metst_edge.flow.steady`), this project's own."""
 ROI_SETS: dict[str, tuple[Roi, ...]] = {
     "metst": tuple(_METST_PLUS[i] for i in (0, 4, 8, 14, 15)),
     "metst_plus": _METST_PLUS,
+    STEADY: _METST_PLUS,
 }
-"""Each region gives two channels, dx then dy, in this order: 10 channels for ME-TST, 36 for ME-TST+."""
+"""Each region gives two channels, dx then dy, in this order: 10 channels for ME-TST, 36 for ME-TST+, whose regions
+STEADY has too."""
 
 
 def patch_rect(patch: Patch, points: npt.NDArray[np.int64]) -> Box:
@@ -146,7 +150,7 @@ def rectangles(roi_set: str, landmarks: npt.NDArray[np.float32]) -> tuple[dict[s
     """Place every patch and region of a set on the crop of one face.
 
     Args:
-        roi_set: "metst" or "metst_plus".
+        roi_set: one of ROI_SETS.
         landmarks: (68, 2), x and y in pixels of the crop; rounded to whole pixels.
 
     Returns:

@@ -174,7 +174,7 @@ def measure(flows: Sequence[RoiFlow], frame: Gray, threads: int | None = None) -
     """
     for flow in flows:
         _check_gray(frame, flow._shape)
-    return _native.measure([flow._native for flow in flows], frame, threads or default_threads())
+    return _native.measure([flow._native for flow in flows], [frame], threads or default_threads())
 
 
 def _place(box: Box) -> Box:
@@ -194,7 +194,7 @@ def window_features(
         frames: k gray frames, uint8 (H, W), at the model's rate.
         landmarks: float (68, 2), x and y in pixels of the first frame's 320x320 crop.
         box: the crop box on the first frame, in pixels of the picture.
-        roi_set: "metst" (5 regions) or "metst_plus" (18).
+        roi_set: one of `metst_edge.face.ROI_SETS`.
         compat: measure as the published code does; for published checkpoints.
 
     Returns:

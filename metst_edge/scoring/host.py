@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 from metst_edge.engine import Stream
 from metst_edge.engine.lanes import LANES, FrameScore, Lanes
 from metst_edge.face import Face
-from metst_edge.flow import RoiFlow, channels, measure
+from metst_edge.face.rois import STEADY
+from metst_edge.flow import RoiFlow, SteadyFlow, channels, measure, measure_steady
 from metst_edge.scoring.slots import Moment, Picture
 from metst_edge.scoring.stages import OnStage, timed
 from metst_edge.scoring.windows import Find, Window, carried, gone, lost, same_face, unknown
@@ -16,9 +20,14 @@ from metst_edge.scoring.windows import Find, Window, carried, gone, lost, same_f
 class _HostWindow(Window):
     """A window with its flow, and the features of its last two pictures: float32 (C,) each."""
 
+    flow: RoiFlow | SteadyFlow
+
     def __init__(self, anchor: Picture, face: Face, roi_set: str, compat: bool) -> None:
         super().__init__(anchor)
-        self.flow = RoiFlow(anchor.gray, face.box, face.crop_landmarks, roi_set, compat)
+        if roi_set == STEADY:
+            self.flow = SteadyFlow(anchor.gray, face.box, face.crop_landmarks, anchor.time)
+        else:
+            self.flow = RoiFlow(anchor.gray, face.box, face.crop_landmarks, roi_set, compat)
         self.before = self.last = np.zeros(channels(roi_set), np.float32)
         self._face = face.box
 
@@ -27,8 +36,16 @@ class _HostWindow(Window):
         if not same_face(self.flow.box, face.box):
             return False
         self.flow.box = carried(self._face, self._face, face.box, *picture.gray.shape)
-        (self.last,) = measure([self.flow], picture.gray, threads)
+        (self.last,) = _measure([self], picture, threads)
         return not gone(self.flow.likeness)
+
+
+def _measure(windows: Sequence[_HostWindow], picture: Picture, threads: int) -> list[npt.NDArray[np.float32]]:
+    """Measure a picture in windows, which are all of one set of regions."""
+    steady = [window.flow for window in windows if isinstance(window.flow, SteadyFlow)]
+    if steady:
+        return measure_steady(steady, picture.gray, picture.time, threads)
+    return measure([window.flow for window in windows if isinstance(window.flow, RoiFlow)], picture.gray, threads)
 
 
 class HostLanes:
@@ -37,7 +54,7 @@ class HostLanes:
     Args:
         stream: with two lanes; nobody else feeds it.
         k: slots in a window, even.
-        roi_set: "metst" or "metst_plus".
+        roi_set: one of `metst_edge.face.ROI_SETS`.
         compat: measure as the published code does.
         threads: that a picture's flow is spread over, at most.
         on_stage: told how long each call of a stage took.
@@ -85,8 +102,8 @@ class HostLanes:
         measured = unknown(windows, moment)
         with timed("flow", self._on_stage):
             for picture, lanes in measured:
-                flows = [windows[lane].flow for lane in lanes]
-                for lane, new in zip(lanes, measure(flows, picture.gray, self._threads), strict=True):
+                measured_in = [windows[lane] for lane in lanes]
+                for lane, new in zip(lanes, _measure(measured_in, picture, self._threads), strict=True):
                     windows[lane].before, windows[lane].last = windows[lane].last, new
         if measured and not self._there([windows[lane] for lane in measured[-1][1]], measured[-1][0], find):
             return None

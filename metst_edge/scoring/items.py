@@ -11,7 +11,8 @@ import numpy.typing as npt
 from metst_edge.bundle import Bundle
 from metst_edge.decode import DecodeSettings, Interval
 from metst_edge.events import Gap, MicroExpression
-from metst_edge.face.rois import ROI_SETS
+from metst_edge.face.rois import ROI_SETS, STEADY
+from metst_edge.flow.steady import LAG
 from metst_edge.labels import NEUTRAL
 from metst_edge.scoring.motion import moved
 
@@ -62,6 +63,7 @@ class Told:
         self._labels, self._table = bundle.labels, bundle.calibration
         self._emotions = [label for label in bundle.labels if label != NEUTRAL]
         self._half, self._regions = bundle.k // 2, [roi.name for roi in ROI_SETS[bundle.roi_set]]
+        self._lag = round(LAG * bundle.fps) if bundle.roi_set == STEADY else None
 
     def events(self, intervals: Iterable[Interval], at: Callable[[int], Scored]) -> list[MicroExpression]:
         """Return intervals as events, without those of a lower score than the least.
@@ -88,7 +90,9 @@ class Told:
             score=height if self._table is None else self._table.share(height),
             names=named(onset.name, apex.name, offset.name),
             height=height,
-            motion=moved(interval.onset, interval.apex, lambda slot: at(slot).features, self._half, self._regions),
+            motion=moved(
+                interval.onset, interval.apex, lambda slot: at(slot).features, self._half, self._regions, self._lag
+            ),
         )
 
 

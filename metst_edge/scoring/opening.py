@@ -13,11 +13,14 @@ from metst_edge.engine import Engine
 from metst_edge.engine.lanes import LANES
 from metst_edge.engine.types import DeviceEngine
 from metst_edge.errors import EngineError, SettingsError
+from metst_edge.face.rois import STEADY
 from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.stages import OnStage
 
 _LOG = logging.getLogger(__name__)
+
+STEADY_ON_CPU = f"the {STEADY!r} regions of this model are measured on the CPU only"
 
 
 def open_lanes(
@@ -37,7 +40,7 @@ def open_lanes(
     """
     why_not: str | None = f"engine {engine.name!r} takes features from the host only; use 'tensorrt' or 'cuda'"
     if isinstance(engine, DeviceEngine) and flow != "cpu":
-        why_not = engine.why_no_flow()
+        why_not = engine.why_no_flow() if bundle.roi_set != STEADY else STEADY_ON_CPU
         if why_not is None:
             return DeviceLanes(engine.open_stream(lanes=LANES), bundle.k, on_stage)
         _LOG.info("optical flow is measured on the CPU: %s", why_not)

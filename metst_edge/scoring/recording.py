@@ -17,7 +17,7 @@ class WholeWindows:
     the n-th slot that the SDK scores.
 
     Args:
-        roi_set: "metst" or "metst_plus".
+        roi_set: one of `metst_edge.face.ROI_SETS`.
         k: slots in a window, even.
 
     Attributes:

@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from metst_edge.capture import Interruption, open_source
 from metst_edge.capture.retime import Hole
-from metst_edge.face import FaceFinder
+from metst_edge.face import Face, FaceFinder
+from metst_edge.face.rois import STEADY
+from metst_edge.flow.steady import LAG
 from metst_edge.scoring.slots import Moment, Picture, Timeline
 from metst_edge.scoring.windows import lost
 from training.data.features import content_of, keep, load_kept
@@ -26,12 +28,14 @@ from training.presets import Preset
 from training.samples import frame_labels
 from training.synthesis.backgrounds import Backgrounds
 from training.synthesis.calibration import ALL_POINTS
-from training.synthesis.measuring import PointFlow
+from training.synthesis.measuring import PointFlow, SteadyPoints
 
 FORMAT = 1
 """Change it when windows are measured differently: every cache is then made anew."""
 APART = 5
 """Slots from the start of one window to the next: those between them look too much alike to be worth their memory."""
+LONG = 120
+"""Slots that a face is held steady for, and cut into windows: flow from a little ago has no anchor of their own."""
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -60,7 +64,8 @@ def measure_backgrounds(
         DataError: the cache cannot be written.
     """
     name = re.sub(r"[^\w.-]+", "_", video.name)[-60:]
-    settings = (FORMAT, preset.fps, preset.k, APART, video.fps)
+    steady = (STEADY, LONG) if preset.roi_set == STEADY else ()
+    settings = (FORMAT, preset.fps, preset.k, APART, video.fps, *steady)
     digest = hashlib.sha256(repr(settings).encode() + content_of(video))
     path = cache / f"{name}-{digest.hexdigest()[:16]}.npz"
     kept = load_kept(path, ("flow", "gain", "places", "landmarks", "frames"))
@@ -79,7 +84,7 @@ def measure_backgrounds(
 class _Window:
     """A window while it is being measured."""
 
-    def __init__(self, anchor: Picture, flow: PointFlow) -> None:
+    def __init__(self, anchor: Picture, flow: PointFlow | SteadyPoints) -> None:
         self.rows: list[FloatArray] = []
         self.frames: list[int] = []
         self.gain: FloatArray | None = None
@@ -103,40 +108,55 @@ class _Window:
             return self._known[self._anchor.index]
         if picture.index not in self._known:
             self._known = {index: row for index, row in self._known.items() if index >= picture.index - 2}
-            self._known[picture.index] = self._flow.measure(picture.gray)
+            self._known[picture.index] = self._flow.measure(picture.gray, picture.time)
             if lost(self._flow.likeness):
                 return None
         return self._known[picture.index]
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        assert self.gain is not None, "too short a window"
-        return {
-            "flow": np.array(self.rows, np.float16),
-            "gain": self.gain.astype(np.float16),
-            "places": self._flow.places,
-            "landmarks": self._flow.landmarks,
-            "frames": np.array(self.frames, np.int64),
-        }
+    def pieces(self, k: int, still: int) -> list[dict[str, npt.NDArray[Any]]]:
+        """Cut it into windows of k slots, of which the first ``still`` show nothing; none where it is too short."""
+        if len(self.rows) < k or self.gain is None:
+            return []
+        flow, frames = np.array(self.rows, np.float16), np.array(self.frames, np.int64)
+        out = []
+        for first in range(0, len(flow) - k + 1, APART):
+            part = flow[first : first + k].copy()
+            part[:still] = 0
+            of_all = {"gain": self.gain.astype(np.float16), "places": self._flow.places}
+            frames_of = frames[first : first + k]
+            out.append({"flow": part, **of_all, "landmarks": self._flow.landmarks, "frames": frames_of})
+        return out
+
+
+def _points(anchor: Picture, face: Face, steady: bool) -> PointFlow | SteadyPoints:
+    return SteadyPoints(anchor.gray, face, anchor.time) if steady else PointFlow(anchor.gray, face)
 
 
 def _measure(video: Video, preset: Preset, finder: FaceFinder, progress: Callable[[float], None]) -> dict[str, Any]:
     """Read a video from its first frame to its last and measure its windows on the way."""
-    k = preset.k
+    k, steady = preset.k, preset.roi_set == STEADY
+    length, still = (LONG, round(LAG * preset.fps)) if steady else (k, 0)
     found: list[dict[str, npt.NDArray[Any]]] = []
     open_windows: list[_Window] = []
-    since = 0
+    ended: list[_Window]
+    to_next = 0
     for moment in _moments(video, preset.fps, progress):
         if moment is None:
-            open_windows, since = [], 0
-            continue
-        if since % APART == 0:
-            face = finder.find(moment.anchor.image)
-            if face is not None:
-                open_windows.append(_Window(moment.anchor, PointFlow(moment.anchor.gray, face)))
-        since += 1
-        open_windows = [window for window in open_windows if window.take(moment, k)]
-        found += [window.arrays() for window in open_windows if len(window.rows) == k]
-        open_windows = [window for window in open_windows if len(window.rows) < k]
+            ended, open_windows, to_next = open_windows, [], 0
+        else:
+            if to_next == 0:
+                face = finder.find(moment.anchor.image)
+                to_next = APART if face is None else length - k + APART
+                if face is not None:
+                    open_windows.append(_Window(moment.anchor, _points(moment.anchor, face, steady)))
+            to_next -= 1
+            going = {window: window.take(moment, k) and len(window.rows) < length for window in open_windows}
+            ended = [window for window, on in going.items() if not on]
+            open_windows = [window for window, on in going.items() if on]
+        for window in ended:
+            found += window.pieces(k, still)
+    for window in open_windows:
+        found += window.pieces(k, still)
     if found:
         return {name: np.stack([each[name] for each in found]) for name in found[0]}
     return {

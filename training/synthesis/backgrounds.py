@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face.crop import CROP_SIZE
-from training.synthesis.calibration import ALL_POINTS, CELLS, POINTS, channel_values
+from training.synthesis.calibration import ALL_POINTS, CELLS, POINTS, channel_values, lag_of, since
 from training.synthesis.face_actions import MIRROR, NAMES, Drawing, action_fields, draw_drawing
 from training.synthesis.timeline import NOTHING, SIDES, TRACK, Rates, Timeline, draw_rate
 
@@ -28,7 +28,8 @@ class Backgrounds:
 
     Attributes:
         flow: float16 (n, k, ALL_POINTS, 2), pixels of the crop, from the window's first slot; the head's motion, as
-            measured on the nose bridge, last.
+            measured on the nose bridge, last. On a face held steady: from a little ago, nothing in the first slots and
+            of the head.
         gain: float16 (n, ALL_POINTS, 2, 2), see `training.synthesis.measuring.PointFlow.gain`.
         places: float32 (n, ALL_POINTS, 2), where the points lie, pixels of the crop.
         landmarks: float32 (n, 68, 2), pixels of the crop.
@@ -82,8 +83,17 @@ def mirrored(backgrounds: Backgrounds) -> Backgrounds:
     return replace(backgrounds, flow=flow, gain=gain, places=places, landmarks=landmarks)
 
 
-def backwards(backgrounds: Backgrounds) -> Backgrounds:
-    """Return the windows played backwards, from their last slot: what comes and what goes look alike to flow."""
+def backwards(backgrounds: Backgrounds, lag: int | None = None) -> Backgrounds:
+    """Return the windows played backwards: what comes and what goes look alike to flow.
+
+    Args:
+        backgrounds: the windows; played backwards they are measured from their last slot.
+        lag: slots that their flow reaches back, where it has no anchor.
+    """
+    if lag is not None:
+        flow = np.zeros_like(backgrounds.flow)
+        flow[:, lag:] = -backgrounds.flow[:, : lag - 1 : -1]
+        return replace(backgrounds, flow=flow)
     flow = backgrounds.flow[:, ::-1].astype(np.float32) - backgrounds.flow[:, -1:].astype(np.float32)
     return replace(backgrounds, flow=flow.astype(np.float16))
 
@@ -94,10 +104,12 @@ class BackgroundFaces:
     Args:
         backgrounds: of everybody.
         roi_set: of the features.
+        fps: slots a second.
     """
 
-    def __init__(self, backgrounds: Backgrounds, roi_set: str) -> None:
+    def __init__(self, backgrounds: Backgrounds, roi_set: str, fps: float = 30.0) -> None:
         self._backgrounds, self._roi_set = backgrounds, roi_set
+        self._lag = lag_of(roi_set, fps)
         self._of, shares = [], []
         kinds = np.unique(backgrounds.kind)
         for kind in kinds:
@@ -125,8 +137,9 @@ class BackgroundFaces:
         if rng.uniform() < 0.5:
             some = mirrored(some)
         if rng.uniform() < 0.5:
-            some = backwards(some)
-        flow = some.flow.astype(np.float32) + self._actions(some, timeline, span, draw_drawing(rng))
+            some = backwards(some, self._lag)
+        actions = self._actions(some, timeline, span, draw_drawing(rng))
+        flow = some.flow.astype(np.float32) + since(actions, self._lag, axis=1)
         return np.moveaxis(channel_values(np.moveaxis(flow, (2, 3), (0, 1)), self._roi_set), 0, 1)
 
     def draw_rates(self, rng: np.random.Generator) -> Rates:

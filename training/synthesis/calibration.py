@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face import ROI_SETS
+from metst_edge.face.rois import STEADY
+from metst_edge.flow.steady import LAG
 from training.synthesis.face_actions import NAMES
 from training.synthesis.timeline import HEAD, LIGHT, SIDES, TRACKS
 
@@ -143,7 +145,7 @@ def channel_values(flow: FloatArray, roi_set: str) -> FloatArray:
 
     Args:
         flow: float32 (ALL_POINTS, 2, ...), pixels, measured from the anchor.
-        roi_set: "metst" or "metst_plus".
+        roi_set: one of `metst_edge.face.ROI_SETS`.
 
     Returns:
         float32 (C, ...).
@@ -157,6 +159,28 @@ def channel_values(flow: FloatArray, roi_set: str) -> FloatArray:
         largest = squares >= np.partition(squares, first, axis=0)[first]
         row[:] = np.einsum("pd...,p...->d...", part, largest) / largest.sum(0) - flow[-1]
     return out.reshape(2 * len(rois), *flow.shape[2:])
+
+
+def lag_of(roi_set: str, fps: float) -> int | None:
+    """Return the slots that features of a set reach back; None where they are measured from a window's first frame."""
+    return round(LAG * fps) if roi_set == STEADY else None
+
+
+def since(values: FloatArray, lag: int | None, axis: int) -> FloatArray:
+    """Return what changed in the ``lag`` slots before each one, nothing in the first ones; None changes nothing.
+
+    Args:
+        values: float32, as measured from a window's first slot.
+        lag: as of `lag_of`.
+        axis: that of the slots.
+    """
+    if lag is None:
+        return values
+    out = np.zeros_like(values)
+    later, earlier = ([slice(None)] * values.ndim for _ in range(2))
+    later[axis], earlier[axis] = slice(lag, None), slice(None, -lag)
+    out[tuple(later)] = values[tuple(later)] - values[tuple(earlier)]
+    return out
 
 
 def window_starts(frames: int, k: int) -> list[int]:

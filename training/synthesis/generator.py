@@ -24,13 +24,19 @@ from training.synthesis.calibration import (
     Calibration,
     channel_values,
     expand,
+    lag_of,
+    since,
     window_starts,
 )
-from training.synthesis.timeline import Rates, Timeline, TruthEvent, draw_rate, draw_timeline
+from training.synthesis.timeline import HEAD, Rates, Timeline, TruthEvent, draw_rate, draw_timeline
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+LEFT_OF_HEAD = 0.1
+"""Of what the head's motion leaves in the published channels, on a face held steady: no more on portraits that move
+rigidly, as those of the calibration do."""
+_OF_HEAD = [row for row, (track, _) in enumerate(BASIS) if track in HEAD]
 PER_TIMELINE = 40
 """Windows that share one person and one course of movements: about as many as half a minute holds."""
 
@@ -62,7 +68,7 @@ class FeatureGenerator:
 
     Args:
         seed: of everything.
-        roi_set: "metst" (10 channels) or "metst_plus" (36).
+        roi_set: one of `metst_edge.face.ROI_SETS`.
         fps: frames per second of the model.
         k: frames of a window.
         calibration: the committed one if not given.
@@ -92,10 +98,10 @@ class FeatureGenerator:
         self._faces: list[CalibratedFaces | BackgroundFaces] = []
         self._shares: list[float] = []
         if backgrounds is not None:
-            self._faces.append(BackgroundFaces(backgrounds, roi_set))
+            self._faces.append(BackgroundFaces(backgrounds, roi_set, fps))
             self._shares.append(1 - calibrated)
         if backgrounds is None or calibrated:
-            self._faces.append(CalibratedFaces(calibration or Calibration.load(), roi_set))
+            self._faces.append(CalibratedFaces(calibration or Calibration.load(), roi_set, fps))
             self._shares.append(1 - sum(self._shares))
 
     def windows(self, n: int, positive_fraction: float | None = 0.5) -> tuple[FloatArray, FloatArray, IntArray]:
@@ -168,10 +174,12 @@ class CalibratedFaces:
     Args:
         calibration: of the real front end.
         roi_set: of the features.
+        fps: slots a second.
     """
 
-    def __init__(self, calibration: Calibration, roi_set: str) -> None:
+    def __init__(self, calibration: Calibration, roi_set: str, fps: float = 30.0) -> None:
         self._calibration, self._roi_set = calibration, roi_set
+        self._lag = lag_of(roi_set, fps)
         everything = ROI_SETS["metst_plus"]
         rows = np.array([everything.index(roi) for roi in ROI_SETS[roi_set]])
         self._channels = (2 * rows[:, None] + (0, 1)).reshape(-1)
@@ -182,10 +190,13 @@ class CalibratedFaces:
     def features(self, rng: np.random.Generator, timeline: Timeline, span: IntArray) -> FloatArray:
         """Measure windows of one timeline on a person drawn at random: frames (n, k) to float32 (n, C, k)."""
         responses, deviations = self._person(rng)
+        if self._lag is not None:
+            responses = _held_steady(responses)
         flow = np.tensordot(responses, expand(timeline.tracks), ((0,), (0,)))
-        anchored = flow[..., span] - flow[..., span[:, :1]]
+        anchored = since(flow[..., span] - flow[..., span[:, :1]], self._lag, axis=-1)
         values = np.moveaxis(channel_values(anchored, self._roi_set), 0, 1)
-        out: FloatArray = (values + self._noise(rng, deviations, span.shape)).astype(np.float32)
+        noise = since(self._noise(rng, deviations, span.shape), self._lag, axis=-1)
+        out: FloatArray = (values + noise).astype(np.float32)
         out[..., 0] = 0
         return out
 
@@ -229,3 +240,11 @@ class CalibratedFaces:
         # Some windows begin on a worse frame than others.
         out: FloatArray = total * np.exp(rng.normal(0, 0.3, (n, 1, 1))).astype(np.float32)
         return out
+
+
+def _held_steady(responses: FloatArray) -> FloatArray:
+    """Return responses (len(BASIS), ALL_POINTS, 2) as a face held steady shows them: little of the head's motion."""
+    out = responses.copy()
+    out[_OF_HEAD] = LEFT_OF_HEAD * (responses[_OF_HEAD] - responses[_OF_HEAD, -1:])
+    out[:, -1] = 0
+    return out

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from metst_edge.capture import to_gray
 from metst_edge.face import Box, Face, FaceFinder, crop, rectangles
 from metst_edge.face.rois import NOSE_BRIDGE
-from metst_edge.flow import Farneback, RoiFlow, channels, window_features
+from metst_edge.flow import Farneback, RoiFlow, SteadyFlow, channels, window_features
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
@@ -45,57 +45,43 @@ SHIFT = 1.5
 """Pixels of the crop that a picture is moved by to see how much of it is measured: a micro-expression's size."""
 
 
-class PointFlow:
-    """Measures flow at POINTS against one anchor frame; the crop follows the head as the front end has it.
+class _Points:
+    """Flow at POINTS of one face's crops.
 
     Attributes:
         landmarks: float32 (68, 2), of the anchor, pixels of the crop.
         places: float32 (ALL_POINTS, 2), where the points lie, pixels of the crop; the middle of the nose bridge last.
     """
 
-    def __init__(self, anchor: Gray, face: Face) -> None:
-        self._face = face
+    def __init__(self, face: Face) -> None:
         self.landmarks = np.asarray(face.crop_landmarks, np.float32)
-        self._follow = RoiFlow(anchor, face.box, face.crop_landmarks, "metst")
         patches, self._regions, _ = rectangles("metst_plus", face.crop_landmarks)
-        image = crop(anchor, face.box)
         # A patch may lie outside the crop: nothing moves there.
-        self._patches = {
-            name: (
-                rect,
-                Farneback(np.ascontiguousarray(image[rect.top : rect.bottom, rect.left : rect.right])),
-            )
-            for name, rect in patches.items()
-            if not rect.empty
-        }
+        self._patches = {name: rect for name, rect in patches.items() if not rect.empty}
         self.places = self._places(patches)
 
-    @property
-    def likeness(self) -> float:
-        """As of `metst_edge.flow.RoiFlow`."""
-        return self._follow.likeness
+    def _flows(self, image: Gray) -> dict[str, Farneback]:
+        """Open flow from a crop."""
+        return {name: Farneback(_part(image, rect)) for name, rect in self._patches.items()}
 
-    def reset(self) -> None:
-        """Put the crop back to where it was on the anchor."""
-        self._follow.box = self._face.box
-
-    def measure(self, frame: Gray) -> FloatArray:
-        """Return float32 (ALL_POINTS, 2), pixels of the crop; the head's motion last, not subtracted."""
-        self._follow.measure(frame)
-        out = self._at_points(crop(frame, self._follow.box))
-        out[-1] = self._follow.motion
-        return out
-
-    def gain(self, frame: Gray) -> FloatArray:
-        """Return how much of a small movement is measured at each point of a frame, float32 (ALL_POINTS, 2, 2).
-
-        [..., 0] is what is measured of one pixel to the right, [..., 1] of one down: the unit matrix where all of it
-        is. Zero for the head. The frame is the last one measured, or looks like it.
-        """
+    def _at_points(self, flows: Mapping[str, Farneback], image: Gray) -> FloatArray:
+        """Return the flow to a crop at the points, float32 (ALL_POINTS, 2); zero for the head."""
         import cv2
 
-        image = crop(frame, self._follow.box)
-        still = self._at_points(image)
+        flow = {name: one.to(_part(image, self._patches[name])) for name, one in flows.items()}
+        out = np.zeros((ALL_POINTS, 2), np.float32)
+        for roi, rect in self._regions:
+            if roi.patch in flow and not rect.empty:
+                part = flow[roi.patch][rect.top : rect.bottom, rect.left : rect.right]
+                cells = CELLS[roi.name]
+                out[POINTS[roi.name]] = cv2.resize(part, cells[::-1], interpolation=cv2.INTER_AREA).reshape(-1, 2)
+        return out
+
+    def _gain(self, flows: Mapping[str, Farneback], image: Gray) -> FloatArray:
+        """Return how much of a small movement of a crop is measured at each point, see `PointFlow.gain`."""
+        import cv2
+
+        still = self._at_points(flows, image)
         out = np.zeros((ALL_POINTS, 2, 2), np.float32)
         for axis in range(2):
             matrix = np.eye(2, 3, dtype=np.float32)
@@ -103,23 +89,7 @@ class PointFlow:
             moved: Gray = cv2.warpAffine(
                 image, matrix, image.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
             )
-            out[:-1, :, axis] = (self._at_points(moved) - still)[:-1] / SHIFT
-        return out
-
-    def _at_points(self, image: Gray) -> FloatArray:
-        """Return the flow of a crop at the points, float32 (ALL_POINTS, 2); zero for the head."""
-        import cv2
-
-        flows = {
-            name: flow.to(np.ascontiguousarray(image[rect.top : rect.bottom, rect.left : rect.right]))
-            for name, (rect, flow) in self._patches.items()
-        }
-        out = np.zeros((ALL_POINTS, 2), np.float32)
-        for roi, rect in self._regions:
-            if roi.patch in flows and not rect.empty:
-                part = flows[roi.patch][rect.top : rect.bottom, rect.left : rect.right]
-                cells = CELLS[roi.name]
-                out[POINTS[roi.name]] = cv2.resize(part, cells[::-1], interpolation=cv2.INTER_AREA).reshape(-1, 2)
+            out[:-1, :, axis] = (self._at_points(flows, moved) - still)[:-1] / SHIFT
         return out
 
     def _places(self, patches: Mapping[str, Box]) -> FloatArray:
@@ -132,6 +102,70 @@ class PointFlow:
             out[POINTS[roi.name]] = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
         out[-1] = self.landmarks[NOSE_BRIDGE.first : NOSE_BRIDGE.last + 1].mean(0)
         return out
+
+
+class PointFlow(_Points):
+    """Measures flow at POINTS against one anchor frame; the crop follows the head as the front end has it."""
+
+    def __init__(self, anchor: Gray, face: Face) -> None:
+        super().__init__(face)
+        self._face = face
+        self._follow = RoiFlow(anchor, face.box, face.crop_landmarks, "metst")
+        self._of_anchor = self._flows(crop(anchor, face.box))
+
+    @property
+    def likeness(self) -> float:
+        """As of `metst_edge.flow.RoiFlow`."""
+        return self._follow.likeness
+
+    def reset(self) -> None:
+        """Put the crop back to where it was on the anchor."""
+        self._follow.box = self._face.box
+
+    def measure(self, frame: Gray, time: float = 0.0) -> FloatArray:
+        """Return float32 (ALL_POINTS, 2), pixels of the crop; the head's motion last, not subtracted."""
+        self._follow.measure(frame)
+        out = self._at_points(self._of_anchor, crop(frame, self._follow.box))
+        out[-1] = self._follow.motion
+        return out
+
+    def gain(self, frame: Gray) -> FloatArray:
+        """Return how much of a small movement is measured at each point of a frame, float32 (ALL_POINTS, 2, 2).
+
+        [..., 0] is what is measured of one pixel to the right, [..., 1] of one down: the unit matrix where all of it
+        is. Zero for the head. The frame is the last one measured, or looks like it.
+        """
+        return self._gain(self._of_anchor, crop(frame, self._follow.box))
+
+
+class SteadyPoints(_Points):
+    """Measures flow at POINTS of a face held steady, from a little ago (`metst_edge.flow.steady`)."""
+
+    def __init__(self, anchor: Gray, face: Face, time: float) -> None:
+        super().__init__(face)
+        self._steady = SteadyFlow(anchor, face.box, face.crop_landmarks, time)
+
+    @property
+    def likeness(self) -> float:
+        """As of `metst_edge.flow.SteadyFlow`."""
+        return self._steady.likeness
+
+    def measure(self, frame: Gray, time: float) -> FloatArray:
+        """Return float32 (ALL_POINTS, 2), pixels of the crop; nothing of the head, whose motion is out already."""
+        self._steady.measure(frame, time)
+        before = self._steady.before
+        if before is None:
+            return np.zeros((ALL_POINTS, 2), np.float32)
+        return self._at_points(self._flows(before), self._steady.crop)
+
+    def gain(self, frame: Gray) -> FloatArray:
+        """Return the same as `PointFlow.gain` of the last frame measured, its crop against itself a little ago."""
+        before = self._steady.before
+        return self._gain(self._flows(self._steady.crop if before is None else before), self._steady.crop)
+
+
+def _part(image: Gray, rect: Box) -> Gray:
+    return np.ascontiguousarray(image[rect.top : rect.bottom, rect.left : rect.right])
 
 
 def measure_responses(
