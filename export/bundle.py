@@ -301,6 +301,7 @@ def _write_network(network: SpottingNetwork, description: Description, folder: P
         "flow": FLOW,
         "decode": dict(description.decode),
         "look_ahead": shape.look_ahead,
+        **({"delay": description.delay} if description.delay else {}),
         "sizes": sizes,
         "state": [{"name": name, "shape": list(size)} for name, size in shape.state.items()],
         "tensors": entries,

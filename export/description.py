@@ -29,8 +29,9 @@ class Description:
         fps: frame rate of the training data.
         k: frames in a window.
         k_p: half a typical ME, frames.
-        roi_set: "metst" or "metst_plus": the regions whose flow the features are.
+        roi_set: one of `metst_edge.face.ROI_SETS`: the regions whose flow the features are.
         compat: whether features are measured as the published code does.
+        delay: frames by which the network was trained to lag behind what its scores are of.
         labels: in the order of the logits.
         decode: defaults of the decoder.
         training: on what it was trained, any plain JSON value, shown in the model card.
@@ -48,6 +49,7 @@ class Description:
     k_p: int
     roi_set: str = "metst"
     compat: bool = False
+    delay: int = 0
     labels: tuple[str, ...] = LABELS
     decode: Mapping[str, Any] = field(default_factory=DEFAULTS.to_dict)
     training: Any = None
@@ -85,7 +87,7 @@ class Description:
         for key, kind, wanted in (("labels", list, "a list"), ("decode", dict, "an object")):
             if not isinstance(meta.get(key, kind()), kind):
                 raise ExportError(f"expected '{key}' in the checkpoint's meta data as {wanted}, got {meta[key]!r}")
-        known = ("fps", "k", "k_p", "roi_set", "compat", "training", "licence", "metrics", "calibration")
+        known = ("fps", "k", "k_p", "roi_set", "compat", "delay", "training", "licence", "metrics", "calibration")
         fields = {key: meta[key] for key in known if key in meta}
         return cls(
             name=meta.get("name", name),

@@ -179,7 +179,7 @@ class Analyzer(Closing):
         bundle = self.bundle
         engine = "tensorrt" if self.engine.name == "tensorrt" else "onnxruntime"
         emotions = [label for label in bundle.labels if label != NEUTRAL]
-        slots = slots_needed(bundle.k_p, bundle.look_ahead)
+        slots = slots_needed(bundle.k_p, bundle.look_ahead + bundle.delay)
         return SecondOpinion(lambda: load_recognizer(path, engine), emotions, slots)
 
     @property

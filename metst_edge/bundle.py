@@ -291,6 +291,7 @@ class Bundle(StoredModel):
         compat: whether features are measured as upstream does.
         decode: ratio, floor, synergy, window_seconds, as the manifest has them; see `decode_settings`.
         look_ahead: steps after which a frame's score comes.
+        delay: frames that the score of a frame is late besides: it is of the frame so many before.
         state: of step.onnx.
     """
 
@@ -305,6 +306,7 @@ class Bundle(StoredModel):
     compat: bool
     decode: Mapping[str, Any]
     look_ahead: int
+    delay: int
     state: tuple[StateEntry, ...]
 
     @classmethod
@@ -313,6 +315,7 @@ class Bundle(StoredModel):
         return {
             **{name: manifest[name] for name in as_they_are},
             "fps": float(manifest["fps"]),
+            "delay": manifest.get("delay", 0),
             "state": tuple(StateEntry(s["name"], tuple(s["shape"])) for s in manifest["state"]),
         }
 

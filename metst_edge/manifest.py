@@ -130,7 +130,7 @@ def _check_texts(manifest: dict[str, Any], path: Path) -> None:
             raise BundleFileError(f"{path}: {MANIFEST}: expected text that can be printed, got {ascii(value)[:80]}")
 
 
-_OPTIONAL = {"kind": SPOTTER, "weight": DEFAULT_WEIGHT, "licence": "not stated", "calibration": None}
+_OPTIONAL = {"kind": SPOTTER, "weight": DEFAULT_WEIGHT, "licence": "not stated", "calibration": None, "delay": 0}
 """What a manifest may leave out, and what is meant then."""
 
 _OTHER_KIND = {
@@ -150,6 +150,11 @@ def _check_spotter(manifest: dict[str, Any], path: Path) -> None:
     ):
         if expected != got:
             raise BundleFileError(f"{path}: {MANIFEST}: expected {name} to be {expected}, got {got}")
+    if manifest.get("delay", 0) > manifest["k"] // 2:
+        raise BundleFileError(
+            f"{path}: {MANIFEST}: expected delay to be half of the window's {manifest['k']} frames at most, got "
+            f"{manifest['delay']}"
+        )
     _check_tensors(manifest, path)
     sizes = manifest["sizes"]
     blocks = sizes.get("depth", 1) * sizes.get("stages", 1) * sizes.get("pathways", 1)
@@ -357,6 +362,7 @@ _FIELDS_OF: dict[str, dict[str, tuple[str, _Check]]] = {
         "decode": (f"{EXPECTED}, and where given {EXPECTED_LATER}", _is_decode),
         "calibration": (f"null, or an object: {table.EXPECTED}", _is_calibration),
         "look_ahead": (f"a number of frames, {MOST_FRAMES} at most", lambda v: _is_int(v, 0, MOST_FRAMES)),
+        "delay": (f"a number of frames, {MOST_FRAMES} at most", lambda v: _is_int(v, 0, MOST_FRAMES)),
         "sizes": (f"an object of positive integers, {MOST_SIZE} at most", _is_size_table),
         "state": ("a list of different names, and shapes", _is_state_table),
         "files": (

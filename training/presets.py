@@ -42,6 +42,7 @@ class Preset:
         synthetic: schedule on generated windows.
         folder: schedule on a labelled folder; the published one.
         ratio: windows without a micro-expression drawn per window with one, on a labelled folder.
+        delay: frames before each one that it is labelled as, so that the network sees what follows.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Preset:
     synthetic: Schedule
     folder: Schedule
     ratio: float
+    delay: int = 0
 
 
 # Folder schedules and ratios: ME-TST (arXiv 2409.09707) and ME-TST+ (arXiv 2508.08082), batches of SAMM-LV, CAS(ME)3's
@@ -98,5 +100,5 @@ PRESETS = {
     "metst_plus_shared": replace(_PLUS, model="metst_plus_shared"),
     "metst_plus_small": _SMALL,
     # On faces held steady, the project's own features: what the shipped model is.
-    "edge": replace(_SMALL, roi_set=STEADY, synthetic=replace(_SMALL.synthetic, steps=8000)),
+    "edge": replace(_SMALL, roi_set=STEADY, delay=8, synthetic=replace(_SMALL.synthetic, steps=8000)),
 }

@@ -63,10 +63,14 @@ class Run:
             "roi_set": preset.roi_set,
             "fps": preset.fps,
             "k": preset.k,
+            **self._late(),
             **self._optimisation(),
             "data": self.data,
             **self._left_out(),
         }
+
+    def _late(self) -> dict[str, int]:
+        return {"delay": self.preset.delay} if self.preset.delay else {}
 
     def _left_out(self) -> dict[str, Any]:
         fold = {} if self.fold is None else {"fold": self.fold}
@@ -103,6 +107,7 @@ class Run:
             "k_p": k_p,
             "roi_set": preset.roi_set,
             "compat": False,
+            **self._late(),
             "decode": DecodeSettings(self.ratio, self.floor).to_dict(),
             "training": {
                 "data": self.data,

@@ -66,6 +66,23 @@ def frame_labels(
     return y, classes
 
 
+def late(
+    y: npt.NDArray[np.float32], classes: npt.NDArray[np.int64], delay: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Label every frame of windows as the one ``delay`` before; the first ones, before which nothing is seen, as quiet.
+
+    Args:
+        y: float32 (n, k), as of `frame_labels`.
+        classes: int64 (n, k), likewise.
+        delay: frames, below k.
+    """
+    if not delay:
+        return y, classes
+    later, of_later = np.zeros_like(y), np.full_like(classes, NEUTRAL_CLASS)
+    later[:, delay:], of_later[:, delay:] = y[:, :-delay], classes[:, :-delay]
+    return later, of_later
+
+
 def half_duration(annotations: Sequence[Annotation]) -> int:
     """Return k_p, half the mean time from onset to offset, in frames, at least 1.
 

@@ -106,7 +106,7 @@ def _spotter(bundle: Bundle) -> dict[str, str]:
     rows = {
         "model": f"{bundle.model}, {bundle.channels} channels ({bundle.roi_set})",
         "emotions": ", ".join(bundle.labels),
-        "time": f"{bundle.fps:g} frames per second, windows of {bundle.k}, look-ahead {bundle.look_ahead} frames",
+        "time": f"{bundle.fps:g} frames per second, windows of {bundle.k}, look-ahead {bundle.look_ahead + bundle.delay} frames",
         "interval": _interval(bundle),
         "decoding": ", ".join(f"{name}: {_plain(value)}" for name, value in settings.items()),
     }

@@ -3,6 +3,10 @@
 Windows of k frames start every h = k/2 frames, each measured from its own first frame and scored from a zero state. The
 first window of a segment is kept whole, of later ones the second half; at the segment's end windows are cut off. Live,
 window w runs in lane w % 2: when it ends, window w + 2 begins in the same lane.
+
+A network may have been trained to say of each frame what was so `delay` frames before, for what follows a movement tells
+what it was. Its score of frame n is then kept of frame n - delay, and at the segment's end it is shown `delay` frames in
+which nothing moves.
 """
 
 from __future__ import annotations
@@ -43,19 +47,20 @@ class Lanes:
     Args:
         stream: with two lanes; it is reset, and must not be fed by anyone else.
         k: frames in a window, even.
+        delay: frames by which the network's scores lag behind what they are of.
 
     Example:
         >>> import metst_edge
         >>> engine = metst_edge.load_engine("demo")
-        >>> lanes = Lanes(engine.open_stream(lanes=2), engine.bundle.k)
+        >>> lanes = Lanes(engine.open_stream(lanes=2), engine.bundle.k, engine.bundle.delay)
         >>> lanes.starting
         0
     """
 
-    def __init__(self, stream: Stream, k: int) -> None:
+    def __init__(self, stream: Stream, k: int, delay: int = 0) -> None:
         if stream.lanes != LANES:
             raise EngineError(f"expected a stream of {LANES} lanes, got {stream.lanes}; use open_stream(lanes={LANES})")
-        self._stream, self._half = stream, _half(k)
+        self._stream, self._half, self._delay = stream, _half(k), delay
         self._device = stream if isinstance(stream, DeviceStream) else None
         self.reset()
 
@@ -73,15 +78,13 @@ class Lanes:
                 window its row is read but decides nothing. None: those that a `DeviceStream` has.
 
         Returns:
-            The score that became known: of the frame `look_ahead` earlier; nothing at the segment's beginning.
+            The score that became known: of the frame `look_ahead` and `delay` earlier; nothing at the segment's
+            beginning.
 
         Raises:
             EngineError: as `Stream.step`.
         """
-        reset = np.zeros(LANES, bool)
-        if self.starting is not None:
-            reset[self.starting] = True
-        known = self._step(features, reset)
+        known = self._step(features, self._starts())
         fed = features.copy() if features is not None else self._on_device().fed()
         self._fed += 1
         self._features.append(fed)
@@ -97,7 +100,7 @@ class Lanes:
             raise EngineError("expected a stream whose steps can be taken back, got one that keeps its last state only")
         self._device.take_back()
         self._fed -= 1
-        self._given -= len(scores)
+        self._given -= self._came
         self._features.extendleft(score.features for score in reversed(scores))
         self._features.pop()
 
@@ -106,6 +109,9 @@ class Lanes:
         scores = []
         if self._fed:
             nothing = np.zeros((LANES, self._stream.channels), np.float32)
+            for _ in range(self._delay):
+                scores += self._kept(self._step(nothing, self._starts()))
+                self._fed += 1
             for _ in range(self._stream.look_ahead):
                 scores += self._kept(self._step(nothing, np.ones(LANES, bool)))
         self.reset()
@@ -115,8 +121,16 @@ class Lanes:
         """Drop the segment and begin a new one."""
         self._stream.reset()
         self._fed = 0  # frames of this segment
-        self._given = 0  # scores given of it
+        self._given = 0  # scores that the network has given of it
+        self._came = 0  # of them in the last push
         self._features: deque[Array] = deque()  # of the frames whose scores are under way
+
+    def _starts(self) -> npt.NDArray[np.bool_]:
+        """Say in which lanes a window starts with the next frame."""
+        reset = np.zeros(LANES, bool)
+        if self.starting is not None:
+            reset[self.starting] = True
+        return reset
 
     def _step(self, features: Array | None, reset: npt.NDArray[np.bool_]) -> StepScores | None:
         if features is not None:
@@ -130,15 +144,18 @@ class Lanes:
 
     def _kept(self, scores: StepScores | None) -> list[FrameScore]:
         """Return the score of the next frame from the lane that is kept of it, if a step gave scores."""
+        self._came = int(scores is not None)
         if scores is None:
             return []
-        frame = self._given
+        given = self._given
         self._given += 1
-        lane = window_of(frame, self._half) % LANES
+        lane, frame = window_of(given, self._half) % LANES, given - self._delay
+        if frame < 0:
+            return []
         return [FrameScore(frame, float(scores.spot[lane]), scores.emotion[lane], self._features.popleft())]
 
 
-def stitch(engine: Engine, windows: Sequence[Array], k: int) -> tuple[Array, Array]:
+def stitch(engine: Engine, windows: Sequence[Array], k: int, delay: int = 0) -> tuple[Array, Array]:
     """Score a segment's windows from scratch: what a stream of `Lanes` must equal.
 
     Args:
@@ -146,6 +163,7 @@ def stitch(engine: Engine, windows: Sequence[Array], k: int) -> tuple[Array, Arr
         windows: float32 (C, T_w) in order, all that start inside the segment; k frames each, but the last ones are cut
             off where the segment ends.
         k: frames in a window, even.
+        delay: as for `Lanes`.
 
     Returns:
         spot float32 (n,) and emotion float32 (n, E) of the segment's n frames.
@@ -163,17 +181,29 @@ def stitch(engine: Engine, windows: Sequence[Array], k: int) -> tuple[Array, Arr
             raise EngineError(
                 f"expected window {w} as (C, {expected}) in a segment of {frames} frames, got {window.shape}"
             )
-    spot = np.empty(frames, np.float32)
-    emotion = np.empty((frames, len(engine.bundle.labels)), np.float32)
-    whole = [w for w, window in enumerate(windows) if window.shape[1] == k]
-    groups = ([whole] if whole else []) + [[w] for w in range(len(whole), len(windows))]
+    shown = _extended(windows, k, frames + delay) if delay else list(windows)
+    spot = np.empty(frames + delay, np.float32)
+    emotion = np.empty((frames + delay, len(engine.bundle.labels)), np.float32)
+    whole = [w for w, window in enumerate(shown) if window.shape[1] == k]
+    groups = ([whole] if whole else []) + [[w] for w in range(len(whole), len(shown))]
     for group in groups:
-        scores = engine.infer(np.stack([windows[w] for w in group]))
+        scores = engine.infer(np.stack([shown[w] for w in group]))
         for row, w in enumerate(group):
             kept = 0 if w == 0 else half
-            span = slice(w * half + kept, w * half + windows[w].shape[1])
+            span = slice(w * half + kept, w * half + shown[w].shape[1])
             spot[span], emotion[span] = scores.spot[row, kept:], scores.emotion[row, kept:]
-    return spot, emotion
+    return spot[delay:], emotion[delay:]
+
+
+def _extended(windows: Sequence[Array], k: int, frames: int) -> list[Array]:
+    """Return a segment's windows with frames at its end in which nothing moves."""
+    out = []
+    for w, start in enumerate(range(0, frames, _half(k))):
+        window = np.zeros((windows[0].shape[0], min(k, frames - start)), np.float32)
+        if w < len(windows):
+            window[:, : windows[w].shape[1]] = windows[w]
+        out.append(window)
+    return out
 
 
 def _half(k: int) -> int:

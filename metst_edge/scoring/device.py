@@ -17,6 +17,7 @@ class DeviceLanes:
         stream: with two lanes; nobody else feeds it.
         k: slots in a window, even.
         on_stage: told how long each call of a stage took.
+        delay: of the network's scores, see `metst_edge.engine.lanes.Lanes`.
 
     Attributes:
         flow: where it is measured.
@@ -25,9 +26,9 @@ class DeviceLanes:
 
     flow = "cuda"
 
-    def __init__(self, stream: DeviceStream, k: int, on_stage: OnStage | None = None) -> None:
+    def __init__(self, stream: DeviceStream, k: int, on_stage: OnStage | None = None, delay: int = 0) -> None:
         self._stream, self._on_stage = stream, on_stage
-        self.network = Lanes(stream, k)
+        self.network = Lanes(stream, k, delay)
         self._flow: DeviceFlow | None = None  # for frames of one size, once they are seen
         self.reset()
 

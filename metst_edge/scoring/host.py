@@ -58,6 +58,7 @@ class HostLanes:
         compat: measure as the published code does.
         threads: that a picture's flow is spread over, at most.
         on_stage: told how long each call of a stage took.
+        delay: of the network's scores, see `metst_edge.engine.lanes.Lanes`.
 
     Attributes:
         flow: where it is measured.
@@ -74,10 +75,11 @@ class HostLanes:
         compat: bool = False,
         threads: int = 1,
         on_stage: OnStage | None = None,
+        delay: int = 0,
     ) -> None:
         self._roi_set, self._compat, self._channels = roi_set, compat, channels(roi_set)
         self._threads, self._on_stage = threads, on_stage
-        self.network = Lanes(stream, k)
+        self.network = Lanes(stream, k, delay)
         self.reset()
 
     def reset(self) -> None:

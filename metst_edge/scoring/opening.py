@@ -42,12 +42,12 @@ def open_lanes(
     if isinstance(engine, DeviceEngine) and flow != "cpu":
         why_not = engine.why_no_flow() if bundle.roi_set != STEADY else STEADY_ON_CPU
         if why_not is None:
-            return DeviceLanes(engine.open_stream(lanes=LANES), bundle.k, on_stage)
+            return DeviceLanes(engine.open_stream(lanes=LANES), bundle.k, on_stage, bundle.delay)
         _LOG.info("optical flow is measured on the CPU: %s", why_not)
     if flow == "cuda":
         raise EngineError(f"expected to measure optical flow on the GPU, but {why_not}")
     stream = engine.open_stream(lanes=LANES)
-    return HostLanes(stream, bundle.k, bundle.roi_set, bundle.compat, threads, on_stage)
+    return HostLanes(stream, bundle.k, bundle.roi_set, bundle.compat, threads, on_stage, bundle.delay)
 
 
 def calibrated(

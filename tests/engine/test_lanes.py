@@ -133,6 +133,31 @@ def test_a_segment_broken_off_leaves_nothing_for_the_next(tiny):
     np.testing.assert_array_equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("delay", [1, 7, 15])
+def test_a_late_network_says_the_same_of_earlier_frames(delay, tiny):
+    """Its score of frame n is that of frame n - delay, and after the last frame it sees frames that do not move."""
+    k = 30
+    late = Lanes(tiny.open_stream(lanes=2), k, delay)
+    for frames in (1, 8, k // 2, k, 2 * k + 7):
+        whole = random_windows(k, frames + delay)
+        for w, window in enumerate(whole):
+            window[:, max(0, frames - w * (k // 2)) :] = 0
+        shown = cut(whole, k, frames + delay)
+        spot, emotion = by_stream(late, whole, k, frames)
+        expected_spot, expected_emotion = stitch(tiny, shown, k)
+        np.testing.assert_allclose(spot, expected_spot[delay:], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(emotion, expected_emotion[delay:], rtol=0, atol=1e-4)
+        stitched = stitch(tiny, cut(whole, k, frames), k, delay)
+        np.testing.assert_array_equal(stitched[0], expected_spot[delay:])
+        np.testing.assert_array_equal(stitched[1], expected_emotion[delay:])
+
+
+def test_a_late_score_comes_with_the_features_of_its_own_frame(tiny):
+    lanes = Lanes(tiny.open_stream(lanes=2), 30, delay=5)
+    given = [score for i in range(40) for score in lanes.push(np.full((2, 10), i, np.float32))] + lanes.flush()
+    assert [score.features.min() for score in given] == [score.frame for score in given] == list(range(40))
+
+
 def test_scores_come_as_soon_as_the_network_can_know_them(tiny):
     lanes = Lanes(tiny.open_stream(lanes=2), 30)
     features = np.zeros((2, 10), np.float32)

@@ -275,7 +275,8 @@ def _labelled(
     def measured(folder: Path, video: Video, progress: Progressed) -> Measured:
         return measure(video, preset, caches[folder], finder, progress)
 
-    windows = FolderWindows(_each(found, measured, console), batch, options.ratio or preset.ratio, options.seed)
+    ratio = options.ratio or preset.ratio
+    windows = FolderWindows(_each(found, measured, console), batch, ratio, options.seed, preset.delay)
     videos = [video for _, video in found]
     subjects = sorted({video.subject for video in videos})
     events = sum(len(video.annotations) for video in videos)

@@ -13,7 +13,7 @@ import numpy as np
 from training.losses import class_weights
 from training.models.checkpoint import GENERATED
 from training.presets import Preset
-from training.samples import Batch, MeasuredClip, half_duration
+from training.samples import Batch, MeasuredClip, half_duration, late
 from training.synthesis.backgrounds import Backgrounds
 from training.synthesis.calibration import Calibration
 from training.synthesis.generator import FeatureGenerator, as_annotations
@@ -53,7 +53,8 @@ class SyntheticWindows:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="windows")
         self._chunks: dict[int, Future[Batch]] = {}
         statistics = self._generator(_STATISTICS, 0)
-        self.weights = class_weights(statistics.windows(STATISTICS_WINDOWS)[2])
+        _, y, classes = statistics.windows(STATISTICS_WINDOWS)
+        self.weights = class_weights(late(y, classes, preset.delay)[1])
         self.k_p = half_duration(as_annotations(statistics.clip(STATISTICS_SECONDS).truth))
 
     def batch(self, step: int) -> Batch:
@@ -78,7 +79,8 @@ class SyntheticWindows:
         self._pool.shutdown(cancel_futures=True)
 
     def _chunk(self, index: int) -> Batch:
-        return self._generator(_TRAINING, index).windows(CHUNK_BATCHES * self._batch)
+        x, y, classes = self._generator(_TRAINING, index).windows(CHUNK_BATCHES * self._batch)
+        return (x, *late(y, classes, self._preset.delay))
 
     def _generator(self, stream: int, index: int) -> FeatureGenerator:
         seed = int(np.random.SeedSequence((self._seed, stream, index)).generate_state(1)[0])

@@ -11,7 +11,7 @@ from metst_edge.counting import how_many
 from training.data.errors import DataError
 from training.data.features import Measured
 from training.losses import class_weights
-from training.samples import Batch, half_duration
+from training.samples import Batch, half_duration, late
 
 
 class FolderWindows:
@@ -22,6 +22,7 @@ class FolderWindows:
         batch: windows per batch; an epoch's last batch is filled up from its first windows.
         ratio: windows without a positive frame per window with one; fewer where there are not as many.
         seed: of the run; an epoch's draw and order follow from it and the epoch's number.
+        delay: of the labels, frames, see `training.samples.late`.
 
     Attributes:
         weights: float32 (5,), class weights over the frames of the first epoch's windows.
@@ -34,8 +35,8 @@ class FolderWindows:
 
     batches_per_epoch: int | None
 
-    def __init__(self, videos: Sequence[Measured], batch: int, ratio: float, seed: int) -> None:
-        labels = [video.labels() for video in videos]
+    def __init__(self, videos: Sequence[Measured], batch: int, ratio: float, seed: int, delay: int = 0) -> None:
+        labels = [late(*video.labels(), delay) for video in videos]
         self._x = np.concatenate([video.windows for video in videos])
         self._y = np.concatenate([y for y, _ in labels])
         self._classes = np.concatenate([classes for _, classes in labels])

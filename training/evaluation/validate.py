@@ -50,7 +50,13 @@ def curves(network: SpottingNetwork, clips: Sequence[MeasuredClip], k: int) -> l
 
 
 def validate(
-    network: SpottingNetwork, clips: Sequence[MeasuredClip], k: int, k_p: int, ratio: float, floor: float
+    network: SpottingNetwork,
+    clips: Sequence[MeasuredClip],
+    k: int,
+    k_p: int,
+    ratio: float,
+    floor: float,
+    delay: int = 0,
 ) -> Scores:
     """Spot and recognise in measured clips, and score that.
 
@@ -61,10 +67,11 @@ def validate(
         k_p: half the typical duration, frames.
         ratio: as for `metst_edge.decode.decode`.
         floor: as for `metst_edge.decode.decode`.
+        delay: frames by which the network's scores lag; of a clip's last ones nothing is known then.
     """
     found = []
     for clip, (spot, logits) in zip(clips, curves(network, clips, k), strict=True):
-        intervals = decode(spot, logits, k_p, ratio, floor)
+        intervals = decode(spot[delay:], logits[delay:], k_p, ratio, floor)
         predicted = tuple(Labelled(i.onset, i.offset, i.emotion) for i in intervals if i.emotion is not None)
         found.append(Clip(predicted, tuple(Labelled(a.onset, a.offset, a.emotion) for a in clip.annotations)))
     return score(found)
