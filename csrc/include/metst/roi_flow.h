@@ -113,6 +113,12 @@ private:
 // pixels of the crop.
 void measure(RoiFlow* const* lanes, int count, const Gray* frames, float* const* features, int threads);
 
+// Makes each frame the anchor of a lane, as if it had been opened on it, and measures it from the anchor of another lane
+// of the same layout, without a nose, and box: before[i], or null, where features[i] are zeros. What either needs of a
+// frame is computed once. All lanes are different ones.
+void step(RoiFlow* const* lanes, RoiFlow* const* before, int count, const Gray* frames, float* const* features,
+          int threads);
+
 constexpr int kThumbnail = 32;
 
 // Reduces a part of a picture to 32x32 means of its pixels, free of mean and scale: unit length, or zero where the
