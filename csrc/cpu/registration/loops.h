@@ -44,7 +44,7 @@ struct ResidualArgs {
     const float* anchor;
     const float* step;          // 8, in cells
     float* residual;
-    int count;
+    int count;  // a multiple of 16
     std::ptrdiff_t stride;
 };
 

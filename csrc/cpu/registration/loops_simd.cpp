@@ -1,5 +1,4 @@
 // The loops of loops.h, compiled for one path.
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -8,8 +7,6 @@
 
 namespace metst {
 namespace {
-
-float held(float x, float last) { return x > 0.0f ? (x < last ? x : last) : 0.0f; }
 
 // Where along one axis vectors of places read: at a whole pixel and the one after it, which counts `fraction`. Never
 // beyond the last pixel, which is the one after another where there is one.
@@ -146,58 +143,62 @@ void reduce(const ReduceArgs& args) {
 }
 
 void residual(const ResidualArgs& args) {
+    using V = Simd;
     const ResidualArgs a = args;
-    const float last = static_cast<float>(a.size - 1);
-    const int end = a.size - 2;
-    for (int i = 0; i < a.count; ++i) {
-        float u = a.x[i], v = a.y[i];
-        for (int j = 0; j < 4; ++j) {
-            u += a.step[j] * a.basis[j * a.stride + i];
-            v += a.step[4 + j] * a.basis[j * a.stride + i];
+    constexpr int kLanes = 16;
+    const Axis axis(a.size);
+    for (int i = 0; i < a.count; i += kLanes) {
+        std::int32_t left[kLanes], top[kLanes];
+        float fraction_x[kLanes], fraction_y[kLanes], corners[4][kLanes];
+        for (int k = 0; k < kLanes; k += V::kWidth) {
+            V u = V::load(a.x + i + k), v = V::load(a.y + i + k);
+            for (int j = 0; j < 4; ++j) {
+                const V basis = V::load(a.basis + j * a.stride + i + k);
+                u = V::fma(V::set(a.step[j]), basis, u);
+                v = V::fma(V::set(a.step[4 + j]), basis, v);
+            }
+            axis.place(u, left + k, fraction_x + k);
+            axis.place(v, top + k, fraction_y + k);
         }
-        u = held(u, last);
-        v = held(v, last);
-        int left = static_cast<int>(u), top = static_cast<int>(v);
-        left = left < end ? left : end;
-        top = top < end ? top : end;
-        const float fx = u - static_cast<float>(left), fy = v - static_cast<float>(top);
-        const float* const p = a.picture + top * a.size + left;
-        const float upper = p[0] + fx * (p[1] - p[0]);
-        const float lower = p[a.size] + fx * (p[a.size + 1] - p[a.size]);
-        a.residual[i] = upper + fy * (lower - upper) - a.anchor[i];
+        for (int k = 0; k < kLanes; ++k) {
+            const float* const p = a.picture + top[k] * a.size + left[k];
+            corners[0][k] = p[0];
+            corners[1][k] = p[1];
+            corners[2][k] = p[a.size];
+            corners[3][k] = p[a.size + 1];
+        }
+        for (int k = 0; k < kLanes; k += V::kWidth) {
+            const V fx = V::load(fraction_x + k), fy = V::load(fraction_y + k);
+            const V upper_left = V::load(corners[0] + k), lower_left = V::load(corners[2] + k);
+            const V upper = V::fma(fx, V::sub(V::load(corners[1] + k), upper_left), upper_left);
+            const V lower = V::fma(fx, V::sub(V::load(corners[3] + k), lower_left), lower_left);
+            const V here = V::fma(fy, V::sub(lower, upper), upper);
+            V::store(a.residual + i + k, V::sub(here, V::load(a.anchor + i + k)));
+        }
     }
 }
 
 void normal(const NormalArgs& args) {
+    using V = Simd;
     const NormalArgs a = args;
-    constexpr int kLanes = 16;
-    float sums[kSums][kLanes] = {}, right[kTerms][kLanes] = {};
-    const float scale = 1.0f / (a.tolerance * a.tolerance);
-    for (int i = 0; i < a.count; i += kLanes) {
-        float weighted[kTerms][kLanes], rest[kLanes];
-        for (int k = 0; k < kLanes; ++k) {
-            const float r = a.residual[i + k];
-            rest[k] = a.weights[i + k] / (1.0f + scale * r * r);
-        }
-        for (int j = 0; j < kTerms; ++j) {
-            for (int k = 0; k < kLanes; ++k) weighted[j][k] = rest[k] * a.jacobian[j * a.stride + i + k];
-            for (int k = 0; k < kLanes; ++k) right[j][k] += weighted[j][k] * a.residual[i + k];
-        }
-        int s = 0;
-        for (int j = 0; j < kTerms; ++j) {
+    V sums[kSums], right[kTerms];
+    for (V& sum : sums) sum = V::zero();
+    for (V& sum : right) sum = V::zero();
+    const V one = V::set(1.0f), scale = V::set(1.0f / (a.tolerance * a.tolerance));
+    for (int i = 0; i < a.count; i += V::kWidth) {
+        const V residual = V::load(a.residual + i);
+        const V doubt = V::fma(scale, V::mul(residual, residual), one);
+        const V weight = V::div(V::load(a.weights + i), doubt);
+        for (int j = 0, s = 0; j < kTerms; ++j) {
+            const V weighted = V::mul(weight, V::load(a.jacobian + j * a.stride + i));
+            right[j] = V::fma(weighted, residual, right[j]);
             for (int l = 0; l <= j; ++l, ++s) {
-                for (int k = 0; k < kLanes; ++k) sums[s][k] += weighted[j][k] * a.jacobian[l * a.stride + i + k];
+                sums[s] = V::fma(weighted, V::load(a.jacobian + l * a.stride + i), sums[s]);
             }
         }
     }
-    for (int s = 0; s < kSums; ++s) {
-        a.sums[s] = 0.0f;
-        for (int k = 0; k < kLanes; ++k) a.sums[s] += sums[s][k];
-    }
-    for (int j = 0; j < kTerms; ++j) {
-        a.right[j] = 0.0f;
-        for (int k = 0; k < kLanes; ++k) a.right[j] += right[j][k];
-    }
+    for (int s = 0; s < kSums; ++s) a.sums[s] = V::sum(sums[s]);
+    for (int j = 0; j < kTerms; ++j) a.right[j] = V::sum(right[j]);
 }
 
 }  // namespace

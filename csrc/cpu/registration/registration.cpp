@@ -204,10 +204,11 @@ struct Registration::State {
             float step[kParameters];
             for (int k = 0; k < kParameters; ++k) step[k] = static_cast<float>(moved[size(k)] / kCell);
             loops.residual({reduced.data(), kGrid, functions.data(), x.data(), y.data(), anchor.data(), step,
-                            residual.data(), cells, stride});
+                            residual.data(), static_cast<int>(stride), stride});
             float sums[kSums], right[kTerms];
-            loops.normal({jacobian.data(), weights.data(), residual.data(), kTolerance * loops.median(residual.data(), cells) + kNoise,
-                          static_cast<int>(stride), stride, sums, right});
+            const float tolerance = kTolerance * loops.median(residual.data(), cells) + kNoise;
+            loops.normal({jacobian.data(), weights.data(), residual.data(), tolerance, static_cast<int>(stride), stride,
+                          sums, right});
             std::array<double, kSums> a;
             std::array<double, kTerms> b;
             for (int j = 0, s = 0; j < kTerms; ++j) {
