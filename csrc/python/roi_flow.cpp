@@ -355,6 +355,6 @@ void define_roi_flow(py::module_& m) {
     m.def("measure", &measure_lanes, py::arg("lanes"), py::arg("frames"), py::arg("threads"),
           "Measure one frame in several RoiFlow, or one in each: a list of float32 (C,).");
     m.def("step", &step_lanes, py::arg("lanes"), py::arg("before"), py::arg("frames"), py::arg("threads"),
-          "Make each frame the anchor of a RoiFlow and measure it from that of another, or None: a list of float32 (C,).");
+          "Make each frame a RoiFlow's anchor and measure it from that of another, or None: a list of float32 (C,).");
     m.def("thumbnail", &py_thumbnail, py::arg("picture"), "uint8 (H, W) -> float32 (1024,), free of mean and scale.");
 }

@@ -158,7 +158,7 @@ class SteadyFlow:
         return _native.RoiFlow(crop, WHOLE, places.patches, places.regions, NOWHERE, NOWHERE, 0.0, False)
 
     def _take(self, crop: Gray, time: float) -> tuple[_native.RoiFlow, _native.RoiFlow | None]:
-        """Keep a frame's crop; return what takes it in, and what it is measured from, None where that is not seen yet."""
+        """Keep a frame's crop; return the lane that takes it in and the one it is measured from, None before that."""
         self.likeness = correlation(self._thumbnail, thumbnail(crop))
         while self._crops and self._crops[-1].time >= time:
             self._spare.append(self._crops.pop().flow)  # the frame is measured again, from another place

@@ -21,9 +21,9 @@ struct SampleRowArgs {
     std::ptrdiff_t pixel_stride;
     int height, width;            // of the picture
     const float* columns;         // of the crop, `count` each
-    const float *depth, *nose;    // there: depth[i] + nose_share nose[i]
+    const float *depth, *nose;    // the depth there: depth[i] + nose_share nose[i]
     float nose_share;
-    float x0, x1, x2, y0, y1, y2;  // x = x0 + x1 columns[i] + x2 depth, y likewise; whatever they are, nothing else is read
+    float x0, x1, x2, y0, y1, y2;  // x = x0 + x1 columns[i] + x2 depth, y likewise; of any size, or not numbers
     float* out;
     int count;  // a multiple of 16, kLongestRow at most
 };

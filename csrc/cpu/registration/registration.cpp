@@ -20,13 +20,13 @@ constexpr int kCell = kSize / kGrid, kDense = 2 * kGrid;  // what the reduced pi
 constexpr float kMiddle = (kSize - 1) / 2.0f, kUnit = 100.0f;
 // A cylinder a little wider than the head, flattened towards its sides, and a nose a quarter of its width high.
 constexpr float kWiden = 1.15f, kDeepest = 0.02f, kRoundness = 0.9f, kNose = 0.25f, kNoseReach = 0.16f;
-static_assert(kSize <= kLongestRow, "a row of the crop is sampled at once");
 constexpr int kSteps = 6;
 constexpr double kDone = 0.02;                     // pixels; a smaller step is the last
 constexpr float kTolerance = 2.25f, kNoise = 0.45f;  // of the median difference, and gray levels
 constexpr float kContrast = 1.0f / 50.0f;
 constexpr double kDamping = 1e-3;
 constexpr double kFarthest = 2.0 * kSize;  // pixels
+static_assert(kSize <= kLongestRow, "a row of the crop is sampled at once");
 
 // The four displacements of the crop, apart along rows and columns: depth = column + nose_column * nose_row.
 struct Basis {

@@ -113,9 +113,9 @@ private:
 // pixels of the crop.
 void measure(RoiFlow* const* lanes, int count, const Gray* frames, float* const* features, int threads);
 
-// Makes each frame the anchor of a lane, as if it had been opened on it, and measures it from the anchor of another lane
-// of the same layout, without a nose, and box: before[i], or null, where features[i] are zeros. What either needs of a
-// frame is computed once. All lanes are different ones.
+// Makes each frame the anchor of its lane, as if that had been opened on it, and measures the frame from the anchor of
+// before[i]: a lane of the same layout, without a nose, and box; or null, where features[i] are zeros. What either needs
+// of a frame is computed once. No lane is among them twice.
 void step(RoiFlow* const* lanes, RoiFlow* const* before, int count, const Gray* frames, float* const* features,
           int threads);
 
