@@ -155,6 +155,9 @@ public:
         }
         if (!shares_good) throw py::value_error("expected shares of the vectors from 0 to 1");
         if (!good) throw py::value_error("expected patches inside the crop, regions inside their patches");
+        patches_ = patches;
+        regions_ = regions;
+        has_nose_ = !layout.nose.empty();
         flow_ = std::make_unique<RoiFlow>(picture.gray, to_rect(box), layout, resolve_path(path));
     }
 
@@ -177,6 +180,8 @@ public:
         return flow_->likeness();
     }
     bool fits(const Picture& picture) const { return picture.gray.height == height_ && picture.gray.width == width_; }
+    bool has_nose() const { return has_nose_; }
+    bool same_layout(const PyRoiFlow& other) const { return patches_ == other.patches_ && regions_ == other.regions_; }
 
 private:
     void check_box(const Rect& box) const {
@@ -186,6 +191,9 @@ private:
     }
 
     int height_, width_;
+    std::vector<Corners> patches_;
+    std::vector<std::tuple<int, Corners, double>> regions_;
+    bool has_nose_;
     std::unique_ptr<RoiFlow> flow_;
 };
 
@@ -255,6 +263,39 @@ std::vector<FloatArray> measure_lanes(const std::vector<PyRoiFlow*>& lanes, cons
     return out;
 }
 
+// Makes each frame the anchor of a lane and measures it from the anchor of another.
+std::vector<FloatArray> step_lanes(const std::vector<PyRoiFlow*>& lanes, const std::vector<PyRoiFlow*>& before,
+                                   const std::vector<py::array>& frames, int threads) {
+    if (frames.size() != lanes.size() || before.size() != lanes.size()) {
+        throw py::value_error("expected a picture for each lane, and a lane before it or None");
+    }
+    std::vector<Picture> pictures(frames.begin(), frames.end());
+    std::vector<RoiFlow*> flows, befores;
+    std::vector<std::unique_ptr<Guarded::Use>> uses;
+    std::vector<FloatArray> out;
+    std::vector<float*> features;
+    std::vector<Gray> grays;
+    for (std::size_t i = 0; i < lanes.size(); ++i) {
+        if (lanes[i] == nullptr) throw py::value_error("expected lanes, got None among them");
+        for (const PyRoiFlow* lane : {lanes[i], before[i]}) {
+            if (lane) uses.push_back(std::make_unique<Guarded::Use>(*lane, PyRoiFlow::kName));
+        }
+        if (!lanes[i]->fits(pictures[i])) throw py::value_error("expected a picture of the anchor's size");
+        if (lanes[i]->has_nose() || (before[i] && !lanes[i]->same_layout(*before[i]))) {
+            throw py::value_error("expected lanes without a nose, and of the same layout as the one before");
+        }
+        flows.push_back(&lanes[i]->flow());
+        befores.push_back(before[i] ? &before[i]->flow() : nullptr);
+        grays.push_back(pictures[i].gray);
+        out.emplace_back(static_cast<py::ssize_t>(flows[i]->channels()));
+        features.push_back(out.back().mutable_data());
+    }
+    const py::gil_scoped_release release;
+    step(flows.data(), befores.data(), static_cast<int>(flows.size()), grays.data(), features.data(),
+         threads < 1 ? 1 : threads);
+    return out;
+}
+
 using Pixels = py::array_t<std::uint8_t>;
 
 // Fits the motion of each head to a frame and draws its crop without it.
@@ -313,5 +354,7 @@ void define_roi_flow(py::module_& m) {
           "Fit several Registration to a frame: a list of uint8 (320, 320), each head's crop as if it had not moved.");
     m.def("measure", &measure_lanes, py::arg("lanes"), py::arg("frames"), py::arg("threads"),
           "Measure one frame in several RoiFlow, or one in each: a list of float32 (C,).");
+    m.def("step", &step_lanes, py::arg("lanes"), py::arg("before"), py::arg("frames"), py::arg("threads"),
+          "Make each frame a RoiFlow's anchor and measure it from that of another, or None: a list of float32 (C,).");
     m.def("thumbnail", &py_thumbnail, py::arg("picture"), "uint8 (H, W) -> float32 (1024,), free of mean and scale.");
 }

@@ -80,15 +80,15 @@ struct Level {
     Resize enlarge_rows, enlarge_columns;  // from the level above; empty at the top
     std::vector<float> border_x, border_y;
 
-    std::size_t plane_floats() const { return floats() * kPlanes; }
+    // Of an expansion in planes. Samples of a frame's last row read whole vectors, beyond it too.
+    std::size_t plane_floats() const { return floats() * kPlanes + 2 * kRowAlignment; }
     // Two rows 4096 bytes apart would push each other out of the cache.
     std::ptrdiff_t pixel_stride() const {
         return static_cast<std::ptrdiff_t>(rounded_up(width)) * kPixel + kRowAlignment;
     }
-    // Of a frame's expansion, in pixels or in planes. Samples of the last row read whole vectors, beyond it too.
+    // Of a frame's expansion, in pixels or in planes.
     std::size_t frame_floats() const {
-        const std::size_t pixels = static_cast<std::size_t>(pixel_stride()) * size(height);
-        return std::max(pixels, plane_floats() + 2 * kRowAlignment);
+        return std::max(static_cast<std::size_t>(pixel_stride()) * size(height), plane_floats());
     }
     std::size_t floats() const { return static_cast<std::size_t>(stride) * size(height); }
 };

@@ -21,7 +21,7 @@ from metst_edge import _native
 from metst_edge.errors import FrameError
 from metst_edge.face.crop import CROP_SIZE, Box
 from metst_edge.flow.farneback import _check_gray
-from metst_edge.flow.regions import Features, Gray, channels, correlation, default_threads, layout, thumbnail
+from metst_edge.flow.regions import Features, Gray, correlation, default_threads, layout, thumbnail
 
 LAG = 4 / 30
 """Seconds: as long as a micro-expression takes to rise, four frames of a model at 30 a second."""
@@ -103,11 +103,12 @@ class SteadyFlow:
         left, right = (float(landmarks[i][0]) for i in TEMPLES)
         middle, row = (float(value) for value in landmarks[NOSE_TIP])
         self._shape, self._box = anchor.shape, box
-        self._layout, self._channels = layout(roi_set, landmarks), channels(roi_set)
+        self._layout = layout(roi_set, landmarks)
         self._head = _native.Registration(anchor, box, middle, max((right - left) / 2, 1.0), row, rigid(landmarks))
         (drawn,) = _native.follow([self._head], anchor, 1)
         self._began, self._thumbnail = time, thumbnail(drawn)
         self._crops = deque([_Crop(time, drawn, self._open(drawn))])
+        self._spare: list[_native.RoiFlow] = []
         self._before: _Crop | None = None
         self.likeness = 1.0
 
@@ -156,18 +157,19 @@ class SteadyFlow:
         places = self._layout
         return _native.RoiFlow(crop, WHOLE, places.patches, places.regions, NOWHERE, NOWHERE, 0.0, False)
 
-    def _take(self, crop: Gray, time: float) -> _native.RoiFlow | None:
-        """Keep a frame's crop, and return what its flow is measured from; None where that is not seen yet."""
+    def _take(self, crop: Gray, time: float) -> tuple[_native.RoiFlow, _native.RoiFlow | None]:
+        """Keep a frame's crop; return the lane that takes it in and the one it is measured from, None before that."""
         self.likeness = correlation(self._thumbnail, thumbnail(crop))
         while self._crops and self._crops[-1].time >= time:
-            self._crops.pop()  # the frame is measured again, from another place
+            self._spare.append(self._crops.pop().flow)  # the frame is measured again, from another place
         self._before = None
         if self._crops and time - self._began >= SOONEST * LAG:
             self._before = min(self._crops, key=lambda one: abs(time - LAG - one.time))
         while len(self._crops) > 1 and self._crops[1].time <= time - LAG:
-            self._crops.popleft()
-        self._crops.append(_Crop(time, crop, self._open(crop)))
-        return None if self._before is None else self._before.flow
+            self._spare.append(self._crops.popleft().flow)
+        flow = self._spare.pop() if self._spare else self._open(crop)
+        self._crops.append(_Crop(time, crop, flow))
+        return flow, None if self._before is None else self._before.flow
 
 
 def measure_steady(
@@ -192,11 +194,5 @@ def measure_steady(
         _check_gray(frame, flow._shape)
     threads = threads or default_threads()
     crops = _native.follow([flow._head for flow in flows], frame, threads)
-    out = [np.zeros(flow._channels, np.float32) for flow in flows]
-    before = [flow._take(crop, time) for flow, crop in zip(flows, crops, strict=True)]
-    known = [i for i, flow in enumerate(before) if flow is not None]
-    if known:
-        measured = _native.measure([before[i] for i in known], [crops[i] for i in known], threads)
-        for i, values in zip(known, measured, strict=True):
-            out[i] = values
-    return out
+    taken = [flow._take(crop, time) for flow, crop in zip(flows, crops, strict=True)]
+    return _native.step([now for now, _ in taken], [before for _, before in taken], crops, threads)

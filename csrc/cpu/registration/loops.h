@@ -1,4 +1,5 @@
-// The loops of the registration, one set for each path. Plain loops: the compiler's own vectors do.
+// The loops of the registration, one set for each path. Those that read where they are told to are written over the
+// vector wrapper (simd/simd.h); for the others the compiler's own vectors do.
 #pragma once
 
 #include <cstddef>
@@ -11,15 +12,20 @@ namespace metst {
 constexpr int kTerms = 10;  // unknowns of a step: 8 parameters, contrast, brightness
 constexpr int kSums = kTerms * (kTerms + 1) / 2;
 
-// One row of the crop read from a picture: at[i] = shift + slope i + depth[i] toward, along x and y.
+constexpr int kLongestRow = 320;
+
+// One row of the crop, or of places between its pixels, read from a picture between four of its pixels. Beyond its
+// border it goes on as there.
 struct SampleRowArgs {
     const std::uint8_t* pixels;
     std::ptrdiff_t pixel_stride;
     int height, width;            // of the picture
-    const float *columns, *depth;  // of the crop, `count` each
-    float x0, x1, x2, y0, y1, y2;  // x = x0 + x1 columns[i] + x2 depth[i], y likewise
+    const float* columns;         // of the crop, `count` each
+    const float *depth, *nose;    // the depth there: depth[i] + nose_share nose[i]
+    float nose_share;
+    float x0, x1, x2, y0, y1, y2;  // x = x0 + x1 columns[i] + x2 depth, y likewise; of any size, or not numbers
     float* out;
-    int count;
+    int count;  // a multiple of 16, kLongestRow at most
 };
 
 // The reduced picture of kGrid x kGrid, less its mean of 17 x 17 around each cell, smoothed by 1 4 6 4 1.
@@ -38,7 +44,7 @@ struct ResidualArgs {
     const float* anchor;
     const float* step;          // 8, in cells
     float* residual;
-    int count;
+    int count;  // a multiple of 16
     std::ptrdiff_t stride;
 };
 
@@ -54,6 +60,9 @@ struct NormalArgs {
 
 struct RegistrationLoops {
     void (*sample_row)(const SampleRowArgs&);
+    void (*round_row)(const float* row, int count, std::uint8_t* out);  // 0 to 255, to the nearest
+    void (*halve)(const float* upper, const float* lower, int count, float* out);  // means of 2 x 2, `count` of them
+    float (*median)(const float* values, int count);  // of how large they are without their signs, the upper of two
     void (*reduce)(const ReduceArgs&);
     void (*residual)(const ResidualArgs&);
     void (*normal)(const NormalArgs&);

@@ -1,5 +1,4 @@
 // The loops of loops.h, compiled for one path.
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -9,23 +8,84 @@
 namespace metst {
 namespace {
 
-float held(float x, float last) { return x > 0.0f ? (x < last ? x : last) : 0.0f; }
+// Where along one axis vectors of places read: at a whole pixel and the one after it, which counts `fraction`. Never
+// beyond the last pixel, which is the one after another where there is one.
+struct Axis {
+    Simd last, last_corner;
 
-void sample_row(const SampleRowArgs& args) {
-    const SampleRowArgs a = args;
-    const float last_x = static_cast<float>(a.width - 1), last_y = static_cast<float>(a.height - 1);
-    const int stride = static_cast<int>(a.pixel_stride), end_x = a.width - 1, end_y = a.height - 1;
-    for (int i = 0; i < a.count; ++i) {
-        const float x = held(a.x0 + a.x1 * a.columns[i] + a.x2 * a.depth[i], last_x);
-        const float y = held(a.y0 + a.y1 * a.columns[i] + a.y2 * a.depth[i], last_y);
-        const int left = static_cast<int>(x), top = static_cast<int>(y);
-        const float fx = x - static_cast<float>(left), fy = y - static_cast<float>(top);
-        const int right = left < end_x ? 1 : 0, below = top < end_y ? stride : 0;
-        const std::uint8_t* const p = a.pixels + static_cast<std::ptrdiff_t>(top) * stride + left;
-        const float upper = static_cast<float>(p[0]) + fx * static_cast<float>(p[right] - p[0]);
-        const float lower = static_cast<float>(p[below]) + fx * static_cast<float>(p[below + right] - p[below]);
-        a.out[i] = upper + fy * (lower - upper);
+    explicit Axis(int length)
+        : last(Simd::set(static_cast<float>(length - 1))),
+          last_corner(Simd::set(static_cast<float>(length > 1 ? length - 2 : 0))) {}
+
+    void place(Simd at, std::int32_t* corner, float* fraction) const {
+        const Simd zero = Simd::zero();
+        const Simd inside = Simd::min(Simd::select(Simd::less(zero, at), at, zero), last);  // not a number: 0
+        const Simd whole = Simd::min(Simd::floor(inside), last_corner);
+        Simd::store_whole(corner, whole);
+        Simd::store(fraction, Simd::sub(inside, whole));
     }
+};
+
+// In three turns: what is read between them, a byte at a time, is all that vectors cannot do.
+void sample_row(const SampleRowArgs& args) {
+    using V = Simd;
+    const SampleRowArgs a = args;
+    std::int32_t left[kLongestRow], top[kLongestRow];
+    float fraction_x[kLongestRow], fraction_y[kLongestRow];
+    std::uint8_t corners[4][kLongestRow];
+    const Axis along(a.width), down(a.height);
+    for (int i = 0; i < a.count; i += V::kWidth) {
+        const V column = V::load(a.columns + i);
+        const V depth = V::fma(V::set(a.nose_share), V::load(a.nose + i), V::load(a.depth + i));
+        along.place(V::fma(V::set(a.x2), depth, V::fma(V::set(a.x1), column, V::set(a.x0))), left + i, fraction_x + i);
+        down.place(V::fma(V::set(a.y2), depth, V::fma(V::set(a.y1), column, V::set(a.y0))), top + i, fraction_y + i);
+    }
+    const std::ptrdiff_t right = a.width > 1 ? 1 : 0, below = a.height > 1 ? a.pixel_stride : 0;
+    for (int i = 0; i < a.count; ++i) {
+        const std::uint8_t* const p = a.pixels + top[i] * a.pixel_stride + left[i];
+        corners[0][i] = p[0];
+        corners[1][i] = p[right];
+        corners[2][i] = p[below];
+        corners[3][i] = p[below + right];
+    }
+    for (int i = 0; i < a.count; i += V::kWidth) {
+        const V fx = V::load(fraction_x + i);
+        const auto between = [&](const std::uint8_t* here, const std::uint8_t* next) {
+            const V value = V::load_bytes(here + i);
+            return V::fma(fx, V::sub(V::load_bytes(next + i), value), value);
+        };
+        const V upper = between(corners[0], corners[1]), lower = between(corners[2], corners[3]);
+        V::store(a.out + i, V::fma(V::load(fraction_y + i), V::sub(lower, upper), upper));
+    }
+}
+
+void round_row(const float* row, int count, std::uint8_t* out) {
+    for (int i = 0; i < count; ++i) out[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(row[i] + 0.5f));
+}
+
+void halve(const float* upper, const float* lower, int count, float* out) {
+    for (int i = 0; i < count; ++i) {
+        out[i] = 0.25f * ((upper[2 * i] + upper[2 * i + 1]) + (lower[2 * i] + lower[2 * i + 1]));
+    }
+}
+
+// By bisection over the floats' bits, which order like them where there is no sign.
+float median(const float* values, int count) {
+    constexpr std::int32_t kNoSign = 0x7fffffff, kInfinity = 0x7f800000;
+    std::int32_t low = -1, high = kInfinity;
+    while (high - low > 1) {
+        const std::int32_t middle = low + (high - low) / 2;
+        int within = 0;
+        for (int i = 0; i < count; ++i) {
+            std::int32_t bits;
+            __builtin_memcpy(&bits, values + i, sizeof bits);
+            within += (bits & kNoSign) <= middle;
+        }
+        (within > count / 2 ? high : low) = middle;
+    }
+    float found;
+    __builtin_memcpy(&found, &high, sizeof found);
+    return found;
 }
 
 constexpr int kReach = 8;  // of the mean that is taken away, cells
@@ -83,65 +143,70 @@ void reduce(const ReduceArgs& args) {
 }
 
 void residual(const ResidualArgs& args) {
+    using V = Simd;
     const ResidualArgs a = args;
-    const float last = static_cast<float>(a.size - 1);
-    const int end = a.size - 2;
-    for (int i = 0; i < a.count; ++i) {
-        float u = a.x[i], v = a.y[i];
-        for (int j = 0; j < 4; ++j) {
-            u += a.step[j] * a.basis[j * a.stride + i];
-            v += a.step[4 + j] * a.basis[j * a.stride + i];
+    constexpr int kLanes = 16;
+    const Axis axis(a.size);
+    for (int i = 0; i < a.count; i += kLanes) {
+        std::int32_t left[kLanes], top[kLanes];
+        float fraction_x[kLanes], fraction_y[kLanes], corners[4][kLanes];
+        for (int k = 0; k < kLanes; k += V::kWidth) {
+            V u = V::load(a.x + i + k), v = V::load(a.y + i + k);
+            for (int j = 0; j < 4; ++j) {
+                const V basis = V::load(a.basis + j * a.stride + i + k);
+                u = V::fma(V::set(a.step[j]), basis, u);
+                v = V::fma(V::set(a.step[4 + j]), basis, v);
+            }
+            axis.place(u, left + k, fraction_x + k);
+            axis.place(v, top + k, fraction_y + k);
         }
-        u = held(u, last);
-        v = held(v, last);
-        int left = static_cast<int>(u), top = static_cast<int>(v);
-        left = left < end ? left : end;
-        top = top < end ? top : end;
-        const float fx = u - static_cast<float>(left), fy = v - static_cast<float>(top);
-        const float* const p = a.picture + top * a.size + left;
-        const float upper = p[0] + fx * (p[1] - p[0]);
-        const float lower = p[a.size] + fx * (p[a.size + 1] - p[a.size]);
-        a.residual[i] = upper + fy * (lower - upper) - a.anchor[i];
+        for (int k = 0; k < kLanes; ++k) {
+            const float* const p = a.picture + top[k] * a.size + left[k];
+            corners[0][k] = p[0];
+            corners[1][k] = p[1];
+            corners[2][k] = p[a.size];
+            corners[3][k] = p[a.size + 1];
+        }
+        for (int k = 0; k < kLanes; k += V::kWidth) {
+            const V fx = V::load(fraction_x + k), fy = V::load(fraction_y + k);
+            const V upper_left = V::load(corners[0] + k), lower_left = V::load(corners[2] + k);
+            const V upper = V::fma(fx, V::sub(V::load(corners[1] + k), upper_left), upper_left);
+            const V lower = V::fma(fx, V::sub(V::load(corners[3] + k), lower_left), lower_left);
+            const V here = V::fma(fy, V::sub(lower, upper), upper);
+            V::store(a.residual + i + k, V::sub(here, V::load(a.anchor + i + k)));
+        }
     }
 }
 
 void normal(const NormalArgs& args) {
+    using V = Simd;
     const NormalArgs a = args;
-    constexpr int kLanes = 16;
-    float sums[kSums][kLanes] = {}, right[kTerms][kLanes] = {};
-    const float scale = 1.0f / (a.tolerance * a.tolerance);
-    for (int i = 0; i < a.count; i += kLanes) {
-        float weighted[kTerms][kLanes], rest[kLanes];
-        for (int k = 0; k < kLanes; ++k) {
-            const float r = a.residual[i + k];
-            rest[k] = a.weights[i + k] / (1.0f + scale * r * r);
-        }
-        for (int j = 0; j < kTerms; ++j) {
-            for (int k = 0; k < kLanes; ++k) weighted[j][k] = rest[k] * a.jacobian[j * a.stride + i + k];
-            for (int k = 0; k < kLanes; ++k) right[j][k] += weighted[j][k] * a.residual[i + k];
-        }
-        int s = 0;
-        for (int j = 0; j < kTerms; ++j) {
+    V sums[kSums], right[kTerms];
+    for (V& sum : sums) sum = V::zero();
+    for (V& sum : right) sum = V::zero();
+    const V one = V::set(1.0f), scale = V::set(1.0f / (a.tolerance * a.tolerance));
+    for (int i = 0; i < a.count; i += V::kWidth) {
+        const V residual = V::load(a.residual + i);
+        const V doubt = V::fma(scale, V::mul(residual, residual), one);
+        const V weight = V::div(V::load(a.weights + i), doubt);
+        for (int j = 0, s = 0; j < kTerms; ++j) {
+            const V weighted = V::mul(weight, V::load(a.jacobian + j * a.stride + i));
+            right[j] = V::fma(weighted, residual, right[j]);
             for (int l = 0; l <= j; ++l, ++s) {
-                for (int k = 0; k < kLanes; ++k) sums[s][k] += weighted[j][k] * a.jacobian[l * a.stride + i + k];
+                sums[s] = V::fma(weighted, V::load(a.jacobian + l * a.stride + i), sums[s]);
             }
         }
     }
-    for (int s = 0; s < kSums; ++s) {
-        a.sums[s] = 0.0f;
-        for (int k = 0; k < kLanes; ++k) a.sums[s] += sums[s][k];
-    }
-    for (int j = 0; j < kTerms; ++j) {
-        a.right[j] = 0.0f;
-        for (int k = 0; k < kLanes; ++k) a.right[j] += right[j][k];
-    }
+    for (int s = 0; s < kSums; ++s) a.sums[s] = V::sum(sums[s]);
+    for (int j = 0; j < kTerms; ++j) a.right[j] = V::sum(right[j]);
 }
 
 }  // namespace
 
 template <>
 const RegistrationLoops& registration_loops_on<kPath>() {
-    static constexpr RegistrationLoops kLoops = {sample_row, reduce, residual, normal};
+    static constexpr RegistrationLoops kLoops = {sample_row, round_row, halve, median,
+                                                reduce,     residual,  normal};
     return kLoops;
 }
 

@@ -26,6 +26,7 @@ constexpr float kTolerance = 2.25f, kNoise = 0.45f;  // of the median difference
 constexpr float kContrast = 1.0f / 50.0f;
 constexpr double kDamping = 1e-3;
 constexpr double kFarthest = 2.0 * kSize;  // pixels
+static_assert(kSize <= kLongestRow, "a row of the crop is sampled at once");
 
 // The four displacements of the crop, apart along rows and columns: depth = column + nose_column * nose_row.
 struct Basis {
@@ -53,8 +54,23 @@ struct Basis {
 
     // Between pixels: where `at` of them is a half.
     static float between(const std::array<float, kSize>& values, float at) {
-        const int i = static_cast<int>(at);
+        const int i = std::min(static_cast<int>(at), kSize - 2);
         return values[size(i)] + (at - static_cast<float>(i)) * (values[size(i) + 1] - values[size(i)]);
+    }
+};
+
+// Columns that divide the crop evenly, and the depths there, without what the row has to do with them.
+struct Places {
+    std::vector<float> columns, depth, nose;
+
+    Places(const Basis& basis, int count) {
+        const float apart = static_cast<float>(kSize) / static_cast<float>(count);
+        for (int i = 0; i < count; ++i) {
+            const float column = apart * (static_cast<float>(i) + 0.5f) - 0.5f;
+            columns.push_back(column);
+            depth.push_back(Basis::between(basis.column, column));
+            nose.push_back(Basis::between(basis.nose_column, column));
+        }
     }
 };
 
@@ -86,21 +102,19 @@ struct Registration::State {
     // Of the cells that count, rows of `stride`: padded with weight 0 to whole vectors.
     int cells = 0;
     std::ptrdiff_t stride = 0;
-    std::vector<float> functions, jacobian, weights, x, y, anchor, residual, sorted;
-    std::vector<float> reduced, scratch, columns, dense_columns, depth, row;
+    std::vector<float> functions, jacobian, weights, x, y, anchor, residual;
+    Places pixels, dense;  // of the crop; of what the reduced picture is the mean of
+    std::vector<float> reduced, scratch, rows;
 
     State(const Gray& picture, const Rect& box_, const HeadShape& shape, const float* given, SimdPath path)
         : loops(on_path(path, [](auto chosen) -> const RegistrationLoops& { return registration_loops_on<chosen>(); })),
           box(box_),
           basis(shape),
+          pixels(basis, kSize),
+          dense(basis, kDense),
           reduced(size(kGrid * kGrid)),
           scratch(reduced.size()),
-          columns(size(kSize)),
-          dense_columns(size(kDense)),
-          depth(size(kSize)),
-          row(size(kSize)) {
-        for (int i = 0; i < kSize; ++i) columns[size(i)] = static_cast<float>(i);
-        for (int i = 0; i < kDense; ++i) dense_columns[size(i)] = 2.0f * static_cast<float>(i) + 0.5f;
+          rows(2 * size(kSize)) {
         reduce(picture);
         // Cells at the border have no slope.
         for (int i = 1; i < kGrid - 1; ++i) {
@@ -111,7 +125,6 @@ struct Registration::State {
         functions.resize(kHalf * length);
         jacobian.resize(kTerms * length);
         for (std::vector<float>* each : {&weights, &x, &y, &anchor, &residual}) each->resize(length);
-        sorted.resize(length);
         int cell = 0;
         for (int i = 1; i < kGrid - 1; ++i) {
             for (int j = 1; j < kGrid - 1; ++j) {
@@ -142,15 +155,9 @@ struct Registration::State {
         anchor[size(cell)] = *p;
     }
 
-    // Reads a row of the crop, or of places between its pixels, where the head has taken it.
-    void sample(const Gray& frame, const std::vector<float>& at, float line, float* out) {
+    // Reads a row of places where the head has taken them.
+    void sample(const Gray& frame, const Places& places, float line, float* out) {
         const double across = static_cast<double>(box.width()) / kSize, down = static_cast<double>(box.height()) / kSize;
-        const float nose = Basis::between(basis.nose_row, std::min(line, kSize - 1.0001f));
-        const int count = static_cast<int>(at.size());
-        for (int i = 0; i < count; ++i) {
-            const float column = std::min(at[size(i)], kSize - 1.0001f);
-            depth[size(i)] = Basis::between(basis.column, column) + nose * Basis::between(basis.nose_column, column);
-        }
         const double from_middle = (static_cast<double>(line) - static_cast<double>(kMiddle)) / static_cast<double>(kUnit);
         const auto constant = [&](const double* p) {
             return p[0] - p[1] * static_cast<double>(kMiddle) / static_cast<double>(kUnit) + p[2] * from_middle;
@@ -161,8 +168,10 @@ struct Registration::State {
         args.pixel_stride = frame.stride;
         args.height = frame.height;
         args.width = frame.width;
-        args.columns = at.data();
-        args.depth = depth.data();
+        args.columns = places.columns.data();
+        args.depth = places.depth.data();
+        args.nose = places.nose.data();
+        args.nose_share = Basis::between(basis.nose_row, line);
         args.x0 = static_cast<float>((constant(u) + 0.5) * across - 0.5 + box.left);
         args.x1 = static_cast<float>((1.0 + u[1] / static_cast<double>(kUnit)) * across);
         args.x2 = static_cast<float>(u[3] * across);
@@ -170,30 +179,21 @@ struct Registration::State {
         args.y1 = static_cast<float>(v[1] / static_cast<double>(kUnit) * down);
         args.y2 = static_cast<float>(v[3] * down);
         args.out = out;
-        args.count = count;
+        args.count = static_cast<int>(places.columns.size());
         loops.sample_row(args);
     }
 
     // The reduced picture of a frame, drawn as if the head had moved by the parameters.
     void reduce(const Gray& frame) {
+        float* const upper = rows.data();
+        float* const lower = upper + kSize;
         for (int i = 0; i < kGrid; ++i) {
-            float* const out = reduced.data() + i * kGrid;
-            for (int half = 0; half < 2; ++half) {
-                sample(frame, dense_columns, static_cast<float>(kCell * i + 2 * half) + 0.5f, row.data());
-                for (int j = 0; j < kGrid; ++j) {
-                    const float mean = 0.25f * (row[size(2 * j)] + row[size(2 * j + 1)]);
-                    out[j] = half ? out[j] + mean : mean;
-                }
-            }
+            const float line = static_cast<float>(kCell * i) + 0.5f;
+            sample(frame, dense, line, upper);
+            sample(frame, dense, line + 2.0f, lower);
+            loops.halve(upper, lower, kGrid, reduced.data() + i * kGrid);
         }
         loops.reduce({reduced.data(), scratch.data(), kGrid});
-    }
-
-    float median() {
-        std::transform(residual.begin(), residual.begin() + cells, sorted.begin(), [](float r) { return std::abs(r); });
-        const auto middle = sorted.begin() + cells / 2;
-        std::nth_element(sorted.begin(), middle, sorted.begin() + cells);
-        return *middle;
     }
 
     void fit(const Gray& frame) {
@@ -204,10 +204,11 @@ struct Registration::State {
             float step[kParameters];
             for (int k = 0; k < kParameters; ++k) step[k] = static_cast<float>(moved[size(k)] / kCell);
             loops.residual({reduced.data(), kGrid, functions.data(), x.data(), y.data(), anchor.data(), step,
-                            residual.data(), cells, stride});
+                            residual.data(), static_cast<int>(stride), stride});
             float sums[kSums], right[kTerms];
-            loops.normal({jacobian.data(), weights.data(), residual.data(), kTolerance * median() + kNoise,
-                          static_cast<int>(stride), stride, sums, right});
+            const float tolerance = kTolerance * loops.median(residual.data(), cells) + kNoise;
+            loops.normal({jacobian.data(), weights.data(), residual.data(), tolerance, static_cast<int>(stride), stride,
+                          sums, right});
             std::array<double, kSums> a;
             std::array<double, kTerms> b;
             for (int j = 0, s = 0; j < kTerms; ++j) {
@@ -241,9 +242,8 @@ struct Registration::State {
 
     void draw(const Gray& frame, std::uint8_t* out) {
         for (int i = 0; i < kSize; ++i) {
-            sample(frame, columns, static_cast<float>(i), row.data());
-            std::uint8_t* const line = out + i * kSize;
-            for (int j = 0; j < kSize; ++j) line[j] = static_cast<std::uint8_t>(row[size(j)] + 0.5f);
+            sample(frame, pixels, static_cast<float>(i), rows.data());
+            loops.round_row(rows.data(), kSize, out + i * kSize);
         }
     }
 };

@@ -50,6 +50,13 @@ public:
     // Cuts a rectangle out of the crop of `frame`. resized: working memory, two rows of the rectangle's width.
     void cut(const FlowLoops& loops, const Gray& frame, const Rect& rect, std::int16_t* const* resized,
              std::uint8_t* out, std::ptrdiff_t out_stride) const {
+        if (visible_.height() == CropAxis::kSize && visible_.width() == CropAxis::kSize) {  // as it is
+            const std::uint8_t* const corner = frame.pixels + visible_.top * frame.stride + visible_.left;
+            for (int y = rect.top; y < rect.bottom; ++y, out += out_stride) {
+                std::copy_n(corner + y * frame.stride + rect.left, rect.width(), out);
+            }
+            return;
+        }
         CropArgs args;
         args.pixels = frame.pixels + visible_.top * frame.stride + visible_.left;
         args.pixel_stride = frame.stride;

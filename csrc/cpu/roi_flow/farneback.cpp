@@ -23,15 +23,21 @@ void copy_pixels(const Gray& from, std::uint8_t* to, std::ptrdiff_t stride) {
 Farneback::Anchor::Anchor(Gray anchor, const FarnebackParameters& parameters, SimdPath path)
     : loops(flow_loops(path)), plan(anchor.height, anchor.width, parameters) {
     pixels_.resize(size(plan.height) * size(plan.width));
-    copy_pixels(anchor, pixels_.data(), plan.width);
     Pieces counted;
     cut(counted);
     memory_ = AlignedFloats(counted.used());
     Pieces memory(memory_.data());
     cut(memory);
-    const Workspace work(plan);
+    Workspace work(plan);
     copy_pixels(anchor, work.pixels, plan.pixel_stride());
+    take(work);
+}
+
+void Farneback::Anchor::take(Workspace& work) {
+    copy_pixels({work.pixels, plan.height, plan.width, plan.pixel_stride()}, pixels_.data(), plan.width);
     expand(work, Of::kAnchor);
+    if (!loops.reads_planes) return;
+    for (std::size_t k = 0; k < plan.levels.size(); ++k) work.expansion[k] = planes_[k];
 }
 
 void Farneback::Anchor::cut(Pieces& memory) {
@@ -50,7 +56,8 @@ bool Farneback::Anchor::same_picture(const std::uint8_t* frame) const {
 
 void Farneback::Anchor::expand_frame(const Workspace& work) const { expand(work, Of::kFrame); }
 
-// An anchor's expansion goes to its own planes; a frame's to the workspace, in the layout that the loops read.
+// An anchor's expansion goes to its own planes; that of any picture to the workspace, in the layout that the loops read,
+// unless it is there already.
 void Farneback::Anchor::expand(const Workspace& work, Of of) const {
     for (int k = 0; k < static_cast<int>(plan.levels.size()); ++k) {
         const Level& level = plan.levels[size(k)];
@@ -58,15 +65,12 @@ void Farneback::Anchor::expand(const Workspace& work, Of of) const {
         float* const anchor = planes_[k] + plan.margin;
         ExpandArgs args{work.picture, level.height, level.width, level.stride,         &plan.kernels,
                         work.rows,    nullptr,      nullptr,     level.pixel_stride(), nullptr};
+        if (!loops.reads_planes) args.pixels = work.expansion[k];
         if (of == Of::kAnchor) {
             args.planes = anchor;
         } else {
             args.anchor = anchor;
-            if (loops.reads_planes) {
-                args.planes = work.expansion[k] + plan.margin;
-            } else {
-                args.pixels = work.expansion[k];
-            }
+            if (loops.reads_planes) args.planes = work.expansion[k] + plan.margin;
         }
         loops.expand(args);
     }

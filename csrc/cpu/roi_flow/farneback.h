@@ -26,6 +26,10 @@ struct Farneback::Anchor {
     // Computes the expansions of the picture in work.pixels, level by level, into work.expansion.
     void expand_frame(const Workspace& work) const;
 
+    // The same of a picture that from now on is the anchor: what anchors of its size measure to it by `work` is read
+    // here, as long as it stays so.
+    void take(Workspace& work);
+
     // Flow to the picture that work.pixels shows and work.expansion expands. It stays valid until work is used again.
     // Only rows top .. bottom-1 are sure to be finished: the last iteration needs no more than the window around them
     // from the one before.

@@ -23,10 +23,16 @@ struct RoiFlow::Lane {
 
     Lane(const Gray& anchor, const Rect& box_, const RoiFlowLayout& layout_, SimdPath path)
         : layout(layout_), box(box_) {
-        crop.look_at(box, anchor.height, anchor.width);
-        thumbnail(anchor, crop.visible(), anchor_thumbnail_);
+        look_first(anchor);
         for (int i = 0; i < layout.patch_count; ++i) patches.push_back(expansion(anchor, layout.patches[i], path));
         nose_ = expansion(anchor, layout.nose, path);
+    }
+
+    // Takes in of an anchor what is not in a patch.
+    void look_first(const Gray& anchor) {
+        crop.look_at(box, anchor.height, anchor.width);
+        thumbnail(anchor, crop.visible(), anchor_thumbnail_);
+        likeness = 1.0;
     }
 
     // Moves the box until the nose bridge lies where it lay on the anchor, to a pixel.
@@ -51,8 +57,14 @@ struct RoiFlow::Lane {
 
     // Expands a rectangle of the crop, for anchors of that size.
     void look(const Gray& frame, const Rect& rect, const Farneback::Anchor& anchor, const Workspace& work) const {
-        crop.cut(anchor.loops, frame, rect, work.resized, work.pixels, anchor.plan.pixel_stride());
+        cut(frame, rect, anchor, work);
         anchor.expand_frame(work);
+    }
+
+    // The same of a patch, which is the anchor from now on.
+    void take(const Gray& anchor, int patch, Workspace& work) {
+        cut(anchor, layout.patches[patch], *patches[size(patch)], work);
+        patches[size(patch)]->take(work);
     }
 
     // Regions in which there is no flow: nothing; in the published code no flow less the head's motion.
@@ -95,6 +107,10 @@ private:
         crop.cut(flow_loops(path), anchor, rect, rows, pixels.data(), rect.width());
         const Gray patch = {pixels.data(), rect.height(), rect.width(), rect.width()};
         return std::make_unique<Farneback::Anchor>(patch, FarnebackParameters(), path);
+    }
+
+    void cut(const Gray& frame, const Rect& rect, const Farneback::Anchor& anchor, const Workspace& work) const {
+        crop.cut(anchor.loops, frame, rect, work.resized, work.pixels, anchor.plan.pixel_stride());
     }
 
     void measure_nose(const Gray& frame) {
@@ -169,25 +185,49 @@ struct FrameTask {
     }
 };
 
+struct StepTask {
+    RoiFlow* const* lanes;
+    RoiFlow* const* before;
+    const Gray* frames;
+    float* const* features;
+    const std::vector<PatchTask>* patches;
+
+    static void take_patch(void* context, int i) {
+        const StepTask& self = *static_cast<StepTask*>(context);
+        const PatchTask& task = (*self.patches)[size(i)];
+        Workspace work(task.lane->patches[size(task.patch)]->plan);
+        task.lane->take(self.frames[task.lane_index], task.patch, work);
+        RoiFlow* const before = self.before[task.lane_index];
+        if (before) before->lane().regions(task.patch, work, self.features[task.lane_index]);
+    }
+};
+
+// The patches of all lanes, the largest first: threads that share them out then end together.
+void list_patches(RoiFlow* const* lanes, int count, std::vector<PatchTask>& patches) {
+    patches.clear();
+    for (int i = 0; i < count; ++i) {
+        RoiFlow::Lane& lane = lanes[i]->lane();
+        for (int p = 0; p < lane.layout.patch_count; ++p) {
+            if (lane.patches[size(p)]) patches.push_back({&lane, i, p, -1});
+        }
+    }
+    const auto area = [](const PatchTask& t) {
+        const Rect& rect = t.lane->layout.patches[t.patch];
+        return rect.height() * rect.width();
+    };
+    std::sort(patches.begin(), patches.end(),
+              [&](const PatchTask& a, const PatchTask& b) { return area(a) > area(b); });
+}
+
 }  // namespace
 
 void measure(RoiFlow* const* lanes, int count, const Gray* frames, float* const* features, int threads) {
     thread_local std::vector<PatchTask> patches;
     FrameTask task{lanes, frames, features, &patches};
     run_tasks(FrameTask::follow, &task, count, threads);
-    patches.clear();
-    for (int i = 0; i < count; ++i) {
-        RoiFlow::Lane& lane = lanes[i]->lane();
-        lane.still(features[i]);
-        for (int p = 0; p < lane.layout.patch_count; ++p) {
-            if (lane.patches[size(p)]) patches.push_back({&lane, i, p, -1});
-        }
-    }
+    for (int i = 0; i < count; ++i) lanes[i]->lane().still(features[i]);
+    list_patches(lanes, count, patches);
     const auto rect = [](const PatchTask& t) -> const Rect& { return t.lane->layout.patches[t.patch]; };
-    const auto area = [&](const PatchTask& t) { return rect(t).height() * rect(t).width(); };
-    // Largest first: the threads then end together.
-    std::sort(patches.begin(), patches.end(),
-              [&](const PatchTask& a, const PatchTask& b) { return area(a) > area(b); });
     for (std::size_t i = 0; i < patches.size(); ++i) {
         for (std::size_t j = 0; j < i && patches[i].shared_with < 0; ++j) {
             const PatchTask &a = patches[i], &b = patches[j];
@@ -199,6 +239,18 @@ void measure(RoiFlow* const* lanes, int count, const Gray* frames, float* const*
         }
     }
     run_tasks(FrameTask::measure_patch, &task, static_cast<int>(patches.size()), threads);
+}
+
+void step(RoiFlow* const* lanes, RoiFlow* const* before, int count, const Gray* frames, float* const* features,
+          int threads) {
+    thread_local std::vector<PatchTask> patches;
+    for (int i = 0; i < count; ++i) {
+        lanes[i]->lane().look_first(frames[i]);
+        std::fill_n(features[i], lanes[i]->channels(), 0.0f);
+    }
+    list_patches(lanes, count, patches);
+    StepTask task{lanes, before, frames, features, &patches};
+    run_tasks(StepTask::take_patch, &task, static_cast<int>(patches.size()), threads);
 }
 
 }  // namespace metst
