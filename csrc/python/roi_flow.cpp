@@ -237,29 +237,22 @@ private:
     std::unique_ptr<Registration> registration_;
 };
 
-std::vector<FloatArray> measure_lanes(const std::vector<PyRoiFlow*>& lanes, const std::vector<py::array>& frames,
-                                      int threads) {
-    if (frames.size() != lanes.size() && frames.size() != 1) {
-        throw py::value_error("expected one picture, or one for each lane");
-    }
-    std::vector<Picture> pictures(frames.begin(), frames.end());
+std::vector<FloatArray> measure_lanes(const std::vector<PyRoiFlow*>& lanes, const py::array& frame, int threads) {
+    const Picture picture(frame);
     std::vector<RoiFlow*> flows;
     std::vector<std::unique_ptr<Guarded::Use>> uses;
     std::vector<FloatArray> out;
     std::vector<float*> features;
-    std::vector<Gray> grays;
     for (PyRoiFlow* lane : lanes) {
         if (lane == nullptr) throw py::value_error("expected lanes, got None among them");
         uses.push_back(std::make_unique<Guarded::Use>(*lane, PyRoiFlow::kName));  // twice of one is refused, too
-        const Picture& picture = pictures[pictures.size() == 1 ? 0 : flows.size()];
         if (!lane->fits(picture)) throw py::value_error("expected a picture of the anchors' size");
-        grays.push_back(picture.gray);
         flows.push_back(&lane->flow());
         out.emplace_back(static_cast<py::ssize_t>(lane->flow().channels()));
         features.push_back(out.back().mutable_data());
     }
     const py::gil_scoped_release release;
-    measure(flows.data(), static_cast<int>(flows.size()), grays.data(), features.data(), threads < 1 ? 1 : threads);
+    measure(flows.data(), static_cast<int>(flows.size()), picture.gray, features.data(), threads < 1 ? 1 : threads);
     return out;
 }
 
@@ -352,8 +345,8 @@ void define_roi_flow(py::module_& m) {
         .def_property("parameters", &PyRegistration::parameters, &PyRegistration::set_parameters);
     m.def("follow", &follow_heads, py::arg("heads"), py::arg("frame"), py::arg("threads"),
           "Fit several Registration to a frame: a list of uint8 (320, 320), each head's crop as if it had not moved.");
-    m.def("measure", &measure_lanes, py::arg("lanes"), py::arg("frames"), py::arg("threads"),
-          "Measure one frame in several RoiFlow, or one in each: a list of float32 (C,).");
+    m.def("measure", &measure_lanes, py::arg("lanes"), py::arg("frame"), py::arg("threads"),
+          "Measure one frame in several RoiFlow: a list of float32 (C,).");
     m.def("step", &step_lanes, py::arg("lanes"), py::arg("before"), py::arg("frames"), py::arg("threads"),
           "Make each frame a RoiFlow's anchor and measure it from that of another, or None: a list of float32 (C,).");
     m.def("thumbnail", &py_thumbnail, py::arg("picture"), "uint8 (H, W) -> float32 (1024,), free of mean and scale.");

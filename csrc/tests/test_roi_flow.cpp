@@ -110,18 +110,17 @@ void test_lanes_on_threads() {
         // Far enough that the boxes are pushed against the picture's edges.
         for (int i = 1; i < (kThreadsOnly ? 3 : 8); ++i) {
             const Picture frame(240, 320, -5.0 * i, 4.0 * i, static_cast<unsigned>(i));
-            const Gray grays[3] = {frame.gray(), frame.gray(), frame.gray()};
             float expected[3][8], got[3][8];
             RoiFlow* pointers[3];
             float* rows[3];
             for (std::size_t k = 0; k < 3; ++k) {
                 RoiFlow* one = &alone[k];
                 float* row = expected[k];
-                metst::measure(&one, 1, grays, &row, 1);
+                metst::measure(&one, 1, frame.gray(), &row, 1);
                 pointers[k] = &together[k];
                 rows[k] = got[k];
             }
-            metst::measure(pointers, 3, grays, rows, 1 + i % 4);
+            metst::measure(pointers, 3, frame.gray(), rows, 1 + i % 4);
             EXPECT(std::memcmp(expected, got, sizeof got) == 0, "frame %d", i);
             for (std::size_t k = 0; k < 3; ++k) {
                 for (float x : got[k]) EXPECT(std::isfinite(x), "frame %d", i);

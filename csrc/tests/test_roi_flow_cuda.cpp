@@ -186,8 +186,7 @@ struct Reference {
             std::vector<float> expected(channels);
             RoiFlow* lane = lanes[i].get();
             float* row = expected.data();
-            const Gray gray = frame.gray();
-            metst::measure(&lane, 1, &gray, &row, 1);
+            metst::measure(&lane, 1, frame.gray(), &row, 1);
             const std::vector<float> features = bench.features_of(where[i]);
             const RoiFlowResult result = bench.result_of(where[i]);
             const double likeness = bench.likeness_of(where[i]);

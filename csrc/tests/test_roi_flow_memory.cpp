@@ -95,7 +95,6 @@ metst::RoiFlowLayout layout() {
 // Whichever of the threads it is, at whichever of its allocations.
 void lanes_after_a_refusal(int threads) {
     const Picture anchor(240, 320, 5), frame(240, 320, 6);
-    const Gray gray = frame.gray();
     int told = 0;
     for (int granted = 0; granted < 4; ++granted) {
         std::thread([&] {  // a caller without working memory of its own; the pool's threads may have some
@@ -105,15 +104,15 @@ void lanes_after_a_refusal(int threads) {
             float* const out[] = {features.data()};
             std::thread([&] {
                 until_refused = granted;
-                told += refused([&] { metst::measure(lanes, 1, &gray, out, threads); });
+                told += refused([&] { metst::measure(lanes, 1, frame.gray(), out, threads); });
                 until_refused = -1;
-                metst::measure(lanes, 1, &gray, out, threads);
+                metst::measure(lanes, 1, frame.gray(), out, threads);
             }).join();
             RoiFlow again(anchor.gray(), {0, 240, 0, 320}, layout());
             RoiFlow* const alone[] = {&again};
             std::vector<float> expected(features.size());
             float* const expected_out[] = {expected.data()};
-            metst::measure(alone, 1, &gray, expected_out, 1);
+            metst::measure(alone, 1, frame.gray(), expected_out, 1);
             EXPECT(features == expected, "%d threads, refused after %d", threads, granted);
         })
             .join();

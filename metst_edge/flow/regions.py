@@ -174,7 +174,7 @@ def measure(flows: Sequence[RoiFlow], frame: Gray, threads: int | None = None) -
     """
     for flow in flows:
         _check_gray(frame, flow._shape)
-    return _native.measure([flow._native for flow in flows], [frame], threads or default_threads())
+    return _native.measure([flow._native for flow in flows], frame, threads or default_threads())
 
 
 def _place(box: Box) -> Box:

@@ -160,13 +160,13 @@ struct PatchTask {
 
 struct FrameTask {
     RoiFlow* const* lanes;
-    const Gray* frames;
+    Gray frame;
     float* const* features;
     std::vector<PatchTask>* patches;
 
     static void follow(void* context, int i) {
         const FrameTask& self = *static_cast<FrameTask*>(context);
-        self.lanes[i]->lane().follow(self.frames[i]);
+        self.lanes[i]->lane().follow(self.frame);
     }
 
     static void measure_patch(void* context, int i) {
@@ -176,7 +176,7 @@ struct FrameTask {
         if (task.shared_with >= 0) return;
         const Farneback::Anchor& anchor = *task.lane->patches[size(task.patch)];
         Workspace work(anchor.plan);
-        task.lane->look(self.frames[task.lane_index], task.lane->layout.patches[task.patch], anchor, work);
+        task.lane->look(self.frame, task.lane->layout.patches[task.patch], anchor, work);
         for (std::size_t j = size(i); j < patches.size(); ++j) {
             const PatchTask& other = patches[j];
             if (j != size(i) && other.shared_with != i) continue;
@@ -221,9 +221,9 @@ void list_patches(RoiFlow* const* lanes, int count, std::vector<PatchTask>& patc
 
 }  // namespace
 
-void measure(RoiFlow* const* lanes, int count, const Gray* frames, float* const* features, int threads) {
+void measure(RoiFlow* const* lanes, int count, Gray frame, float* const* features, int threads) {
     thread_local std::vector<PatchTask> patches;
-    FrameTask task{lanes, frames, features, &patches};
+    FrameTask task{lanes, frame, features, &patches};
     run_tasks(FrameTask::follow, &task, count, threads);
     for (int i = 0; i < count; ++i) lanes[i]->lane().still(features[i]);
     list_patches(lanes, count, patches);
@@ -231,8 +231,7 @@ void measure(RoiFlow* const* lanes, int count, const Gray* frames, float* const*
     for (std::size_t i = 0; i < patches.size(); ++i) {
         for (std::size_t j = 0; j < i && patches[i].shared_with < 0; ++j) {
             const PatchTask &a = patches[i], &b = patches[j];
-            const bool same_frame = frames[a.lane_index].pixels == frames[b.lane_index].pixels;
-            const bool same_crop = same_frame && a.lane->crop.visible() == b.lane->crop.visible();
+            const bool same_crop = a.lane->crop.visible() == b.lane->crop.visible();
             if (b.shared_with < 0 && rect(a) == rect(b) && same_crop && a.lane != b.lane) {
                 patches[i].shared_with = static_cast<int>(j);
             }

@@ -108,10 +108,9 @@ private:
     std::unique_ptr<Lane> lane_;
 };
 
-// Measures a frame in each of several lanes, of its anchor's size, on up to `threads` threads (at least 1). What lanes
-// with the same frame have in common is computed once. features[i]: channels() floats of lane i, dx and dy per region in
-// pixels of the crop.
-void measure(RoiFlow* const* lanes, int count, const Gray* frames, float* const* features, int threads);
+// Measures one frame, of the anchors' size, in several lanes on up to `threads` threads (at least 1). What lanes have
+// in common is computed once. features[i]: channels() floats of lane i, dx and dy per region in pixels of the crop.
+void measure(RoiFlow* const* lanes, int count, Gray frame, float* const* features, int threads);
 
 // Makes each frame the anchor of its lane, as if that had been opened on it, and measures the frame from the anchor of
 // before[i]: a lane of the same layout, without a nose, and box; or null, where features[i] are zeros. What either needs
