@@ -29,8 +29,8 @@ figures above say so for video like yours.
 
 - In: {channels} channels of facial motion (`{roi_set}` regions{compat}) at {fps:g} frames a second, in windows of
   {k} frames.
-- Out: a spotting score from 0 to 1 and {classes} emotion logits ({labels}) for every frame. Neither is a probability
-  of being right.
+- Out: a spotting score from 0 to 1 and {classes} emotion logits ({labels}) for every frame{late}. Neither is a
+  probability of being right.
 - Typical half duration assumed by the decoder: {k_p} frames.
 
 ## What it is for
@@ -81,6 +81,7 @@ def model_card(manifest: Mapping[str, Any], parameters: int, paper: str) -> str:
         channels=manifest["channels"],
         roi_set=manifest["roi_set"],
         compat=", measured as the published code does" if manifest["compat"] else "",
+        late=f", {manifest['delay']} frames after it" if manifest.get("delay") else "",
         fps=manifest["fps"],
         k=manifest["k"],
         k_p=manifest["k_p"],

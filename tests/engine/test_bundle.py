@@ -65,7 +65,7 @@ def test_a_bundle_says_what_it_is(tiny_folder):
     assert bundle.path == bundle.folder == tiny_folder
     assert (bundle.name, bundle.model, bundle.channels) == ("tiny", "metst64", 10)
     assert bundle.labels == ("negative", "positive", "surprise", "others", "neutral")
-    assert (bundle.fps, bundle.k, bundle.k_p, bundle.look_ahead) == (30.0, 30, 5, 2)
+    assert (bundle.fps, bundle.k, bundle.k_p, bundle.look_ahead, bundle.delay) == (30.0, 30, 5, 2, 0)
     assert (bundle.roi_set, bundle.compat) == ("metst", False)
     assert bundle.decode == {
         "ratio": 0.55,
@@ -192,6 +192,9 @@ def test_a_path_with_nothing_there_is_refused(tmp_path):
         ("decode", {**DECODE, "decoder": "best"}),
         ("decode", {**DECODE, "class_priors": {"positive": "much"}}),
         ("look_ahead", -1),
+        ("delay", -1),
+        ("delay", 0.5),
+        ("delay", 16),
         ("sizes", {"dim": -1}),
         ("sizes", {}),
         ("state", [{"name": "x"}]),

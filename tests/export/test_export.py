@@ -15,6 +15,7 @@ import training.evaluation.people
 from export.__main__ import main
 from export.networks import EXPORTERS
 from metst_edge.bundle import Bundle
+from tests.export.conftest import META
 from training.data.synthetic import SyntheticWindows
 from training.models import MODELS, build, save_checkpoint
 
@@ -72,6 +73,15 @@ def test_a_calibration_goes_into_the_manifest_and_through_every_rewriting(checkp
         )
         assert "--calibration: expected what `python -m training score-table` writes" in capsys.readouterr().err
         assert not (tmp_path / "no").exists()
+
+
+def test_a_delay_goes_into_the_manifest_and_through_every_rewriting(network, out, tmp_path):
+    path = tmp_path / "late.pt"
+    save_checkpoint(path, network, {**META, "delay": 8})
+    assert main(["bundle", str(path), "--out", str(out)]) == 0
+    assert main(["again", str(out), "--out", str(tmp_path / "again")]) == 0
+    assert Bundle.load(out).delay == Bundle.load(tmp_path / "again").delay == 8
+    assert "for every frame, 8 frames after it." in (out / "MODEL_CARD.md").read_text()
 
 
 def test_the_manifest_and_the_card_state_the_parity_that_was_measured(checkpoint, out):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -56,6 +57,15 @@ def test_half_the_windows_hold_an_event_and_weights_follow_their_frames(stream: 
     # Measured on windows of their own, so alike but not equal.
     assert stream.weights == pytest.approx(class_weights(classes), rel=0.5)
     assert 4 <= stream.k_p <= 6
+
+
+def test_a_network_that_waits_is_labelled_late(stream: SyntheticWindows) -> None:
+    late = SyntheticWindows(replace(PRESETS["metst64"], delay=8), batch=8, seed=0)
+    (x, y, classes), (same, now, now_classes) = late.batch(0), stream.batch(0)
+    late.close()
+    assert np.array_equal(x, same) and now.any()
+    assert np.array_equal(y[:, 8:], now[:, :-8]) and np.array_equal(classes[:, 8:], now_classes[:, :-8])
+    assert not y[:, :8].any() and (classes[:, :8] == 4).all()
 
 
 def test_held_out_clips_are_labelled_and_cut_at_their_end(stream: SyntheticWindows) -> None:
