@@ -304,7 +304,7 @@ void define_roi_flow(py::module_& m) {
         .def_property("box", &PyRoiFlow::box, &PyRoiFlow::set_box)
         .def_property_readonly("motion", &PyRoiFlow::motion)
         .def_property_readonly("likeness", &PyRoiFlow::likeness);
-    py::class_<PyRegistration>(m, "Registration", "See metst_edge.flow.Registration.")
+    py::class_<PyRegistration>(m, "Registration", "See metst_edge.flow.SteadyFlow.")
         .def(py::init<const py::array&, const Corners&, float, float, float, const FloatArray&, const std::string&>(),
              py::arg("anchor"), py::arg("box"), py::arg("middle"), py::arg("half_width"), py::arg("nose_row"),
              py::arg("weights"), py::arg("path") = "auto")
