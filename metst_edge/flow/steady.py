@@ -205,9 +205,9 @@ def measure_steady(flows: Sequence[SteadyFlow], frame: Gray, time: float, thread
     crops = _native.follow([flow._head for flow in flows], frame, threads)
     out = [np.zeros(flow._channels, np.float32) for flow in flows]
     before = [flow._take(crop, time) for flow, crop in zip(flows, crops, strict=True)]
-    known = [i for i, flow in enumerate(before) if flow is not None]
+    known = {i: flow for i, flow in enumerate(before) if flow is not None}
     if known:
-        measured = _native.measure([before[i] for i in known], [crops[i] for i in known], threads)
+        measured = _native.measure(list(known.values()), [crops[i] for i in known], threads)
         for i, values in zip(known, measured, strict=True):
             out[i] = values
     return out
