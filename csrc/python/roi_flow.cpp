@@ -1,7 +1,7 @@
 // The flow part of metst_edge._native: conversion around metst::Farneback and metst::RoiFlow. metst_edge.flow checks
 // pictures and places rectangles; what is checked here is what would otherwise reach memory that is not ours.
-#include "metst/registration.h"
 #include "metst/roi_flow.h"
+#include "metst/registration.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>

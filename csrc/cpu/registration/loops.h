@@ -15,7 +15,7 @@ constexpr int kSums = kTerms * (kTerms + 1) / 2;
 struct SampleRowArgs {
     const std::uint8_t* pixels;
     std::ptrdiff_t pixel_stride;
-    int height, width;            // of the picture
+    int height, width;             // of the picture
     const float *columns, *depth;  // of the crop, `count` each
     float x0, x1, x2, y0, y1, y2;  // x = x0 + x1 columns[i] + x2 depth[i], y likewise
     float* out;
@@ -33,10 +33,10 @@ struct ReduceArgs {
 struct ResidualArgs {
     const float* picture;  // size x size
     int size;
-    const float* basis;         // 4 rows of `stride`
-    const float *x, *y;         // of the cells, in cells
+    const float* basis;  // 4 rows of `stride`
+    const float *x, *y;  // of the cells, in cells
     const float* anchor;
-    const float* step;          // 8, in cells
+    const float* step;  // 8, in cells
     float* residual;
     int count;
     std::ptrdiff_t stride;

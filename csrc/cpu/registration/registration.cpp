@@ -21,7 +21,7 @@ constexpr float kMiddle = (kSize - 1) / 2.0f, kUnit = 100.0f;
 // A cylinder a little wider than the head, flattened towards its sides, and a nose a quarter of its width high.
 constexpr float kWiden = 1.15f, kDeepest = 0.02f, kRoundness = 0.9f, kNose = 0.25f, kNoseReach = 0.16f;
 constexpr int kSteps = 6;
-constexpr double kDone = 0.02;                     // pixels; a smaller step is the last
+constexpr double kDone = 0.02;                       // pixels; a smaller step is the last
 constexpr float kTolerance = 2.25f, kNoise = 0.45f;  // of the median difference, and gray levels
 constexpr float kContrast = 1.0f / 50.0f;
 constexpr double kDamping = 1e-3;
@@ -37,7 +37,8 @@ struct Basis {
         for (int i = 0; i < kSize; ++i) {
             const float across = static_cast<float>(i) - shape.middle;
             const float share = across / (kWiden * shape.half_width);
-            column[size(i)] = kRoundness * shape.half_width * std::sqrt(std::max(1.0f - share * share, kDeepest)) / kUnit;
+            column[size(i)] =
+                kRoundness * shape.half_width * std::sqrt(std::max(1.0f - share * share, kDeepest)) / kUnit;
             nose_column[size(i)] = kNose * shape.half_width * bump(across) / kUnit;
             nose_row[size(i)] = bump(static_cast<float>(i) - shape.nose_row);
         }
@@ -144,14 +145,16 @@ struct Registration::State {
 
     // Reads a row of the crop, or of places between its pixels, where the head has taken it.
     void sample(const Gray& frame, const std::vector<float>& at, float line, float* out) {
-        const double across = static_cast<double>(box.width()) / kSize, down = static_cast<double>(box.height()) / kSize;
+        const double across = static_cast<double>(box.width()) / kSize,
+                     down = static_cast<double>(box.height()) / kSize;
         const float nose = Basis::between(basis.nose_row, std::min(line, kSize - 1.0001f));
         const int count = static_cast<int>(at.size());
         for (int i = 0; i < count; ++i) {
             const float column = std::min(at[size(i)], kSize - 1.0001f);
             depth[size(i)] = Basis::between(basis.column, column) + nose * Basis::between(basis.nose_column, column);
         }
-        const double from_middle = (static_cast<double>(line) - static_cast<double>(kMiddle)) / static_cast<double>(kUnit);
+        const double from_middle =
+            (static_cast<double>(line) - static_cast<double>(kMiddle)) / static_cast<double>(kUnit);
         const auto constant = [&](const double* p) {
             return p[0] - p[1] * static_cast<double>(kMiddle) / static_cast<double>(kUnit) + p[2] * from_middle;
         };
