@@ -100,6 +100,20 @@ class RoiFlow:
     @property
     def likeness(self) -> float: ...
 
+class Registration:
+    parameters: Sequence[float]
+    def __init__(
+        self,
+        anchor: NDArray[np.uint8],
+        box: _Corners,
+        middle: float,
+        half_width: float,
+        nose_row: float,
+        weights: NDArray[np.float32],
+        path: str = "auto",
+    ) -> None: ...
+
+def follow(heads: Sequence[Registration], frame: NDArray[np.uint8], threads: int) -> list[NDArray[np.uint8]]: ...
 def measure(lanes: Sequence[RoiFlow], frame: NDArray[np.uint8], threads: int) -> list[NDArray[np.float32]]: ...
 def step(
     lanes: Sequence[RoiFlow], before: Sequence[RoiFlow | None], frames: Sequence[NDArray[np.uint8]], threads: int

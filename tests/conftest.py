@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from csrc.cuda import shared_library
+from metst_edge.bundle import Bundle
 from metst_edge.face import FaceFinder
 
 # An example's time is the machine's, not the code's: emulated or busy, it passes any bound.
@@ -53,6 +54,16 @@ def finder() -> Iterator[FaceFinder]:
     found = FaceFinder()
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def edge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose features are measured on a face held steady; its network was trained for others."""
+    out = tmp_path_factory.mktemp("bundles") / "edge"
+    shutil.copytree(Bundle.find("demo_plus").folder, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps({**manifest, "roi_set": "edge"}))
+    return out
 
 
 @pytest.fixture(scope="session")

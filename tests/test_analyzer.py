@@ -25,7 +25,7 @@ from metst_edge.errors import (
 )
 from metst_edge.events import Gap, MicroExpression
 from metst_edge.face import FaceFinder
-from metst_edge.flow import default_threads, window_features
+from metst_edge.flow import SteadyFlow, default_threads, window_features
 from metst_edge.scoring import found_in
 
 
@@ -73,6 +73,45 @@ def test_scores_are_those_of_windows_measured_and_scored_one_by_one(analyzer, te
     np.testing.assert_allclose(report.scores.spot, spot, atol=1e-4)
     np.testing.assert_allclose(report.scores.emotion, emotion, atol=1e-3)
     np.testing.assert_array_equal(report.scores.frame, np.arange(len(video)))
+
+
+def test_scores_of_a_face_held_steady_are_too_and_a_stream_has_those_of_the_file(edge_folder, test_data):
+    pictures, finder = list(open_source(test_data / "single_face.mp4")), FaceFinder()
+    with metst_edge.Analyzer(edge_folder, threads=1) as analyzer:
+        assert analyzer.bundle.roi_set == "edge" and analyzer.flow == "cpu"
+        windows, k = [], analyzer.bundle.k
+        for start in range(0, len(pictures), k // 2):
+            anchor, *others = pictures[start : start + k]
+            face = finder.find(anchor.image)
+            flow = SteadyFlow(anchor.gray, face.box, face.crop_landmarks, anchor.timestamp)
+            features = [flow.measure(picture.gray, picture.timestamp) for picture in others]
+            windows.append(np.stack([np.zeros(analyzer.bundle.channels, np.float32), *features], 1))
+        spot, emotion = stitch(analyzer.engine, windows, k)
+        report = analyzer.analyze(test_data / "single_face.mp4")
+    assert len(report.scores.spot) == len(pictures) and np.std(report.scores.spot) > 0.01
+    np.testing.assert_allclose(report.scores.spot, spot, atol=1e-4)
+    np.testing.assert_allclose(report.scores.emotion, emotion, atol=1e-3)
+    for threads in 1, 2:
+        with metst_edge.Analyzer(edge_folder, threads=threads) as analyzer:
+            items = [item for picture in pictures for item in analyzer._scorer.push(picture)]
+            scores = [item for item in items + analyzer._scorer.flush() if hasattr(item, "spot")]
+        assert [item.spot for item in scores] == report.scores.spot.tolist()
+        np.testing.assert_array_equal([item.emotion for item in scores], report.scores.emotion)
+
+
+def test_events_of_a_face_held_steady_are_those_of_the_file_and_tell_what_moved(edge_folder, demo):
+    """All that is found offline is found live; slots reach back 4, so what moved is summed, not subtracted."""
+    with metst_edge.Analyzer(edge_folder) as analyzer:
+        offline = analyzer.analyze(demo_clip())
+        live = list(analyzer.stream(demo_clip()))
+        pushed = [item for picture in open_source(demo_clip()) for item in analyzer._scorer.push(picture)]
+        pushed = [item for item in pushed + analyzer._scorer.flush() if hasattr(item, "spot")]
+    assert [item.spot for item in pushed] == offline.scores.spot.tolist()
+    found = {(event.onset_frame, event.apex_frame): event for event in offline.micro_expressions}
+    both = [event for event in live if (event.onset_frame, event.apex_frame) in found]
+    assert len(both) > 3 and all(len(event.motion) == 6 for event in both)
+    for event in both:
+        assert event.motion == found[event.onset_frame, event.apex_frame].motion
 
 
 def test_scores_do_not_depend_on_the_number_of_threads(demo, monkeypatch):

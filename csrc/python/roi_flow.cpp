@@ -1,7 +1,7 @@
 // The flow part of metst_edge._native: conversion around metst::Farneback and metst::RoiFlow. metst_edge.flow checks
 // pictures and places rectangles; what is checked here is what would otherwise reach memory that is not ours.
-#include "metst/registration.h"
 #include "metst/roi_flow.h"
+#include "metst/registration.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -338,7 +338,7 @@ void define_roi_flow(py::module_& m) {
         .def_property("box", &PyRoiFlow::box, &PyRoiFlow::set_box)
         .def_property_readonly("motion", &PyRoiFlow::motion)
         .def_property_readonly("likeness", &PyRoiFlow::likeness);
-    py::class_<PyRegistration>(m, "Registration", "See metst_edge.flow.Registration.")
+    py::class_<PyRegistration>(m, "Registration", "See metst_edge.flow.SteadyFlow.")
         .def(py::init<const py::array&, const Corners&, float, float, float, const FloatArray&, const std::string&>(),
              py::arg("anchor"), py::arg("box"), py::arg("middle"), py::arg("half_width"), py::arg("nose_row"),
              py::arg("weights"), py::arg("path") = "auto")

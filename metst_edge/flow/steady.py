@@ -10,6 +10,7 @@ docs/decisions/0007-steady-faces.md says what that brings.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge import _native
-from metst_edge.errors import FrameError
+from metst_edge.errors import FrameError, TimestampError
 from metst_edge.face.crop import CROP_SIZE, Box
 from metst_edge.flow.farneback import _check_gray
 from metst_edge.flow.regions import Features, Gray, correlation, default_threads, layout, thumbnail
@@ -91,6 +92,7 @@ class SteadyFlow:
 
     Raises:
         FrameError: the anchor is not uint8 (H, W), or the box does not lie on it.
+        TimestampError: ``time`` is not a finite number.
     """
 
     def __init__(
@@ -100,6 +102,8 @@ class SteadyFlow:
         height, width = anchor.shape
         if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
             raise FrameError(f"expected a crop box inside the {anchor.shape} picture, got {box}")
+        if not math.isfinite(time):
+            raise TimestampError(f"expected a finite time, got {time}")
         left, right = (float(landmarks[i][0]) for i in TEMPLES)
         middle, row = (float(value) for value in landmarks[NOSE_TIP])
         self._shape, self._box = anchor.shape, box
@@ -145,7 +149,12 @@ class SteadyFlow:
         return None if self._before is None else self._before.pixels
 
     def measure(self, frame: Gray, time: float) -> Features:
-        """Return the channels of one frame: float32 (C,), pixels of the crop; see `measure_steady`."""
+        """Return the channels of one frame: float32 (C,), pixels of the crop; see `measure_steady`.
+
+        Raises:
+            FrameError: ``frame`` is not uint8 of the anchor's shape.
+            TimestampError: ``time`` is not finite, or before that of the last frame.
+        """
         return measure_steady([self], frame, time, threads=1)[0]
 
     @property
@@ -172,9 +181,7 @@ class SteadyFlow:
         return flow, None if self._before is None else self._before.flow
 
 
-def measure_steady(
-    flows: Sequence[SteadyFlow], frame: Gray, time: float, threads: int | None = None
-) -> list[Features]:
+def measure_steady(flows: Sequence[SteadyFlow], frame: Gray, time: float, threads: int | None = None) -> list[Features]:
     """Measure one frame in several windows at once.
 
     Args:
@@ -189,9 +196,13 @@ def measure_steady(
 
     Raises:
         FrameError: ``frame`` is not uint8 of the anchors' shape.
+        TimestampError: ``time`` is not finite, or before that of a window's last frame.
     """
     for flow in flows:
         _check_gray(frame, flow._shape)
+        last = flow._crops[-1].time
+        if not last <= time < math.inf:
+            raise TimestampError(f"expected a time of {last} seconds or later, got {time}")
     threads = threads or default_threads()
     crops = _native.follow([flow._head for flow in flows], frame, threads)
     taken = [flow._take(crop, time) for flow, crop in zip(flows, crops, strict=True)]

@@ -30,7 +30,10 @@ def flow(seed=0):
         lambda: _native.RoiFlow.__new__(_native.RoiFlow).motion,
         lambda: _native.RoiFlow.__new__(_native.RoiFlow).likeness,
         lambda: setattr(_native.RoiFlow.__new__(_native.RoiFlow), "box", (0, 9, 0, 9)),
-        lambda: _native.measure([_native.RoiFlow.__new__(_native.RoiFlow)], picture(), 1),
+        lambda: _native.measure([_native.RoiFlow.__new__(_native.RoiFlow)], [picture()], 1),
+        lambda: _native.Registration.__new__(_native.Registration).parameters,
+        lambda: setattr(_native.Registration.__new__(_native.Registration), "parameters", [0.0] * 8),
+        lambda: _native.follow([_native.Registration.__new__(_native.Registration)], picture(), 1),
         lambda: _native.NetworkStream.__new__(_native.NetworkStream).reset(),
         lambda: _native.NetworkStream.__new__(_native.NetworkStream).step(
             np.zeros((2, 10), np.float32), np.zeros(2, bool)
@@ -119,6 +122,58 @@ def test_a_lane_given_twice_is_refused_and_works_afterwards():
         measure([lane, lane], picture(1))
     assert busy.value.state == "busy"
     np.testing.assert_array_equal(lane.measure(picture(1)), flow().measure(picture(1)))
+
+
+def head(box=(0, 240, 0, 320), middle=150.0, half_width=100.0, nose_row=180.0, weights=None):
+    weights = np.ones((80, 80), np.float32) if weights is None else weights
+    return _native.Registration(picture(), box, middle, half_width, nose_row, weights)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        *[({"box": box}, "a crop box on the picture") for box in ((-1, 9, 0, 9), (0, 241, 0, 9), (5, 5, 0, 9))],
+        *[({"half_width": width}, "a head of some width") for width in (0.0, -1.0, float("nan"), float("inf"))],
+        *[({name: float("nan")}, "finite places") for name in ("middle", "nose_row")],
+        *[({"weights": np.ones(shape, np.float32)}, "weights") for shape in ((80, 79), (6400,), (1, 80, 80))],
+    ],
+)
+def test_a_head_that_is_none_is_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        head(**bad)
+
+
+def test_what_is_no_frame_of_a_head_or_no_motion_is_refused_and_changes_nothing():
+    one = head()
+    for frame in picture(0, (240, 319)), picture().astype(np.float32), picture()[None]:
+        with pytest.raises(ValueError, match="expected a"):
+            _native.follow([one], frame, 1)
+    for heads in [one, None], [None]:
+        with pytest.raises(ValueError, match="got None among them"):
+            _native.follow(heads, picture(), 1)
+    with pytest.raises(ValueError, match="expected finite parameters"):
+        one.parameters = [0.0] * 7 + [float("nan")]
+    with pytest.raises(TypeError):
+        one.parameters = [0.0] * 7
+    with pytest.raises(ValueError, match="expected one picture, or one for each lane"):
+        _native.measure([flow()._native] * 3, [picture()] * 2, 1)
+    assert list(one.parameters) == [0.0] * 8
+
+
+def test_a_head_given_twice_is_refused_and_works_afterwards():
+    one = head()
+    with pytest.raises(StateError, match="expected one call of a Registration at a time"):
+        _native.follow([one, one], picture(1), 1)
+    np.testing.assert_array_equal(_native.follow([one], picture(1), -3), _native.follow([head()], picture(1), 1))
+
+
+@pytest.mark.parametrize("far", [1e3, 1e9, 1e300])
+def test_a_head_put_anywhere_is_drawn_and_rows_may_lie_apart(far):
+    one, frame = head(), np.asfortranarray(picture(1))
+    one.parameters = [far, -far, far, far, -far, far, -far, far]
+    for each in frame, picture(1, (480, 640))[::2, ::2], picture(1, (480, 320))[::2], picture(1)[::-1]:
+        (drawn,) = _native.follow([one], each, 1)
+        assert drawn.shape == (320, 320) and np.isfinite(one.parameters).all()
 
 
 def together(calls):

@@ -94,8 +94,38 @@ def test_an_onset_before_the_window_counts_as_its_first_slot(half):
                 assert (region.dx, region.dy) == pytest.approx(expected[region.region], abs=1e-5)
 
 
+@pytest.mark.parametrize("half", [2, 6, 15])
+@pytest.mark.parametrize("lag", [1, 3, 4])
+def test_features_that_reach_back_are_summed_to_the_way_from_the_onset(half, lag):
+    """From it, or from up to a lag before it, for whole lags are summed; and at most from the window's first slot."""
+    rng = np.random.default_rng(half)
+    path = rng.normal(size=(8 * half + 1, 4)).cumsum(0)
+
+    def features(slot):
+        rows = np.zeros((2, 4))
+        for window in (slot // half - 1, slot // half):
+            if window >= 0 and slot - lag >= window * half:
+                rows[window % 2] = path[slot] - path[slot - lag]
+        return rows.astype(np.float32)
+
+    for apex in range(7 * half):
+        start = keeping(apex, 2 * half)
+        for onset in range(apex + 1):
+            since = apex - lag * max(math.ceil((apex - max(onset, start)) / lag), 1)
+            if since < start:  # of the window's first slots nothing is known
+                since += lag
+            got = {way.region: (way.dx, way.dy) for way in moved(onset, apex, features, half, ("a", "b"), lag)}
+            expected = dict(zip("ab", (path[apex] - path[since]).reshape(2, 2), strict=True))
+            for region in "ab":
+                np.testing.assert_allclose(got[region], expected[region], atol=1e-5)
+            assert onset - lag < since or onset == apex
+
+
 def test_what_was_not_measured_has_no_motion():
     assert moved(0, 1, lambda slot: None, 15, ("a",)) is None
+    known = {9: np.ones((2, 2), np.float32)}
+    assert moved(3, 9, known.get, 15, ("a",), 4) is None, "of one of the slots it is not known"
+    assert moved(5, 9, known.get, 15, ("a",), 4) is not None
     event = MicroExpression(3.1, 3.23, 3.43, 93, 97, 103, "surprise", {"surprise": 1.0}, 0.92)
     assert event.motion is None and "motion" not in event.to_dict() and "moved" not in terminal.describe(event)
 

@@ -1,19 +1,23 @@
 """A micro-expression put into a background as flow is seen as one that is rendered into its pictures."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from metst_edge.capture import to_gray
 from metst_edge.face import Box, Face
-from training.synthesis.backgrounds import BackgroundFaces, Backgrounds, mirrored, together
-from training.synthesis.calibration import ALL_POINTS, POINTS
+from metst_edge.flow.steady import LAG
+from tests.flow.steady_reference import Head
+from training.synthesis.backgrounds import BackgroundFaces, Backgrounds, backwards, mirrored, together
+from training.synthesis.calibration import ALL_POINTS, POINTS, channel_values, lag_of, since
 from training.synthesis.camera import Camera, Sensor
-from training.synthesis.face_actions import action_fields
+from training.synthesis.face_actions import action_fields, draw_drawing
 from training.synthesis.generator import FeatureGenerator
-from training.synthesis.measuring import PointFlow, find
+from training.synthesis.measuring import PointFlow, SteadyPoints, find
 from training.synthesis.render import Renderer
-from training.synthesis.timeline import NOTHING, TRACK, TRACKS, draw_timeline
+from training.synthesis.timeline import NOTHING, TRACK, TRACKS, Rates, draw_timeline
 
 K = 30
 
@@ -57,6 +61,85 @@ def test_what_is_put_in_is_what_is_seen_of_a_rendered_action(portrait, finder, n
     slope = float(a @ b / (b @ b))
     assert np.corrcoef(a, b)[0, 1] > (0.85 if noise == 0 else 0.8)
     assert 0.7 < slope < 1.3, slope
+
+
+def test_of_a_rendered_action_a_face_held_steady_shows_what_is_not_taken_for_the_heads_motion(portrait, finder):
+    """While the head tilts. Skin that is rigid goes with brows and nose, so that the head seems to move with them."""
+    renderer = Renderer(portrait)
+
+    def picture(roll: float, **tracks: float) -> np.ndarray:
+        column = np.zeros(len(TRACKS), np.float32)
+        for name, amount in {"roll": roll, **tracks}.items():
+            column[TRACK[name.replace("_", " ")]] = amount
+        return to_gray(renderer.draw(column))
+
+    face = find(renderer.draw(np.zeros(len(TRACKS), np.float32)), finder, "portrait")
+    flow, head = SteadyPoints(picture(0), face, 0.0), Head.of(face.crop_landmarks)
+    flow.measure(picture(0), LAG)
+    gain = flow.gain(picture(0))
+    assert not gain[-1].any()
+    rendered, predicted = [], []
+    for i, name in enumerate(("AU1", "AU4", "AU9", "AU12", "AU15", "AU17")):
+        with_action = {f"{name}_left": 1.5, f"{name}_right": 1.5}
+        before, after = picture(0.2 * i), picture(0.2 * i, **with_action)
+        flow.measure(before, (2 * i + 2) * LAG)
+        still = flow._steady.parameters
+        rendered.append(flow.measure(after, (2 * i + 3) * LAG))
+        assert not rendered[-1][-1].any()
+        field = 1.5 * action_fields(flow.landmarks, flow.places, names=[name])[name].sum(0)
+        field[:-1] -= head.displacement(flow._steady.parameters - still, *flow.places[:-1].T).T
+        predicted.append(np.einsum("pde,pe->pd", gain, field))
+    a, b = (np.array(each)[:, :-1].ravel() for each in (rendered, predicted))
+    slope = float(a @ b / (b @ b))
+    assert np.corrcoef(a, b)[0, 1] > 0.9
+    assert 0.8 < slope < 1.1, slope
+
+
+def test_what_changed_in_a_lag_is_nothing_in_the_first_slots():
+    values = np.random.default_rng(0).normal(size=(3, 9, 2)).astype(np.float32)
+    for lag in 1, 4, 8:
+        for axis, shown in (1, values), (0, np.moveaxis(values, 1, 0)), (-1, np.moveaxis(values, 1, -1)):
+            changed = np.moveaxis(since(shown, lag, axis), axis, 0)
+            slots = np.moveaxis(shown, axis, 0)
+            for slot in range(9):
+                np.testing.assert_array_equal(changed[slot], slots[slot] - slots[slot - lag] if slot >= lag else 0)
+    assert not since(values, 9, 1).any() and since(values, None, 1) is values
+    assert lag_of("edge", 30) == 4 and lag_of("edge", 200 / 7) == 4 and lag_of("edge", 25) == 3
+    assert lag_of("metst", 30) is None and lag_of("metst_plus", 30) is None
+
+
+@pytest.mark.parametrize("lag", [None, 1, 4])
+def test_windows_played_backwards_are_those_of_the_pictures_in_the_other_order(lag):
+    positions = np.random.default_rng(1).normal(size=(3, K, ALL_POINTS, 2)).astype(np.float32)
+
+    def seen(course: np.ndarray) -> np.ndarray:
+        return since(course - course[:, :1], lag, 1).astype(np.float16)
+
+    turned = backwards(replace(drawn(3), flow=seen(positions)), lag)
+    expected = seen(positions[:, ::-1])
+    np.testing.assert_allclose(turned.flow.astype(np.float32), expected.astype(np.float32), atol=0.01)
+    assert turned.flow.dtype == np.float16
+    np.testing.assert_array_equal(turned.gain, drawn(3).gain)
+
+
+def test_actions_on_a_face_held_steady_are_what_they_changed_within_the_lag():
+    """Of one background that does not move by itself: features of "edge" are differences of those from the anchor."""
+    still = drawn(1)
+    still = replace(still, flow=0 * still.flow)
+    timeline = draw_timeline(np.random.default_rng(3), 200, rates=Rates(micro=60, micro_pixels=(1, 3), macros=0))
+    span = np.arange(0, 150, 10)[:, None] + np.arange(K)
+    actions = BackgroundFaces._actions(
+        still.part(np.zeros(len(span), int)), timeline, span, draw_drawing(np.random.default_rng(5))
+    )
+    assert np.abs(actions).max() > 0.5
+
+    class Same(BackgroundFaces):
+        _actions = staticmethod(lambda some, timeline, span, drawing: actions)
+
+    features = Same(still, "edge").features(np.random.default_rng(1), timeline, span)
+    expected = np.moveaxis(channel_values(np.moveaxis(since(actions, 4, 1), (2, 3), (0, 1)), "edge"), 0, 1)
+    np.testing.assert_allclose(features, expected, atol=1e-6)
+    assert not features[:, :, :4].any() and features[:, :, 4:].any()
 
 
 def test_the_head_is_moved_by_no_action_and_gain_is_whole_where_there_is_texture():
@@ -110,7 +193,7 @@ def test_without_actions_features_are_the_backgrounds_own_and_begin_at_zero():
     assert not features[:, :, 0].any()
 
 
-@pytest.mark.parametrize("roi_set", ["metst", "metst_plus"])
+@pytest.mark.parametrize("roi_set", ["metst", "metst_plus", "edge"])
 def test_the_same_seed_gives_the_same_windows_and_labels_lie_where_something_was_put(roi_set):
     backgrounds = together([drawn(6, 0, "a"), drawn(3, 1, "b")])
     made = [FeatureGenerator(3, roi_set, backgrounds=backgrounds).windows(64) for _ in range(2)]

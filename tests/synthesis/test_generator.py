@@ -1,6 +1,7 @@
 """Generated windows look like measured ones, and carry the labels of the micro-expressions in them."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def windows(calibration):
     return FeatureGenerator(0, calibration=calibration).windows(600)
 
 
-@pytest.mark.parametrize(("roi_set", "channels"), [("metst", 10), ("metst_plus", 36)])
+@pytest.mark.parametrize(("roi_set", "channels"), [("metst", 10), ("metst_plus", 36), ("edge", 36)])
 @pytest.mark.parametrize("k", [30, 50])
 def test_shapes_and_types(calibration, roi_set, channels, k):
     x, y, label = FeatureGenerator(1, roi_set, k=k, calibration=calibration).windows(70)
@@ -53,6 +54,18 @@ def test_shapes_and_types(calibration, roi_set, channels, k):
     assert (x.dtype, y.dtype, label.dtype) == (np.float32, np.float32, np.int64)
     assert np.isfinite(x).all()
     assert not x[:, :, 0].any()
+
+
+def test_a_face_held_steady_shows_little_of_its_head_and_nothing_in_the_first_slots(calibration):
+    """Of windows in which only the head moves, and of the same seed."""
+    rates = replace(NOTHING, head_moves=60.0, drift=1.0)
+    spread = {}
+    for roi_set in "metst_plus", "edge":
+        windows = FeatureGenerator(11, roi_set, calibration=calibration).clip(10.0, rates).windows
+        spread[roi_set] = np.mean([window.std(axis=1).mean() for window in windows])
+        assert all(np.isfinite(window).all() for window in windows)
+    assert not any(window[:, :4].any() for window in windows) and all(window[:, 4:].any() for window in windows[:-1])
+    assert 0 < spread["edge"] < 0.5 * spread["metst_plus"]
 
 
 def test_labels_and_spotting_targets_agree(windows):

@@ -91,9 +91,9 @@ def backwards(backgrounds: Backgrounds, lag: int | None = None) -> Backgrounds:
         lag: slots that their flow reaches back, where it has no anchor.
     """
     if lag is not None:
-        flow = np.zeros_like(backgrounds.flow)
-        flow[:, lag:] = -backgrounds.flow[:, : lag - 1 : -1]
-        return replace(backgrounds, flow=flow)
+        turned = np.zeros_like(backgrounds.flow)
+        turned[:, lag:] = -backgrounds.flow[:, : lag - 1 : -1]
+        return replace(backgrounds, flow=turned)
     flow = backgrounds.flow[:, ::-1].astype(np.float32) - backgrounds.flow[:, -1:].astype(np.float32)
     return replace(backgrounds, flow=flow.astype(np.float16))
 

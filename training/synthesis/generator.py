@@ -244,7 +244,7 @@ class CalibratedFaces:
 
 def _held_steady(responses: FloatArray) -> FloatArray:
     """Return responses (len(BASIS), ALL_POINTS, 2) as a face held steady shows them: little of the head's motion."""
-    out = responses.copy()
+    out: FloatArray = responses.copy()
     out[_OF_HEAD] = LEFT_OF_HEAD * (responses[_OF_HEAD] - responses[_OF_HEAD, -1:])
     out[:, -1] = 0
     return out
