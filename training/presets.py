@@ -75,6 +75,7 @@ _SMALL = replace(
     model="metst_plus_small",
     synthetic=Schedule(learning_rate=2e-3, batch=32, steps=3000, ratio=0.45, floor=0.5),
 )
+_LATE = replace(_SMALL, delay=8, synthetic=replace(_SMALL.synthetic, steps=8000))
 PRESETS = {
     "metst64": Preset(
         model="metst64",
@@ -99,6 +100,8 @@ PRESETS = {
     "metst_plus": _PLUS,
     "metst_plus_shared": replace(_PLUS, model="metst_plus_shared"),
     "metst_plus_small": _SMALL,
-    # On faces held steady, the project's own features: what the shipped model is.
-    "edge": replace(_SMALL, roi_set=STEADY, delay=8, synthetic=replace(_SMALL.synthetic, steps=8000)),
+    # What the shipped model is: it waits for what follows a movement.
+    "late": _LATE,
+    # The same on faces held steady.
+    "edge": replace(_LATE, roi_set=STEADY),
 }

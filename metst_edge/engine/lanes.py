@@ -6,7 +6,7 @@ window w runs in lane w % 2: when it ends, window w + 2 begins in the same lane.
 
 A network may have been trained to say of each frame what was so `delay` frames before, for what follows a movement tells
 what it was. Its score of frame n is then kept of frame n - delay, and at the segment's end it is shown `delay` frames in
-which nothing moves.
+which nothing moves: the last ones again, as far as features are measured from a window's first frame (anchored).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Lanes:
         stream: with two lanes; it is reset, and must not be fed by anyone else.
         k: frames in a window, even.
         delay: frames by which the network's scores lag behind what they are of.
+        anchored: whether features are measured from a window's first frame; else a face at rest has zeros.
 
     Example:
         >>> import metst_edge
@@ -57,10 +58,10 @@ class Lanes:
         0
     """
 
-    def __init__(self, stream: Stream, k: int, delay: int = 0) -> None:
+    def __init__(self, stream: Stream, k: int, delay: int = 0, anchored: bool = True) -> None:
         if stream.lanes != LANES:
             raise EngineError(f"expected a stream of {LANES} lanes, got {stream.lanes}; use open_stream(lanes={LANES})")
-        self._stream, self._half, self._delay = stream, _half(k), delay
+        self._stream, self._half, self._delay, self._anchored = stream, _half(k), delay, anchored
         self._device = stream if isinstance(stream, DeviceStream) else None
         self.reset()
 
@@ -87,6 +88,7 @@ class Lanes:
         known = self._step(features, self._starts())
         fed = features.copy() if features is not None else self._on_device().fed()
         self._fed += 1
+        self._last = fed
         self._features.append(fed)
         return self._kept(known)
 
@@ -109,8 +111,11 @@ class Lanes:
         scores = []
         if self._fed:
             nothing = np.zeros((LANES, self._stream.channels), np.float32)
+            rest = self._last.copy() if self._anchored else nothing
             for _ in range(self._delay):
-                scores += self._kept(self._step(nothing, self._starts()))
+                starts = self._starts()
+                rest[starts] = 0
+                scores += self._kept(self._step(rest, starts))
                 self._fed += 1
             for _ in range(self._stream.look_ahead):
                 scores += self._kept(self._step(nothing, np.ones(LANES, bool)))
@@ -123,6 +128,7 @@ class Lanes:
         self._fed = 0  # frames of this segment
         self._given = 0  # scores that the network has given of it
         self._came = 0  # of them in the last push
+        self._last: Array = np.zeros((LANES, self._stream.channels), np.float32)  # features of the last frame
         self._features: deque[Array] = deque()  # of the frames whose scores are under way
 
     def _starts(self) -> npt.NDArray[np.bool_]:
@@ -155,7 +161,9 @@ class Lanes:
         return [FrameScore(frame, float(scores.spot[lane]), scores.emotion[lane], self._features.popleft())]
 
 
-def stitch(engine: Engine, windows: Sequence[Array], k: int, delay: int = 0) -> tuple[Array, Array]:
+def stitch(
+    engine: Engine, windows: Sequence[Array], k: int, delay: int = 0, anchored: bool = True
+) -> tuple[Array, Array]:
     """Score a segment's windows from scratch: what a stream of `Lanes` must equal.
 
     Args:
@@ -164,6 +172,7 @@ def stitch(engine: Engine, windows: Sequence[Array], k: int, delay: int = 0) -> 
             off where the segment ends.
         k: frames in a window, even.
         delay: as for `Lanes`.
+        anchored: likewise.
 
     Returns:
         spot float32 (n,) and emotion float32 (n, E) of the segment's n frames.
@@ -181,7 +190,7 @@ def stitch(engine: Engine, windows: Sequence[Array], k: int, delay: int = 0) -> 
             raise EngineError(
                 f"expected window {w} as (C, {expected}) in a segment of {frames} frames, got {window.shape}"
             )
-    shown = _extended(windows, k, frames + delay) if delay else list(windows)
+    shown = _extended(windows, k, frames + delay, anchored) if delay else list(windows)
     spot = np.empty(frames + delay, np.float32)
     emotion = np.empty((frames + delay, len(engine.bundle.labels)), np.float32)
     whole = [w for w, window in enumerate(shown) if window.shape[1] == k]
@@ -195,13 +204,15 @@ def stitch(engine: Engine, windows: Sequence[Array], k: int, delay: int = 0) -> 
     return spot[delay:], emotion[delay:]
 
 
-def _extended(windows: Sequence[Array], k: int, frames: int) -> list[Array]:
+def _extended(windows: Sequence[Array], k: int, frames: int, anchored: bool) -> list[Array]:
     """Return a segment's windows with frames at its end in which nothing moves."""
     out = []
     for w, start in enumerate(range(0, frames, _half(k))):
         window = np.zeros((windows[0].shape[0], min(k, frames - start)), np.float32)
         if w < len(windows):
-            window[:, : windows[w].shape[1]] = windows[w]
+            known = windows[w].shape[1]
+            window[:, :known] = windows[w]
+            window[:, known:] = windows[w][:, -1:] if anchored else 0
         out.append(window)
     return out
 

@@ -79,7 +79,7 @@ class HostLanes:
     ) -> None:
         self._roi_set, self._compat, self._channels = roi_set, compat, channels(roi_set)
         self._threads, self._on_stage = threads, on_stage
-        self.network = Lanes(stream, k, delay)
+        self.network = Lanes(stream, k, delay, anchored=roi_set != STEADY)
         self.reset()
 
     def reset(self) -> None:

@@ -133,21 +133,22 @@ def test_a_segment_broken_off_leaves_nothing_for_the_next(tiny):
     np.testing.assert_array_equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("anchored", [True, False])
 @pytest.mark.parametrize("delay", [1, 7, 15])
-def test_a_late_network_says_the_same_of_earlier_frames(delay, tiny):
+def test_a_late_network_says_the_same_of_earlier_frames(delay, anchored, tiny):
     """Its score of frame n is that of frame n - delay, and after the last frame it sees frames that do not move."""
     k = 30
-    late = Lanes(tiny.open_stream(lanes=2), k, delay)
+    late = Lanes(tiny.open_stream(lanes=2), k, delay, anchored)
     for frames in (1, 8, k // 2, k, 2 * k + 7):
         whole = random_windows(k, frames + delay)
         for w, window in enumerate(whole):
-            window[:, max(0, frames - w * (k // 2)) :] = 0
-        shown = cut(whole, k, frames + delay)
+            known = max(0, frames - w * (k // 2))
+            window[:, known:] = window[:, known - 1 : known] if anchored and known else 0
         spot, emotion = by_stream(late, whole, k, frames)
-        expected_spot, expected_emotion = stitch(tiny, shown, k)
+        expected_spot, expected_emotion = stitch(tiny, cut(whole, k, frames + delay), k)
         np.testing.assert_allclose(spot, expected_spot[delay:], rtol=0, atol=1e-5)
         np.testing.assert_allclose(emotion, expected_emotion[delay:], rtol=0, atol=1e-4)
-        stitched = stitch(tiny, cut(whole, k, frames), k, delay)
+        stitched = stitch(tiny, cut(whole, k, frames), k, delay, anchored)
         np.testing.assert_array_equal(stitched[0], expected_spot[delay:])
         np.testing.assert_array_equal(stitched[1], expected_emotion[delay:])
 

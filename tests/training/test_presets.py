@@ -11,11 +11,14 @@ from training.synthesis.generator import FeatureGenerator
 
 
 def test_every_network_that_scores_windows_can_be_trained():
-    """By its own name; a network on features of another kind has a name of its own."""
+    """By its own name; what is trained otherwise has a name of its own."""
     named = {name: preset for name, preset in PRESETS.items() if name == preset.model}
     assert named.keys() == MODELS.keys()
     others = {name: preset for name, preset in PRESETS.items() if name not in named}
-    assert others.keys() == {"edge"} and others["edge"].roi_set == "edge"
+    assert {name: (preset.roi_set, preset.delay) for name, preset in others.items()} == {
+        "late": ("metst_plus", 8),
+        "edge": ("edge", 8),
+    }
 
 
 @pytest.mark.parametrize("name", PRESETS)
