@@ -67,7 +67,7 @@ def test_scores_are_those_of_windows_measured_and_scored_one_by_one(analyzer, te
     for start in range(0, len(video), bundle.k // 2):
         face = finder.find(video[start].image)
         windows.append(window_features(gray[start : start + bundle.k], face.crop_landmarks, face.box, bundle.roi_set))
-    spot, emotion = stitch(analyzer.engine, windows, bundle.k)
+    spot, emotion = stitch(analyzer.engine, windows, bundle.k, bundle.delay)
     report = analyzer.analyze(test_data / "single_face.mp4")
     assert report.frames == len(video) == len(report.scores.spot)
     np.testing.assert_allclose(report.scores.spot, spot, atol=1e-4)
@@ -86,7 +86,7 @@ def test_scores_of_a_face_held_steady_are_too_and_a_stream_has_those_of_the_file
             flow = SteadyFlow(anchor.gray, face.box, face.crop_landmarks, anchor.timestamp)
             features = [flow.measure(picture.gray, picture.timestamp) for picture in others]
             windows.append(np.stack([np.zeros(analyzer.bundle.channels, np.float32), *features], 1))
-        spot, emotion = stitch(analyzer.engine, windows, k)
+        spot, emotion = stitch(analyzer.engine, windows, k, analyzer.bundle.delay, anchored=False)
         report = analyzer.analyze(test_data / "single_face.mp4")
     assert len(report.scores.spot) == len(pictures) and np.std(report.scores.spot) > 0.01
     np.testing.assert_allclose(report.scores.spot, spot, atol=1e-4)
@@ -200,7 +200,8 @@ def test_live_events_are_found_in_time_order_soon_after_their_apex(analyzer):
     assert [event.onset_frame for event in found] == sorted(event.onset_frame for event in found)
     assert all(event.apex == pytest.approx(100 + event.apex_frame / 30) for event in found)
     delays = [at - event.apex_frame for at, event in zip(pushed_at, found, strict=False)]
-    assert max(delays) <= 2 * analyzer.bundle.k_p + analyzer.bundle.look_ahead + 2
+    bundle = analyzer.bundle
+    assert max(delays) <= 2 * bundle.k_p + bundle.look_ahead + bundle.delay + 2
     streamed = list(analyzer.stream(demo_clip()))
     assert [event.onset_frame for event in streamed] == [event.onset_frame for event in found]
 

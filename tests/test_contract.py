@@ -78,7 +78,8 @@ def test_two_threads_at_once_are_refused_and_the_first_goes_on(analyzer, picture
         thread.join()
     assert refused == ["busy"] * 20
     del analyzer._scorer.push
-    assert [item.frame for item in scored if hasattr(item, "spot")] == list(range(20 - analyzer.bundle.look_ahead))
+    late = analyzer.bundle.look_ahead + analyzer.bundle.delay
+    assert [item.frame for item in scored if hasattr(item, "spot")] == list(range(20 - late))
 
 
 def test_threads_that_hammer_an_analyzer_see_documented_errors_only(analyzer, pictures):

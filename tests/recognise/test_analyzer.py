@@ -209,7 +209,8 @@ def test_memory_of_frames_is_bounded(analyzer, frames):
     analyzer.reset()
     play(analyzer, frames)
     memory = analyzer._second._memory
-    slots = 12 * analyzer.bundle.k_p + analyzer.bundle.look_ahead + 4
+    bundle = analyzer.bundle
+    slots = 12 * bundle.k_p + bundle.look_ahead + bundle.delay + 4
     assert len(memory) == slots and 0 < memory.nbytes < slots * 400 * 400
     analyzer.flush()
     assert len(memory) == 0
