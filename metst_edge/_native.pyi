@@ -110,6 +110,7 @@ class Registration:
         half_width: float,
         nose_row: float,
         weights: NDArray[np.float32],
+        spots: Sequence[tuple[float, float, float]],
         path: str = "auto",
     ) -> None: ...
 

@@ -202,7 +202,7 @@ public:
     static constexpr const char* kName = "Registration";
 
     PyRegistration(const py::array& anchor, const Corners& box, float middle, float half_width, float nose_row,
-                   const FloatArray& weights, const std::string& path) {
+                   const FloatArray& weights, const std::vector<std::array<float, 3>>& spots, const std::string& path) {
         const Picture picture(anchor);
         height_ = picture.gray.height;
         width_ = picture.gray.width;
@@ -212,8 +212,19 @@ public:
             throw py::value_error("expected a head of some width, and finite places");
         }
         check_shape("weights", weights, "(80, 80)", {Registration::kGrid, Registration::kGrid});
+        if (spots.size() > Registration::kMostSpots) {
+            throw py::value_error("expected at most " + std::to_string(Registration::kMostSpots) + " spots");
+        }
+        std::vector<Spot> places;
+        for (const auto& [x, y, reach] : spots) {
+            if (!(reach > 0.0f) || !std::isfinite(x + y + reach)) {
+                throw py::value_error("expected spots of finite places and some reach");
+            }
+            places.push_back({x, y, reach});
+        }
         registration_ = std::make_unique<Registration>(picture.gray, rect, HeadShape{middle, half_width, nose_row},
-                                                       weights.data(), resolve_path(path));
+                                                       weights.data(), places.data(), static_cast<int>(places.size()),
+                                                       resolve_path(path));
     }
 
     Registration& registration() const { return *registration_; }  // within a Use
@@ -339,9 +350,10 @@ void define_roi_flow(py::module_& m) {
         .def_property_readonly("motion", &PyRoiFlow::motion)
         .def_property_readonly("likeness", &PyRoiFlow::likeness);
     py::class_<PyRegistration>(m, "Registration", "See metst_edge.flow.SteadyFlow.")
-        .def(py::init<const py::array&, const Corners&, float, float, float, const FloatArray&, const std::string&>(),
+        .def(py::init<const py::array&, const Corners&, float, float, float, const FloatArray&,
+                      const std::vector<std::array<float, 3>>&, const std::string&>(),
              py::arg("anchor"), py::arg("box"), py::arg("middle"), py::arg("half_width"), py::arg("nose_row"),
-             py::arg("weights"), py::arg("path") = "auto")
+             py::arg("weights"), py::arg("spots"), py::arg("path") = "auto")
         .def_property("parameters", &PyRegistration::parameters, &PyRegistration::set_parameters);
     m.def("follow", &follow_heads, py::arg("heads"), py::arg("frame"), py::arg("threads"),
           "Fit several Registration to a frame: a list of uint8 (320, 320), each head's crop as if it had not moved.");

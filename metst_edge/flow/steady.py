@@ -29,11 +29,11 @@ LAG = 4 / 30
 SOONEST = 0.85
 """Shares of LAG: nothing is known of a window before so much of it has passed. Three frames of 25 a second do."""
 GRID = 80
-"""Cells along each side of the crop, in which it says where a face is rigid."""
+"""Cells along each side of the crop, in which it says where a face is looked at."""
 WHOLE = Box(0, CROP_SIZE, 0, CROP_SIZE)
 NOWHERE = Box(0, 0, 0, 0)
 
-JAW, BROWS, EYES, MOUTH = slice(0, 17), (slice(17, 22), slice(22, 27)), (slice(36, 42), slice(42, 48)), slice(48, 68)
+JAW, EYES, MOUTH = slice(0, 17), (slice(36, 42), slice(42, 48)), slice(48, 68)
 NOSE_TIP, TEMPLES = 30, (0, 16)
 FOREHEAD = ((16, 24, -10.0), (0, 19, 10.0))
 """Corners of the forehead: landmark of the column, of the row, and pixels towards the face."""
@@ -41,12 +41,62 @@ FOREHEAD_ABOVE = 45.0
 """Pixels of the crop above the brows that count as face."""
 INNER = 0.92
 """Of the outline, from its middle: beyond lies what is behind the head."""
-AROUND_BROWS, AROUND_EYES, AROUND_MOUTH = (6.0, 8.0), (3.0, 4.0), (14.0, 12.0)
-"""Pixels of the crop, across and down, beyond the landmarks of what moves by itself."""
+AROUND_EYES, AROUND_MOUTH = (0.0, 1.0), (0.0, 0.0)
+"""Pixels of the crop, across and down, beyond the landmarks of what opens and closes."""
+
+SMALL, LARGE = 0.16, 0.22
+"""Of half the face's width: how far around a spot skin goes with it."""
+SPOTS: tuple[tuple[tuple[int, ...], float, float], ...] = (
+    ((17, 18), 0.0, SMALL),
+    ((20, 21), 0.0, SMALL),
+    ((22, 23), 0.0, SMALL),
+    ((25, 26), 0.0, SMALL),
+    ((21, 22), 0.0, SMALL),
+    ((19,), -0.28, LARGE),
+    ((24,), -0.28, LARGE),
+    ((21, 22), -0.3, LARGE),
+    ((40, 41, 48, 48), 0.0, LARGE),
+    ((46, 47, 54, 54), 0.0, LARGE),
+    ((31,), 0.0, SMALL),
+    ((35,), 0.0, SMALL),
+    ((48,), 0.0, SMALL),
+    ((54,), 0.0, SMALL),
+    ((50, 51, 52), 0.0, SMALL),
+    ((56, 57, 58), 0.0, SMALL),
+    ((57, 8), 0.0, LARGE),
+    ((48, 6), 0.0, LARGE),
+    ((54, 10), 0.0, LARGE),
+)
+"""Where a face moves by itself: brows and between them, the forehead above, cheeks, nose wings, lips and their corners,
+chin and beside it. Landmarks whose mean it is, how far below that in half widths of the face, and the reach."""
 
 
-def rigid(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Say where a face moves with its head: not at brows, eyes and mouth, and not behind it.
+def spots(landmarks: npt.NDArray[np.float32]) -> list[tuple[float, float, float]]:
+    """Place SPOTS on a face.
+
+    Args:
+        landmarks: float (68, 2), x and y in pixels of the crop.
+
+    Returns:
+        x, y and reach of each, pixels of the crop.
+    """
+    points = np.asarray(landmarks, np.float64)
+    width = half_width(points)
+    out = []
+    for marks, below, reach in SPOTS:
+        x, y = points[list(marks)].mean(0).tolist()
+        out.append((x, y + below * width, reach * width))
+    return out
+
+
+def half_width(landmarks: npt.NDArray[np.floating]) -> float:
+    """Return half of the face's width, from temple to temple, in the landmarks' pixels; 1 at least."""
+    left, right = (float(landmarks[i][0]) for i in TEMPLES)
+    return max((right - left) / 2, 1.0)
+
+
+def seen(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Say where a face is looked at to see how the head moves: not in eyes and mouth, and not behind it.
 
     Args:
         landmarks: float (68, 2), x and y in pixels of the crop.
@@ -64,8 +114,7 @@ def rigid(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     inside = np.rint((middle + INNER * (outline - middle)) / cell).clip(-GRID, 2 * GRID).astype(np.int32)
     out = np.zeros((GRID, GRID), np.uint8)
     cv2.fillConvexPoly(out, cv2.convexHull(inside), 1)
-    parts = [(MOUTH, AROUND_MOUTH), *((one, AROUND_BROWS) for one in BROWS), *((one, AROUND_EYES) for one in EYES)]
-    for part, around in parts:
+    for part, around in ((MOUTH, AROUND_MOUTH), *((eye, AROUND_EYES) for eye in EYES)):
         low = ((points[part].min(0) - around) / cell).clip(0, GRID).astype(int)
         high = ((points[part].max(0) + around) / cell + 1).clip(0, GRID).astype(int)
         out[low[1] : high[1], low[0] : high[0]] = 0
@@ -104,11 +153,12 @@ class SteadyFlow:
             raise FrameError(f"expected a crop box inside the {anchor.shape} picture, got {box}")
         if not math.isfinite(time):
             raise TimestampError(f"expected a finite time, got {time}")
-        left, right = (float(landmarks[i][0]) for i in TEMPLES)
         middle, row = (float(value) for value in landmarks[NOSE_TIP])
         self._shape, self._box = anchor.shape, box
         self._layout = layout(roi_set, landmarks)
-        self._head = _native.Registration(anchor, box, middle, max((right - left) / 2, 1.0), row, rigid(landmarks))
+        self._head = _native.Registration(
+            anchor, box, middle, half_width(landmarks), row, seen(landmarks), spots(landmarks)
+        )
         (drawn,) = _native.follow([self._head], anchor, 1)
         self._began, self._thumbnail = time, thumbnail(drawn)
         self._crops = deque([_Crop(time, drawn, self._open(drawn))])

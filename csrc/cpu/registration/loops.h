@@ -9,9 +9,6 @@
 
 namespace metst {
 
-constexpr int kTerms = 10;  // unknowns of a step: 8 parameters, contrast, brightness
-constexpr int kSums = kTerms * (kTerms + 1) / 2;
-
 constexpr int kLongestRow = 320;
 
 // One row of the crop, or of places between its pixels, read from a picture between four of its pixels. Beyond its
@@ -39,24 +36,29 @@ struct ReduceArgs {
 struct ResidualArgs {
     const float* picture;  // size x size
     int size;
-    const float* basis;         // 4 rows of `stride`
+    const float* basis;         // rows of `stride`, `functions` of them
+    int functions;
     const float *x, *y;         // of the cells, in cells
     const float* anchor;
-    const float* step;          // 8, in cells
+    const float* step;          // along x of each function, then along y, in cells
     float* residual;
     int count;  // a multiple of 16
     std::ptrdiff_t stride;
 };
 
-// The normal equations: sums[] of weight jacobian_i jacobian_j, i <= j, and of weight jacobian_i residual.
+// The normal equations: sums of weight jacobian_i jacobian_j over the first `sum_count` cells, a matrix of terms x terms
+// of which the lower triangle is written, and of weight jacobian_i residual over all.
 struct NormalArgs {
-    const float* jacobian;  // kTerms rows of `stride`
+    const float* jacobian;  // `terms` rows of `stride`
+    int terms;              // a multiple of kBlock
     const float *weights, *residual;
-    float tolerance;  // a residual this large counts half
-    int count;        // a multiple of 16; what is beyond the cells has weight 0
+    float tolerance;       // a residual this large counts half
+    int count, sum_count;  // multiples of 16; what is beyond the cells has weight 0
     std::ptrdiff_t stride;
-    float *sums, *right;  // kSums, kTerms
+    float* weighted;  // working memory: terms x stride
+    float *sums, *right;
 };
+constexpr int kBlock = 4;  // rows of the matrix that are summed together
 
 struct RegistrationLoops {
     void (*sample_row)(const SampleRowArgs&);

@@ -152,10 +152,10 @@ void residual(const ResidualArgs& args) {
         float fraction_x[kLanes], fraction_y[kLanes], corners[4][kLanes];
         for (int k = 0; k < kLanes; k += V::kWidth) {
             V u = V::load(a.x + i + k), v = V::load(a.y + i + k);
-            for (int j = 0; j < 4; ++j) {
+            for (int j = 0; j < a.functions; ++j) {
                 const V basis = V::load(a.basis + j * a.stride + i + k);
                 u = V::fma(V::set(a.step[j]), basis, u);
-                v = V::fma(V::set(a.step[4 + j]), basis, v);
+                v = V::fma(V::set(a.step[a.functions + j]), basis, v);
             }
             axis.place(u, left + k, fraction_x + k);
             axis.place(v, top + k, fraction_y + k);
@@ -178,27 +178,58 @@ void residual(const ResidualArgs& args) {
     }
 }
 
+// kBlock x kBlock sums of products of two groups of rows.
+void block(const float* left, const float* right, int count, std::ptrdiff_t stride, float* out, int out_stride) {
+    using V = Simd;
+    V sums[kBlock][kBlock];
+    for (V(&row)[kBlock] : sums) {
+        for (V& sum : row) sum = V::zero();
+    }
+    for (int i = 0; i < count; i += V::kWidth) {
+        V columns[kBlock];
+        for (int l = 0; l < kBlock; ++l) columns[l] = V::load(right + l * stride + i);
+        for (int j = 0; j < kBlock; ++j) {
+            const V row = V::load(left + j * stride + i);
+            for (int l = 0; l < kBlock; ++l) sums[j][l] = V::fma(row, columns[l], sums[j][l]);
+        }
+    }
+    for (int j = 0; j < kBlock; ++j) {
+        for (int l = 0; l < kBlock; ++l) out[j * out_stride + l] = V::sum(sums[j][l]);
+    }
+}
+
 void normal(const NormalArgs& args) {
     using V = Simd;
     const NormalArgs a = args;
-    V sums[kSums], right[kTerms];
-    for (V& sum : sums) sum = V::zero();
-    for (V& sum : right) sum = V::zero();
     const V one = V::set(1.0f), scale = V::set(1.0f / (a.tolerance * a.tolerance));
+    float* const weights = a.weighted;  // of all cells, and then rows of those that are summed
     for (int i = 0; i < a.count; i += V::kWidth) {
         const V residual = V::load(a.residual + i);
         const V doubt = V::fma(scale, V::mul(residual, residual), one);
-        const V weight = V::div(V::load(a.weights + i), doubt);
-        for (int j = 0, s = 0; j < kTerms; ++j) {
-            const V weighted = V::mul(weight, V::load(a.jacobian + j * a.stride + i));
-            right[j] = V::fma(weighted, residual, right[j]);
-            for (int l = 0; l <= j; ++l, ++s) {
-                sums[s] = V::fma(weighted, V::load(a.jacobian + l * a.stride + i), sums[s]);
-            }
+        V::store(weights + i, V::div(V::load(a.weights + i), doubt));
+    }
+    for (int j = 0; j < a.terms; ++j) {
+        const float* const jacobian = a.jacobian + j * a.stride;
+        V sum = V::zero();
+        for (int i = 0; i < a.count; i += V::kWidth) {
+            const V weighted = V::mul(V::load(weights + i), V::load(a.residual + i));
+            sum = V::fma(weighted, V::load(jacobian + i), sum);
+        }
+        a.right[j] = V::sum(sum);
+    }
+    for (int j = a.terms - 1; j >= 0; --j) {  // the last one takes the place of the weights
+        const float* const jacobian = a.jacobian + j * a.stride;
+        float* const out = a.weighted + j * a.stride;
+        for (int i = 0; i < a.sum_count; i += V::kWidth) {
+            V::store(out + i, V::mul(V::load(weights + i), V::load(jacobian + i)));
         }
     }
-    for (int s = 0; s < kSums; ++s) a.sums[s] = V::sum(sums[s]);
-    for (int j = 0; j < kTerms; ++j) a.right[j] = V::sum(right[j]);
+    for (int j = 0; j < a.terms; j += kBlock) {
+        for (int l = 0; l <= j; l += kBlock) {
+            block(a.weighted + j * a.stride, a.jacobian + l * a.stride, a.sum_count, a.stride,
+                  a.sums + j * a.terms + l, a.terms);
+        }
+    }
 }
 
 }  // namespace

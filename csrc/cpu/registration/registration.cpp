@@ -25,6 +25,7 @@ constexpr double kDone = 0.02;                     // pixels; a smaller step is 
 constexpr float kTolerance = 2.25f, kNoise = 0.45f;  // of the median difference, and gray levels
 constexpr float kContrast = 1.0f / 50.0f;
 constexpr double kDamping = 1e-3;
+constexpr double kStiffness = 16.0;  // of spots, against their shifts in pixels; of squared tolerances
 constexpr double kFarthest = 2.0 * kSize;  // pixels
 static_assert(kSize <= kLongestRow, "a row of the crop is sampled at once");
 
@@ -74,10 +75,10 @@ struct Places {
     }
 };
 
-// Solves a x = b, a symmetric and positive definite: lower triangle by rows.
-void solve(std::array<double, kSums>& a, std::array<double, kTerms>& b) {
-    const auto at = [&](int i, int j) -> double& { return a[size(i * (i + 1) / 2 + j)]; };
-    for (int i = 0; i < kTerms; ++i) {
+// Solves a x = b, a symmetric and positive definite: rows of its lower triangle, n apart.
+void solve(std::vector<double>& a, std::vector<double>& b, int n) {
+    const auto at = [&](int i, int j) -> double& { return a[size(i * n + j)]; };
+    for (int i = 0; i < n; ++i) {
         for (int j = 0; j <= i; ++j) {
             double sum = at(i, j);
             for (int k = 0; k < j; ++k) sum -= at(i, k) * at(j, k);
@@ -86,8 +87,8 @@ void solve(std::array<double, kSums>& a, std::array<double, kTerms>& b) {
         for (int k = 0; k < i; ++k) b[size(i)] -= at(i, k) * b[size(k)];
         b[size(i)] /= at(i, i);
     }
-    for (int i = kTerms - 1; i >= 0; --i) {
-        for (int k = i + 1; k < kTerms; ++k) b[size(i)] -= at(k, i) * b[size(k)];
+    for (int i = n - 1; i >= 0; --i) {
+        for (int k = i + 1; k < n; ++k) b[size(i)] -= at(k, i) * b[size(k)];
         b[size(i)] /= at(i, i);
     }
 }
@@ -99,56 +100,82 @@ struct Registration::State {
     Rect box;
     Basis basis;
     std::array<double, kParameters> parameters{};
-    // Of the cells that count, rows of `stride`: padded with weight 0 to whole vectors.
-    int cells = 0;
+    std::vector<Spot> spots;
+    int functions, terms;  // of a displacement along one axis; unknowns of a step, filled up to whole blocks
+    // Of the cells that count, rows of `stride`: padded with weight 0 to whole vectors. Every other one comes first.
+    int cells = 0, first_cells = 0;
     std::ptrdiff_t stride = 0;
-    std::vector<float> functions, jacobian, weights, x, y, anchor, residual;
+    std::vector<float> basis_rows, jacobian, weights, x, y, anchor, residual, weighted, sums, right;
+    std::vector<double> matrix, step, moved;
     Places pixels, dense;  // of the crop; of what the reduced picture is the mean of
     std::vector<float> reduced, scratch, rows;
 
-    State(const Gray& picture, const Rect& box_, const HeadShape& shape, const float* given, SimdPath path)
+    State(const Gray& picture, const Rect& box_, const HeadShape& shape, const float* given, const Spot* spots_,
+          int spot_count, SimdPath path)
         : loops(on_path(path, [](auto chosen) -> const RegistrationLoops& { return registration_loops_on<chosen>(); })),
           box(box_),
           basis(shape),
+          spots(spots_, spots_ + spot_count),
+          functions(kHalf + spot_count),
+          terms((2 * functions + 2 + kBlock - 1) / kBlock * kBlock),
           pixels(basis, kSize),
           dense(basis, kDense),
           reduced(size(kGrid * kGrid)),
           scratch(reduced.size()),
           rows(2 * size(kSize)) {
         reduce(picture);
-        // Cells at the border have no slope.
-        for (int i = 1; i < kGrid - 1; ++i) {
-            for (int j = 1; j < kGrid - 1; ++j) cells += given[i * kGrid + j] > 0.0f;
-        }
-        stride = (cells + 15) / 16 * 16;
-        const std::size_t length = size(static_cast<int>(stride));
-        functions.resize(kHalf * length);
-        jacobian.resize(kTerms * length);
-        for (std::vector<float>* each : {&weights, &x, &y, &anchor, &residual}) each->resize(length);
-        int cell = 0;
+        // Cells at the border have no slope. Like squares of a chessboard: the matrix is summed over one colour only.
+        std::vector<int> counted[2];
         for (int i = 1; i < kGrid - 1; ++i) {
             for (int j = 1; j < kGrid - 1; ++j) {
-                const float weight = given[i * kGrid + j];
-                if (weight > 0.0f) take(cell++, i, j, weight);
+                if (given[i * kGrid + j] > 0.0f) counted[(i + j) % 2].push_back(i * kGrid + j);
             }
+        }
+        first_cells = static_cast<int>(counted[0].size()) / 16 * 16;
+        counted[0].insert(counted[0].end(), counted[1].begin(), counted[1].end());
+        cells = static_cast<int>(counted[0].size());
+        stride = (cells + 15) / 16 * 16;
+        const std::size_t length = size(static_cast<int>(stride));
+        basis_rows.resize(size(functions) * length);
+        jacobian.resize(size(terms) * length);
+        weighted.resize(jacobian.size());
+        for (std::vector<float>* each : {&weights, &x, &y, &anchor, &residual}) each->resize(length);
+        sums.resize(size(terms) * size(terms));
+        matrix.resize(sums.size());
+        right.resize(size(terms));
+        step.resize(size(terms));
+        moved.resize(size(2 * functions));
+        for (int cell = 0; cell < cells; ++cell) {
+            const int place = counted[0][size(cell)];
+            take(cell, place / kGrid, place % kGrid, given[place]);
         }
     }
 
     void take(int cell, int i, int j, float weight) {
         const float* const p = reduced.data() + i * kGrid + j;
         const float column = static_cast<float>(kCell * j) + 1.5f, line = static_cast<float>(kCell * i) + 1.5f;
-        const float f[kHalf] = {1.0f, (column - kMiddle) / kUnit, (line - kMiddle) / kUnit,
-                                Basis::between(basis.column, column) +
-                                    Basis::between(basis.nose_column, column) * Basis::between(basis.nose_row, line)};
         const float across = (p[1] - p[-1]) / (2.0f * kCell), down = (p[kGrid] - p[-kGrid]) / (2.0f * kCell);
+        const auto function = [&](int k) {
+            if (k == 0) return 1.0f;
+            if (k == 1) return (column - kMiddle) / kUnit;
+            if (k == 2) return (line - kMiddle) / kUnit;
+            if (k == 3) {
+                return Basis::between(basis.column, column) +
+                       Basis::between(basis.nose_column, column) * Basis::between(basis.nose_row, line);
+            }
+            const Spot& spot = spots[size(k - kHalf)];
+            const float dx = (column - spot.x) / spot.reach, dy = (line - spot.y) / spot.reach;
+            return std::exp(-0.5f * (dx * dx + dy * dy));
+        };
         float* const out = jacobian.data() + cell;
-        for (int k = 0; k < kHalf; ++k) {
-            functions[size(static_cast<int>(k * stride)) + size(cell)] = f[k];
-            out[k * stride] = f[k] * across;
-            out[(kHalf + k) * stride] = f[k] * down;
+        for (int k = 0; k < functions; ++k) {
+            const float f = function(k);
+            basis_rows[size(static_cast<int>(k * stride)) + size(cell)] = f;
+            out[k * stride] = f * across;
+            out[(functions + k) * stride] = f * down;
         }
-        out[2 * kHalf * stride] = kContrast * *p;
-        out[(2 * kHalf + 1) * stride] = 1.0f;
+        out[2 * functions * stride] = kContrast * *p;
+        out[(2 * functions + 1) * stride] = 1.0f;
         weights[size(cell)] = weight;
         x[size(cell)] = static_cast<float>(j);
         y[size(cell)] = static_cast<float>(i);
@@ -196,35 +223,44 @@ struct Registration::State {
         loops.reduce({reduced.data(), scratch.data(), kGrid});
     }
 
+    // Solves for the next step and takes it; false where it was the last.
+    bool solve_step(float tolerance) {
+        const double all = static_cast<double>(cells) / first_cells;  // of the cells over those that were summed
+        const double stiffness = kStiffness * static_cast<double>(tolerance) * static_cast<double>(tolerance);
+        for (int j = 0; j < terms; ++j) {
+            for (int l = 0; l <= j; ++l) matrix[size(j * terms + l)] = all * static_cast<double>(sums[size(j * terms + l)]);
+            double& own = matrix[size(j * terms + j)];
+            step[size(j)] = static_cast<double>(right[size(j)]);
+            const int function = j < 2 * functions ? j % functions : 0;
+            if (function < kHalf) {
+                own += kDamping * own + 1e-6;
+            } else {
+                own += stiffness;
+                step[size(j)] += stiffness * moved[size(j)];
+            }
+        }
+        solve(matrix, step, terms);
+        double largest = 0.0;
+        for (int k = 0; k < 2 * functions; ++k) {
+            moved[size(k)] -= step[size(k)];
+            if (k % functions < kHalf) largest = std::max(largest, std::abs(step[size(k)]));
+        }
+        return largest >= kDone;
+    }
+
     void fit(const Gray& frame) {
-        if (cells == 0) return;
+        if (first_cells == 0) return;
         reduce(frame);
-        std::array<double, kParameters> moved{};
+        std::fill(moved.begin(), moved.end(), 0.0);
+        float in_cells[2 * (kHalf + kMostSpots)];
         for (int i = 0; i < kSteps; ++i) {
-            float step[kParameters];
-            for (int k = 0; k < kParameters; ++k) step[k] = static_cast<float>(moved[size(k)] / kCell);
-            loops.residual({reduced.data(), kGrid, functions.data(), x.data(), y.data(), anchor.data(), step,
-                            residual.data(), static_cast<int>(stride), stride});
-            float sums[kSums], right[kTerms];
+            for (int k = 0; k < 2 * functions; ++k) in_cells[k] = static_cast<float>(moved[size(k)] / kCell);
+            loops.residual({reduced.data(), kGrid, basis_rows.data(), functions, x.data(), y.data(), anchor.data(),
+                            in_cells, residual.data(), static_cast<int>(stride), stride});
             const float tolerance = kTolerance * loops.median(residual.data(), cells) + kNoise;
-            loops.normal({jacobian.data(), weights.data(), residual.data(), tolerance, static_cast<int>(stride), stride,
-                          sums, right});
-            std::array<double, kSums> a;
-            std::array<double, kTerms> b;
-            for (int j = 0, s = 0; j < kTerms; ++j) {
-                for (int l = 0; l <= j; ++l, ++s) {
-                    a[size(s)] = static_cast<double>(sums[s]);
-                    if (l == j) a[size(s)] += kDamping * a[size(s)] + 1e-6;
-                }
-                b[size(j)] = static_cast<double>(right[j]);
-            }
-            solve(a, b);
-            double largest = 0.0;
-            for (int k = 0; k < kParameters; ++k) {
-                moved[size(k)] -= b[size(k)];
-                largest = std::max(largest, std::abs(b[size(k)]));
-            }
-            if (!(largest >= kDone)) break;
+            loops.normal({jacobian.data(), terms, weights.data(), residual.data(), tolerance, static_cast<int>(stride),
+                          first_cells, stride, weighted.data(), sums.data(), right.data()});
+            if (!solve_step(tolerance)) break;
         }
         // The step was found on the picture as drawn: taken on as the head has been moved already.
         std::array<double, kParameters> next = parameters;
@@ -232,9 +268,9 @@ struct Registration::State {
         const double yx = parameters[kHalf + 1] / kUnit, yy = 1.0 + parameters[kHalf + 2] / kUnit;
         bool near = true;
         for (int k = 0; k < kHalf; ++k) {
-            const double right = moved[size(k)], down = moved[size(kHalf + k)];
-            next[size(k)] += xx * right + xy * down;
-            next[size(kHalf + k)] += yx * right + yy * down;
+            const double across = moved[size(k)], down = moved[size(functions + k)];
+            next[size(k)] += xx * across + xy * down;
+            next[size(kHalf + k)] += yx * across + yy * down;
             near = near && std::abs(next[size(k)]) < kFarthest && std::abs(next[size(kHalf + k)]) < kFarthest;
         }
         if (near) parameters = next;  // else no head moves so: whatever is seen is not the face
@@ -248,8 +284,9 @@ struct Registration::State {
     }
 };
 
-Registration::Registration(Gray anchor, Rect box, const HeadShape& shape, const float* weights, SimdPath path)
-    : state_(std::make_unique<State>(anchor, box, shape, weights, path)) {}
+Registration::Registration(Gray anchor, Rect box, const HeadShape& shape, const float* weights, const Spot* spots,
+                           int spot_count, SimdPath path)
+    : state_(std::make_unique<State>(anchor, box, shape, weights, spots, spot_count, path)) {}
 Registration::~Registration() = default;
 Registration::Registration(Registration&&) noexcept = default;
 const double* Registration::parameters() const { return state_->parameters.data(); }

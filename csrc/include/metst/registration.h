@@ -3,8 +3,9 @@
 // What moves is the whole head, so its motion is fitted to the picture, not read off one place: displacements of the
 // crop, u(x) = sum_j p_j f_j(x) and likewise v, with f = 1, x, y and the head's depth, so that turning and nodding are
 // in it as well as shifts, tilts and coming near. Gauss-Newton on the difference of two reduced pictures (Lucas and
-// Kanade, IJCAI 1981, in the inverse form of Baker and Matthews, IJCV 56, 2004), robust against what the face does by
-// itself, over what the weights say is rigid. Flow of a face that was put back is small, and measured where flow
+// Kanade, IJCAI 1981, in the inverse form of Baker and Matthews, IJCV 56, 2004), robust. What the face does by itself is
+// fitted along with it, as shifts of spots of skin that are held small, and thrown away: else a raised brow would be
+// taken for a nod. Flow of a face that was put back is small, and measured where flow
 // measures best. Raw pointers and sizes only; knows no Python.
 //
 // Nothing here is thread-safe but different objects are independent. Nothing is allocated after construction.
@@ -24,14 +25,23 @@ struct HeadShape {
     float nose_row = 180.0f;    // of the nose tip
 };
 
+// A place of the crop, in its pixels, around which skin moves by itself.
+struct Spot {
+    float x = 0.0f;
+    float y = 0.0f;
+    float reach = 1.0f;  // the standard deviation of a Gaussian; > 0
+};
+
 class Registration {
 public:
     static constexpr int kCropSize = RoiFlow::kCropSize;
     static constexpr int kGrid = 80;       // cells along a side of the reduced picture
     static constexpr int kParameters = 8;  // of u: 1, x, y, depth; then of v
+    static constexpr int kMostSpots = 32;
 
     // The box lies in the picture. weights: kGrid x kGrid, 0 or more; where it is 0 nothing is looked at.
-    Registration(Gray anchor, Rect box, const HeadShape& shape, const float* weights, SimdPath path = SimdPath::kAuto);
+    Registration(Gray anchor, Rect box, const HeadShape& shape, const float* weights, const Spot* spots,
+                 int spot_count, SimdPath path = SimdPath::kAuto);
     ~Registration();
     Registration(Registration&&) noexcept;
 
