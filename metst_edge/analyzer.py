@@ -41,6 +41,7 @@ from metst_edge.scoring import (
     Scorer,
     SecondsCheck,
     calibrated,
+    expect_reachable,
     open_lanes,
     timed,
 )
@@ -153,6 +154,7 @@ class Analyzer(Closing):
         self.decode_settings = self.bundle.decode_settings.changed(
             decoder, synergy, class_priors, ratio, floor, min_score
         )
+        expect_reachable(self.decode_settings, self.bundle)
         if calibration is not None:
             self.decode_settings = calibrated(self.decode_settings, self.bundle, calibration, ratio, floor)
         self._live = LiveEvents(self.bundle, self.decode_settings, on_stage)

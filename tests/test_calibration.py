@@ -149,3 +149,13 @@ def test_a_calibration_of_another_model_is_refused_with_both_names(tmp_path):
     path = written(tmp_path / "other.json", of([0.3], 1.0, 1.0))
     with pytest.raises(CalibrationError, match=r"of the model 'demo_plus' .* got one of 'demo' \(000000000000"):
         metst_edge.Analyzer("demo_plus", calibration=path)
+
+
+def test_a_least_score_that_no_event_can_have_is_refused():
+    highest = metst_edge.Bundle.find("demo_plus").calibration.highest
+    with metst_edge.Analyzer("demo_plus", min_score=highest):
+        pass
+    with pytest.raises(SettingsError, match=rf"min_score \(--min-score\) to be {highest:.2f} at most.* got 0.999; lower"):
+        metst_edge.Analyzer("demo_plus", min_score=0.999)
+    with metst_edge.Analyzer("demo", min_score=0.999):  # its scores are heights
+        pass

@@ -58,6 +58,11 @@ class ScoreTable:
         """Return the JSON object as a dict."""
         return {"base_rate": self.base_rate, "events": self.events, "points": [list(point) for point in self.points]}
 
+    @property
+    def highest(self) -> float:
+        """The largest share: no event has a higher score."""
+        return self.points[-1][1]
+
     def share(self, height: float) -> float:
         """Return the share of events of this height that are true."""
         after = bisect_right(self.points, height, key=lambda point: point[0])

@@ -9,7 +9,7 @@ from metst_edge.scoring.device import DeviceLanes
 from metst_edge.scoring.host import HostLanes
 from metst_edge.scoring.items import Item, RunEnd, Scored
 from metst_edge.scoring.live import LiveEvents
-from metst_edge.scoring.opening import calibrated, open_lanes
+from metst_edge.scoring.opening import calibrated, expect_reachable, open_lanes
 from metst_edge.scoring.pace import SecondsCheck
 from metst_edge.scoring.recording import WholeWindows
 from metst_edge.scoring.run import OnSlot, Run
@@ -36,6 +36,7 @@ __all__ = [
     "Timeline",
     "WholeWindows",
     "calibrated",
+    "expect_reachable",
     "found_in",
     "open_lanes",
     "timed",

@@ -50,6 +50,20 @@ def open_lanes(
     return HostLanes(stream, bundle.k, bundle.roi_set, bundle.compat, threads, on_stage, bundle.delay)
 
 
+def expect_reachable(settings: DecodeSettings, bundle: Bundle) -> None:
+    """Make sure that there are events at all with the least score that is asked for.
+
+    Raises:
+        SettingsError: the model tells no score so high.
+    """
+    table = bundle.calibration
+    if table is not None and settings.min_score > table.highest:
+        raise SettingsError(
+            f"expected min_score (--min-score) to be {table.highest:.2f} at most, the highest score that {bundle.name} "
+            f"tells (the share of such events that are true), got {settings.min_score:g}; lower it"
+        )
+
+
 def calibrated(
     settings: DecodeSettings, bundle: Bundle, path: str | Path, ratio: float | None, floor: float | None
 ) -> DecodeSettings:
