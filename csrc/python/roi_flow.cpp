@@ -222,9 +222,9 @@ public:
             }
             places.push_back({x, y, reach});
         }
-        registration_ = std::make_unique<Registration>(picture.gray, rect, HeadShape{middle, half_width, nose_row},
-                                                       weights.data(), places.data(), static_cast<int>(places.size()),
-                                                       resolve_path(path));
+        registration_ =
+            std::make_unique<Registration>(picture.gray, rect, HeadShape{middle, half_width, nose_row}, weights.data(),
+                                           places.data(), static_cast<int>(places.size()), resolve_path(path));
     }
 
     Registration& registration() const { return *registration_; }  // within a Use
