@@ -265,6 +265,21 @@ def test_a_step_of_lanes_gives_what_a_lane_opened_on_the_frame_before_measures()
     assert _native.step([], [], [], 1) == []
 
 
+def test_lanes_of_different_paths_are_measured_together_but_no_step_leads_from_one_to_another():
+    """Each path lays what it expands out as it reads it best."""
+    frame = picture(4)
+    lanes = [lane(seed, path=path) for seed, path in enumerate(_native.simd_paths())]
+    usual = [_native.measure([lane(seed)], frame, 1)[0] for seed in range(len(lanes))]
+    for order in 1, -1:
+        found = _native.measure(lanes[::order], frame, 1)
+        np.testing.assert_allclose(found[::order], usual, atol=0.01)
+    for own in lanes:
+        for other in lanes:
+            if own is not other:
+                with pytest.raises(ValueError, match="and of the same layout and path as the one before"):
+                    _native.step([own], [other], [frame], 1)
+
+
 def test_a_head_given_twice_is_refused_and_works_afterwards():
     one = head()
     with pytest.raises(StateError, match="expected one call of a Registration at a time"):
