@@ -105,9 +105,7 @@ def fit(
         save_state(folder, {"settings": run.settings(), "step": step, **learner.state()})
 
     def score() -> Scores:
-        return validate(
-            learner.network, clips, run.preset.k, windows.k_p, run.ratio, run.floor, run.preset.delay
-        )
+        return validate(learner.network, clips, run.preset.k, windows.k_p, run.ratio, run.floor, run.preset.delay)
 
     marks = {round(run.steps * (i + 1) / validations) for i in range(validations)} if clips else set()
     scores: Scores | None = None

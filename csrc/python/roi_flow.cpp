@@ -158,7 +158,8 @@ public:
         patches_ = patches;
         regions_ = regions;
         has_nose_ = !layout.nose.empty();
-        flow_ = std::make_unique<RoiFlow>(picture.gray, to_rect(box), layout, resolve_path(path));
+        path_ = resolve_path(path);
+        flow_ = std::make_unique<RoiFlow>(picture.gray, to_rect(box), layout, path_);
     }
 
     RoiFlow& flow() const { return *flow_; }  // within a Use
@@ -181,7 +182,9 @@ public:
     }
     bool fits(const Picture& picture) const { return picture.gray.height == height_ && picture.gray.width == width_; }
     bool has_nose() const { return has_nose_; }
-    bool same_layout(const PyRoiFlow& other) const { return patches_ == other.patches_ && regions_ == other.regions_; }
+    bool same_layout(const PyRoiFlow& other) const {  // and of memory, which differs from path to path
+        return patches_ == other.patches_ && regions_ == other.regions_ && path_ == other.path_;
+    }
 
 private:
     void check_box(const Rect& box) const {
@@ -194,6 +197,7 @@ private:
     std::vector<Corners> patches_;
     std::vector<std::tuple<int, Corners, double>> regions_;
     bool has_nose_;
+    SimdPath path_;
     std::unique_ptr<RoiFlow> flow_;
 };
 
@@ -222,9 +226,9 @@ public:
             }
             places.push_back({x, y, reach});
         }
-        registration_ = std::make_unique<Registration>(picture.gray, rect, HeadShape{middle, half_width, nose_row},
-                                                       weights.data(), places.data(), static_cast<int>(places.size()),
-                                                       resolve_path(path));
+        registration_ =
+            std::make_unique<Registration>(picture.gray, rect, HeadShape{middle, half_width, nose_row}, weights.data(),
+                                           places.data(), static_cast<int>(places.size()), resolve_path(path));
     }
 
     Registration& registration() const { return *registration_; }  // within a Use
@@ -286,7 +290,7 @@ std::vector<FloatArray> step_lanes(const std::vector<PyRoiFlow*>& lanes, const s
         }
         if (!lanes[i]->fits(pictures[i])) throw py::value_error("expected a picture of the anchor's size");
         if (lanes[i]->has_nose() || (before[i] && !lanes[i]->same_layout(*before[i]))) {
-            throw py::value_error("expected lanes without a nose, and of the same layout as the one before");
+            throw py::value_error("expected lanes without a nose, and of the same layout and path as the one before");
         }
         flows.push_back(&lanes[i]->flow());
         befores.push_back(before[i] ? &before[i]->flow() : nullptr);

@@ -2,6 +2,7 @@
 // the sanitizers. That the numbers are OpenCV's is shown in tests/flow.
 #include "metst/roi_flow.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -133,9 +134,68 @@ void test_lanes_on_threads() {
     }
 }
 
+// Lanes that take the frame in after them, and are measured from those that took the one before, as a face held steady
+// has them: what each of those gives when it is opened on its frame and measures the next.
+void test_steps(int threads) {
+    constexpr int kLanes = 3, kPictures = 5;
+    const Picture pictures[kPictures] = {{240, 320, 0.0, 0.0, 1},
+                                         {240, 320, 1.3, -0.8, 1},
+                                         {240, 320, 2.6, -1.6, 1},
+                                         {240, 320, 3.9, -2.4, 1},
+                                         {240, 320, 5.2, -3.2, 1}};
+    const Rect boxes[kLanes] = {{0, 200, 0, 200}, {0, 200, 0, 200}, {40, 240, 100, 320}};
+    metst::RoiFlowLayout where = layout();
+    where.nose = where.nose_inside = {};
+    const auto at = [&](int i) { return pictures[i % kPictures].gray(); };
+    const auto lanes = [&](int first) {
+        std::vector<RoiFlow> all;
+        for (int k = 0; k < kLanes; ++k) all.emplace_back(at(first + k), boxes[k], where);
+        return all;
+    };
+    std::vector<RoiFlow> now = lanes(3), last = lanes(0);  // what they were opened on is forgotten
+    for (int i = 1; i < (kThreadsOnly ? 3 : 7); ++i) {
+        Gray frames[kLanes];
+        RoiFlow *lane[kLanes], *before[kLanes];
+        float got[kLanes][8], expected[kLanes][8], from_now[kLanes][8];
+        float* rows[kLanes];
+        for (int k = 0; k < kLanes; ++k) {
+            const std::size_t at_lane = static_cast<std::size_t>(k);
+            frames[k] = at(i + k);
+            lane[k] = &now[at_lane];
+            before[k] = i % 3 == k ? nullptr : &last[at_lane];
+            rows[k] = got[k];
+            std::fill_n(got[k], 8, NAN);
+            std::fill_n(expected[k], 8, 0.0f);
+            if (before[k]) {
+                RoiFlow opened(at(i - 1 + k), boxes[k], where);
+                RoiFlow* one = &opened;
+                float* row = expected[k];
+                metst::measure(&one, 1, frames[k], &row, 1);
+                float most = 0.0f;
+                for (float x : expected[k]) most = std::max(most, std::fabs(x));
+                EXPECT(most > 0.1f, "frame %d, lane %d moves", i, k);
+            }
+        }
+        metst::step(lane, before, kLanes, frames, rows, threads);
+        EXPECT(std::memcmp(expected, got, sizeof got) == 0, "frame %d, %d threads", i, threads);
+        for (int k = 0; k < kLanes; ++k) {
+            EXPECT(lane[k]->box() == boxes[k] && lane[k]->likeness() == 1.0, "frame %d, lane %d", i, k);
+            RoiFlow opened(frames[k], boxes[k], where);
+            RoiFlow* const two[] = {lane[k], &opened};
+            float* const of_two[] = {from_now[k], expected[k]};
+            for (std::size_t j = 0; j < 2; ++j) metst::measure(two + j, 1, at(i + k + 2), of_two + j, 1);
+            EXPECT(std::memcmp(expected[k], from_now[k], sizeof expected[k]) == 0, "frame %d, lane %d", i, k);
+            EXPECT(lane[k]->likeness() == opened.likeness(), "frame %d, lane %d", i, k);
+        }
+        std::swap(now, last);
+    }
+    metst::step(nullptr, nullptr, 0, nullptr, nullptr, threads);
+}
+
 void test_callers_on_threads() {
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i) threads.emplace_back(test_lanes_on_threads);
+    for (int i = 0; i < 2; ++i) threads.emplace_back(test_steps, 2);
     for (std::thread& thread : threads) thread.join();
 }
 
@@ -162,6 +222,7 @@ int main() {
         test_thumbnails();
     }
     test_lanes_on_threads();
+    for (int threads : {1, 2, 5}) test_steps(threads);
     test_callers_on_threads();
     if (failures) std::printf("%d failures\n", failures);
     return failures != 0;

@@ -103,10 +103,11 @@ def _all_else(bundle: Bundle | RecognizerBundle) -> dict[str, str]:
 def _spotter(bundle: Bundle) -> dict[str, str]:
     settings = bundle.decode_settings.to_dict()
     priors = settings.pop("class_priors")
+    ahead = bundle.look_ahead + bundle.delay
     rows = {
         "model": f"{bundle.model}, {bundle.channels} channels ({bundle.roi_set})",
         "emotions": ", ".join(bundle.labels),
-        "time": f"{bundle.fps:g} frames per second, windows of {bundle.k}, look-ahead {bundle.look_ahead + bundle.delay} frames",
+        "time": f"{bundle.fps:g} frames per second, windows of {bundle.k}, look-ahead {ahead} frames",
         "interval": _interval(bundle),
         "decoding": ", ".join(f"{name}: {_plain(value)}" for name, value in settings.items()),
     }

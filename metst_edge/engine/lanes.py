@@ -4,9 +4,10 @@ Windows of k frames start every h = k/2 frames, each measured from its own first
 first window of a segment is kept whole, of later ones the second half; at the segment's end windows are cut off. Live,
 window w runs in lane w % 2: when it ends, window w + 2 begins in the same lane.
 
-A network may have been trained to say of each frame what was so `delay` frames before, for what follows a movement tells
-what it was. Its score of frame n is then kept of frame n - delay, and at the segment's end it is shown `delay` frames in
-which nothing moves: the last ones again, as far as features are measured from a window's first frame (anchored).
+A network may have been trained to say of each frame what was so `delay` frames before, for what follows a movement
+tells what it was. Its score of frame n is then kept of frame n - delay, and at the segment's end it is shown `delay`
+frames in which nothing moves: the last ones again, as far as features are measured from a window's first frame
+(anchored).
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class Lanes:
         self._fed = 0  # frames of this segment
         self._given = 0  # scores that the network has given of it
         self._came = 0  # of them in the last push
-        self._last: Array = np.zeros((LANES, self._stream.channels), np.float32)  # features of the last frame
+        self._last = np.zeros((LANES, self._stream.channels), np.float32)  # features of the last frame
         self._features: deque[Array] = deque()  # of the frames whose scores are under way
 
     def _starts(self) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from metst_edge.face.rois import rectangles
-from metst_edge.flow.steady import LAG, SOONEST, rigid
+from metst_edge.flow.steady import LAG, SOONEST, seen, spots
 from tests.flow.reference import farneback, largest_mean, thumbnail
 
 CROP, GRID, CELL = 320, 80, 4
@@ -18,6 +18,10 @@ NOSE, NOSE_REACH = 0.25, 0.16
 AROUND = 8
 """Cells to each side, of the mean that is taken off the reduced picture."""
 STEPS, DONE, FARTHEST = 6, 0.02, 2 * CROP
+STIFFNESS = 16.0
+"""Of a spot of skin, against its shift in pixels; of squared tolerances, which are gray levels."""
+AT_ONCE = 16
+"""Cells that are summed at once: of the colour that the matrix is summed over, what is left over is left out."""
 
 
 class Head:
@@ -75,22 +79,25 @@ def weighted(picture, weights):
 class ReferenceRegistration:
     """Follows a head from its anchor frame to others."""
 
-    def __init__(self, anchor, box, head, weights):
+    def __init__(self, anchor, box, head, weights, spots=()):
         self._box, self._head = box, head
         self.parameters = np.zeros(8)
         self._rows, self._columns = np.nonzero(np.pad(weights[1:-1, 1:-1], 1))  # at the border there is no slope
         self._weights = np.asarray(weights, np.float64)[self._rows, self._columns]
+        colour = np.flatnonzero((self._rows + self._columns) % 2 == 0)
+        self._summed = colour[: len(colour) // AT_ONCE * AT_ONCE]
         reduced = self._reduced(anchor)
         self._anchor = reduced[self._rows, self._columns]
-        in_crop = CELL * self._columns + (CELL - 1) / 2, CELL * self._rows + (CELL - 1) / 2
-        self._basis = head.basis(*in_crop)
+        x, y = CELL * self._columns + (CELL - 1) / 2, CELL * self._rows + (CELL - 1) / 2
+        skin = [np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * reach**2)) for *at, reach in spots]
+        self._basis = np.stack((*head.basis(x, y), *skin))
         down, across = (slope[self._rows, self._columns] / CELL for slope in np.gradient(reduced))
         light = np.stack((self._anchor / 50, np.ones_like(self._anchor)))
         self._jacobian = np.concatenate((self._basis * across, self._basis * down, light))
 
     def follow(self, frame):
         """Fit the motion to a frame and draw its crop without it: uint8 (320, 320)."""
-        if len(self._anchor):
+        if len(self._summed):
             self._fit(frame)
         y, x = np.mgrid[:CROP, :CROP]
         return np.floor(self._seen(frame, x, y) + 0.5).astype(np.uint8)
@@ -113,19 +120,27 @@ class ReferenceRegistration:
 
     def _fit(self, frame):
         reduced = self._reduced(frame)
-        step = np.zeros((2, 4))
+        step = np.zeros((2, len(self._basis)))  # along x and y: of the head, 4, and then of each spot
+        of_spots = np.append(np.zeros_like(step, bool), (False, False))  # which of the unknowns: step, and the light
+        of_spots[:-2].reshape(step.shape)[:, 4:] = True
         for _ in range(STEPS):
             dx, dy = step @ self._basis / CELL
             residual = bilinear(reduced, self._columns + dx, self._rows + dy) - self._anchor
             # A Cauchy weight: what differs by as much as the tolerance counts half.
             tolerance = 2.25 * np.sort(np.abs(residual))[len(residual) // 2] + 0.45
             weighed = self._jacobian * self._weights / (1 + (residual / tolerance) ** 2)
-            normal = weighed @ self._jacobian.T
-            normal += np.diag(1e-3 * normal.diagonal() + 1e-6)
-            back = np.linalg.solve(normal, weighed @ residual)[:8].reshape(2, 4)
+            # The least sum of weight residual^2 and, over the spots, stiffness shift^2. Of the slope all cells; of the
+            # matrix, which only says how to get there, one colour of a chessboard, taken for all.
+            stiffness = np.where(of_spots, STIFFNESS * tolerance**2, 0)
+            slope = weighed @ residual + stiffness * np.append(step, (0, 0))
+            of_all = len(residual) / len(self._summed)
+            matrix = of_all * weighed[:, self._summed] @ self._jacobian[:, self._summed].T
+            damping = np.where(of_spots, 0, 1e-3 * matrix.diagonal() + 1e-6)
+            back = np.linalg.solve(matrix + np.diag(stiffness + damping), slope)[:-2].reshape(step.shape)
             step -= back
-            if np.abs(back).max() < DONE:
+            if np.abs(back[:, :4]).max() < DONE:
                 break
+        step = step[:, :4]  # what the face did by itself is thrown away
         # I(x + P(x)) was drawn, and the step found on it: I(x + s(x) + P(x + s(x))), with P linear but for its depth.
         before = self.parameters.reshape(2, 4)
         after = before + (np.eye(2) + before[:, 1:3] / UNIT) @ step
@@ -150,7 +165,7 @@ class ReferenceSteady:
     """SteadyFlow without the compiled part; it forgets no crop."""
 
     def __init__(self, anchor, box, landmarks, time=0.0):
-        self._registration = ReferenceRegistration(anchor, box, Head.of(landmarks), rigid(landmarks))
+        self._registration = ReferenceRegistration(anchor, box, Head.of(landmarks), seen(landmarks), spots(landmarks))
         self._patches, self._regions, _ = rectangles("edge", landmarks)
         self.crop = self._registration.follow(anchor)
         self._thumbnail, self.likeness = thumbnail(self.crop), 1.0

@@ -12,7 +12,7 @@ from metst_edge.errors import FrameError, TimestampError
 from metst_edge.face import Box, FaceFinder
 from metst_edge.face.rois import ROI_SETS
 from metst_edge.flow import RoiFlow, SteadyFlow, channels, measure_steady
-from metst_edge.flow.steady import GRID, LAG, rigid
+from metst_edge.flow.steady import GRID, LAG, SPOTS, seen, spots
 from tests.flow import published
 from tests.flow.steady_reference import CELL, Head, ReferenceRegistration, ReferenceSteady, taken_from
 
@@ -70,8 +70,8 @@ class Portrait:
         return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
     def farthest_off(self, found, parameters):
-        """The largest difference of two motions where the face is rigid, pixels of the crop."""
-        rows, columns = (CELL * cells + (CELL - 1) / 2 for cells in np.nonzero(rigid(self.landmarks)))
+        """The largest difference of two motions on the face, pixels of the crop."""
+        rows, columns = (CELL * cells + (CELL - 1) / 2 for cells in np.nonzero(seen(self.landmarks)))
         return np.abs(self.head.displacement(np.subtract(found, parameters), columns, rows)).max()
 
 
@@ -104,21 +104,50 @@ def test_real_video_is_what_the_python_path_makes_of_it(clip, first, test_data, 
             apart = np.abs(flow.crop.astype(int) - slow.crop)
             assert apart.max() <= 1 and (apart > 0).mean() < 0.01
             assert flow.likeness == pytest.approx(slow.likeness, abs=1e-4)
-    assert np.abs(slow.parameters).max() > 3
+    assert np.abs(slow.parameters).max() > 2.5
+
+
+def drawn_spots(rng, count):
+    """So many, of any reach, some of them beside the crop."""
+    return [(*rng.uniform(-20, 340, 2).tolist(), rng.uniform(1, 60)) for _ in range(count)]
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("count", [0, 1, 19, 32])
 @pytest.mark.parametrize("box", [Box(0, 97, 0, 131), Box(20, 251, 3, 210), Box(0, 300, 0, 300), Box(252, 300, 0, 37)])
-def test_boxes_of_any_size_and_place_are_followed_as_in_python(portrait, moving, path, box):
-    """With weights of many sizes, at the edges of the picture and of the crop."""
+def test_boxes_of_any_size_and_place_are_followed_as_in_python(portrait, moving, path, count, box):
+    """With weights of many sizes, at the edges of the picture and of the crop, and with few spots or as many as may."""
     rng = np.random.default_rng(0)
     weights = rng.uniform(0, 1, (GRID, GRID)).astype(np.float32) * (rng.uniform(size=(GRID, GRID)) < 0.3)
+    spots_of_skin = drawn_spots(rng, count)
     picture = portrait.gray[:300, :300]
-    fast = _native.Registration(picture, box, 150.0, 100.0, 180.0, weights, path)
-    slow = ReferenceRegistration(picture, box, Head(150.0, 100.0, 180.0), weights)
+    fast = _native.Registration(picture, box, 150.0, 100.0, 180.0, weights, spots_of_skin, path)
+    slow = ReferenceRegistration(picture, box, Head(150.0, 100.0, 180.0), weights, spots_of_skin)
     for frame in moving[0][:300, :300], moving[3][:300, :300], moving[6][:300, :300]:
         (drawn,) = _native.follow([fast], frame, 1)
         assert np.abs(drawn.astype(int) - slow.follow(frame)).max() <= 1
+        np.testing.assert_allclose(fast.parameters, slow.parameters, rtol=2e-3, atol=0.01)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("first, other", [(0, 40), (15, 40), (16, 0), (31, 5), (160, 0), (161, 40), (175, 170)])
+def test_a_face_of_few_cells_is_followed_as_in_python_or_not_at_all(portrait, moving, path, first, other):
+    """Not where fewer than 16 cells are of the colour that the matrix is summed over, however many are of the other."""
+    y, x = np.mgrid[:GRID, :GRID]
+    inside = (y > 20) & (y < 60) & (x > 20) & (x < 60)
+    weights = np.zeros(GRID * GRID, np.float32)
+    for colour, count in enumerate((first, other)):
+        cells = np.flatnonzero(inside & ((x + y) % 2 == colour))
+        weights[np.random.default_rng(colour).choice(cells, count, replace=False)] = 1
+    weights = weights.reshape(GRID, GRID)
+    box, some = Box(20, 251, 3, 210), drawn_spots(np.random.default_rng(2), 3)
+    fast = _native.Registration(moving[0], box, 150.0, 100.0, 180.0, weights, some, path)
+    slow = ReferenceRegistration(moving[0], box, Head(150.0, 100.0, 180.0), weights, some)
+    (drawn,) = _native.follow([fast], moving[1], 1)
+    expected = slow.follow(moving[1])
+    assert np.any(fast.parameters) == np.any(slow.parameters) == (first >= 16)
+    if not 16 <= first < 160:  # 16 unknowns are hardly known by as many cells: in float they come out as they may
+        assert np.abs(drawn.astype(int) - expected).max() <= 1
         np.testing.assert_allclose(fast.parameters, slow.parameters, rtol=2e-3, atol=0.01)
 
 
@@ -144,20 +173,38 @@ def test_any_small_motion_is_found_at_once(portrait, parameters):
     assert portrait.farthest_off(flow.parameters, parameters) < 0.5
 
 
-@pytest.mark.parametrize("motion", MOTIONS)
-def test_brows_that_rise_while_the_head_moves_are_measured(portrait, motion):
-    """By 2 pixels, of which a fifth to a third is taken for the head's: the forehead is rigid and goes with them."""
+def channels_of_raised_brows(portrait, motion):
+    """What is seen of brows that rise by 2 pixels while the head moves: dx and dy."""
     flow = portrait.flow()
     for step in range(1, 5):
         parameters = step / 4 * np.array(MOTIONS[motion], np.float64)
         features = flow.measure(portrait.moved(parameters, portrait.with_brows_raised(step / 2)), step / 4 * LAG)
-    dx, dy = features.reshape(-1, 2).T
-    brows = np.array(["brow" in name for name in NAMES])
+    return features.reshape(-1, 2).T
+
+
+BROWS = np.array(["brow" in name for name in NAMES])
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_brows_that_rise_while_the_head_moves_are_measured(portrait, motion):
+    """By 1.45 to 1.65 of 2 pixels: spots are held, so that a part of what they do is still taken for the head's."""
+    dx, dy = channels_of_raised_brows(portrait, motion)
     mouth = np.array(["mouth" in name or "lip" in name for name in NAMES])
-    assert brows.sum() == 8 and mouth.sum() == 6
-    assert (dy[brows] < -1.25).all() and (dy[brows] > -2).all()
-    assert np.abs(dx[brows]).max() < 0.5
-    assert np.hypot(dx, dy)[mouth].max() < 0.3
+    assert BROWS.sum() == 8 and mouth.sum() == 6
+    assert dy[BROWS].mean() < -1.42
+    assert (dy[BROWS] < -1.35).all() and (dy[BROWS] > -2).all()
+    assert np.abs(dx[BROWS]).max() < 0.5
+    assert np.hypot(dx, dy)[mouth].max() < 0.25
+
+
+@pytest.mark.parametrize("motion", ["shift", "nod"])
+def test_without_spots_the_brows_would_take_the_head_along(portrait, motion, monkeypatch):
+    """Of two pixels little more than one would be left."""
+    _, dy = channels_of_raised_brows(portrait, motion)
+    monkeypatch.setattr("metst_edge.flow.steady.spots", lambda landmarks: [])
+    _, without = channels_of_raised_brows(portrait, motion)
+    assert without[BROWS].mean() > -1.15
+    assert dy[BROWS].mean() < without[BROWS].mean() - 0.3
 
 
 def test_a_still_face_gives_zero_and_stays_where_it_is(portrait):
@@ -261,11 +308,11 @@ def test_windows_together_are_windows_alone(portrait, moving, threads):
     assert measure_steady([], moving[0], 0.0) == []
 
 
-@pytest.mark.parametrize("seen", ["black", "white", "noise", "another place"])
-def test_a_face_that_is_gone_is_unlike_its_anchor_and_numbers_stay_finite(portrait, seen):
+@pytest.mark.parametrize("shown", ["black", "white", "noise", "another place"])
+def test_a_face_that_is_gone_is_unlike_its_anchor_and_numbers_stay_finite(portrait, shown):
     noise = np.random.default_rng(0).integers(0, 256, portrait.gray.shape, np.uint8)
     away = np.ascontiguousarray(np.roll(portrait.gray, (170, 150), (0, 1))[::-1])
-    there = {"black": 0 * noise, "white": 0 * noise + np.uint8(255), "noise": noise, "another place": away}[seen]
+    there = {"black": 0 * noise, "white": 0 * noise + np.uint8(255), "noise": noise, "another place": away}[shown]
     flow = portrait.flow()
     for i in range(1, 30):
         gone = 10 <= i < 20
@@ -297,27 +344,41 @@ def test_pictures_of_anything_give_finite_numbers(portrait, seed):
         assert flow.box == flow.box.inside(*portrait.gray.shape)
 
 
-def test_a_face_without_a_rigid_part_on_the_crop_is_not_followed(portrait):
+def test_a_face_that_is_not_on_the_crop_is_not_followed(portrait):
     nowhere = portrait.landmarks - 700
-    assert not rigid(nowhere).any()
+    assert not seen(nowhere).any()
     flow = SteadyFlow(portrait.gray, portrait.box, nowhere)
     for i in range(1, 6):
         np.testing.assert_array_equal(flow.measure(portrait.moved((i, 0, 0, 0, 0, 0, 0, 0)), i / 30), 0)
     np.testing.assert_array_equal(flow.parameters, 0)
 
 
-def test_brows_eyes_mouth_and_what_is_behind_the_head_are_not_rigid(portrait):
-    weights = rigid(portrait.landmarks)
+def test_a_face_is_looked_at_but_for_eyes_mouth_and_what_is_behind_it(portrait):
+    weights = seen(portrait.landmarks)
     assert weights.shape == (GRID, GRID) and weights.dtype == np.float32 and set(np.unique(weights)) == {0, 1}
-    assert 0.2 < weights.mean() < 0.7
+    assert 0.3 < weights.mean() < 0.7
 
     def at(points):
         columns, rows = np.clip(np.asarray(points) // CELL, 0, GRID - 1).astype(int).T
         return weights[rows, columns]
 
-    assert not at(portrait.landmarks[[*range(17, 27), *range(36, 68)]]).any()
-    assert at(portrait.landmarks[27:31]).all(), "the nose is"
+    assert not at(portrait.landmarks[36:68]).any()
+    assert at(portrait.landmarks[17:36]).all(), "brows and nose are"
     assert not at([(2, 2), (317, 2), (2, 317), (317, 317)]).any()
+
+
+def test_spots_lie_where_skin_moves_and_are_as_large_as_the_face_makes_them(portrait):
+    found = np.array(spots(portrait.landmarks))
+    assert found.shape == (len(SPOTS), 3) and len(SPOTS) <= 32
+    y, x = CELL * np.mgrid[:GRID, :GRID] + (CELL - 1) / 2
+    for left, top, reach in found:
+        skin = np.exp(-((x - left) ** 2 + (y - top) ** 2) / (2 * reach**2))
+        assert (skin * seen(portrait.landmarks)).sum() > 0.3 * skin.sum(), "a third of each is looked at, or more"
+    np.testing.assert_allclose(spots(2 * portrait.landmarks + 5), 2 * found + (5, 5, 0), rtol=1e-5)
+    left, right = portrait.landmarks[[0, 16], 0]
+    assert set(np.round(found[:, 2] / (right - left) * 2, 6)) == {0.16, 0.22}
+    # A face from the side, of which nothing can be said, has spots of some reach, too.
+    assert np.isfinite(spots(0 * portrait.landmarks)).all() and np.min(spots(0 * portrait.landmarks), axis=0)[2] > 0
 
 
 def test_frames_of_another_size_or_kind_are_refused_and_change_nothing(portrait):

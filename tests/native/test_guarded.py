@@ -30,7 +30,8 @@ def flow(seed=0):
         lambda: _native.RoiFlow.__new__(_native.RoiFlow).motion,
         lambda: _native.RoiFlow.__new__(_native.RoiFlow).likeness,
         lambda: setattr(_native.RoiFlow.__new__(_native.RoiFlow), "box", (0, 9, 0, 9)),
-        lambda: _native.measure([_native.RoiFlow.__new__(_native.RoiFlow)], [picture()], 1),
+        lambda: _native.measure([_native.RoiFlow.__new__(_native.RoiFlow)], picture(), 1),
+        lambda: _native.step([_native.RoiFlow.__new__(_native.RoiFlow)], [None], [picture()], 1),
         lambda: _native.Registration.__new__(_native.Registration).parameters,
         lambda: setattr(_native.Registration.__new__(_native.Registration), "parameters", [0.0] * 8),
         lambda: _native.follow([_native.Registration.__new__(_native.Registration)], picture(), 1),
@@ -124,9 +125,12 @@ def test_a_lane_given_twice_is_refused_and_works_afterwards():
     np.testing.assert_array_equal(lane.measure(picture(1)), flow().measure(picture(1)))
 
 
-def head(box=(0, 240, 0, 320), middle=150.0, half_width=100.0, nose_row=180.0, weights=None):
+def head(box=(0, 240, 0, 320), middle=150.0, half_width=100.0, nose_row=180.0, weights=None, spots=((99, 90, 20),)):
     weights = np.ones((80, 80), np.float32) if weights is None else weights
-    return _native.Registration(picture(), box, middle, half_width, nose_row, weights)
+    return _native.Registration(picture(), box, middle, half_width, nose_row, weights, spots)
+
+
+NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
@@ -136,11 +140,30 @@ def head(box=(0, 240, 0, 320), middle=150.0, half_width=100.0, nose_row=180.0, w
         *[({"half_width": width}, "a head of some width") for width in (0.0, -1.0, float("nan"), float("inf"))],
         *[({name: float("nan")}, "finite places") for name in ("middle", "nose_row")],
         *[({"weights": np.ones(shape, np.float32)}, "weights") for shape in ((80, 79), (6400,), (1, 80, 80))],
+        *[({"spots": [(99, 90, reach)]}, "some reach") for reach in (0.0, -1.0, NAN, INF, 1e-60)],
+        *[({"spots": [(99, 90, 20), spot]}, "finite places") for spot in ((NAN, 9, 1), (9, INF, 1), (9, -1e60, 1))],
+        ({"spots": [(3e38, 3e38, 1)]}, "finite places"),
+        ({"spots": [(99, 90, 20)] * 33}, "at most 32 spots"),
     ],
 )
 def test_a_head_that_is_none_is_refused(bad, message):
     with pytest.raises(ValueError, match=message):
         head(**bad)
+
+
+@pytest.mark.parametrize("spots", [None, [None], [(1, 2)], [(1, 2, 3, 4)], [("a", 2, 3)], 7, [1, 2, 3]])
+def test_what_is_no_list_of_spots_is_refused(spots):
+    with pytest.raises(TypeError):
+        head(spots=spots)
+
+
+@pytest.mark.parametrize(
+    "spots", [(), [(99, 90, 20)] * 32, [(-1e30, 1e30, 1e-30)], [(160, 160, 1e38)], np.full((3, 3), 50.0)]
+)
+def test_spots_may_be_none_or_many_and_lie_anywhere(spots):
+    one = head(spots=spots)
+    (drawn,) = _native.follow([one], picture(1), 1)
+    assert drawn.shape == (320, 320) and np.isfinite(one.parameters).all()
 
 
 def test_what_is_no_frame_of_a_head_or_no_motion_is_refused_and_changes_nothing():
@@ -155,9 +178,106 @@ def test_what_is_no_frame_of_a_head_or_no_motion_is_refused_and_changes_nothing(
         one.parameters = [0.0] * 7 + [float("nan")]
     with pytest.raises(TypeError):
         one.parameters = [0.0] * 7
-    with pytest.raises(ValueError, match="expected one picture, or one for each lane"):
-        _native.measure([flow()._native] * 3, [picture()] * 2, 1)
     assert list(one.parameters) == [0.0] * 8
+
+
+def lane(seed=0, nose=(0, 0, 0, 0), patch=(40, 140, 30, 190), path="auto"):
+    """As a face held steady has it: without a nose."""
+    inside = (0, nose[1] - nose[0], 0, nose[3] - nose[2])
+    regions = [(0, (5, 60, 10, 90), 0.3)]
+    return _native.RoiFlow(picture(seed), (0, 240, 0, 320), [patch], regions, nose, inside, 0.5, False, path)
+
+
+def test_lanes_are_measured_in_one_frame_of_their_size():
+    for frame in (
+        [picture()],
+        [picture()] * 2,
+        picture(0, (240, 319)),
+        picture()[None],
+        picture().astype(np.int16),
+        None,
+    ):
+        with pytest.raises((ValueError, TypeError), match="expected a|incompatible function arguments"):
+            _native.measure([lane(), lane()], frame, 1)
+    with pytest.raises(ValueError, match="expected lanes, got None among them"):
+        _native.measure([lane(), None], picture(), 1)
+    assert _native.measure([], picture(), 1) == []
+
+
+def step_of_two():
+    """What a step of two lanes takes: they, those before them, and their frames."""
+    return [lane(1), lane(2)], [lane(3), None], [picture(4), picture(5)]
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "message"),
+    [
+        *[(place, short, "for each lane") for place in (1, 2) for short in (lambda x: x[:1], lambda x: [*x, x[0]])],
+        (0, lambda x: x[:1], "for each lane"),
+        (0, lambda x: [], "for each lane"),
+        (0, lambda x: [x[0], None], "got None among them"),
+        (0, lambda x: [x[0], lane(2, nose=(100, 150, 100, 150))], "without a nose"),
+        (1, lambda x: [lane(3, patch=(40, 140, 30, 191)), None], "of the same layout"),
+        *[
+            (2, lambda x, bad=bad: [x[0], bad], "expected a")
+            for bad in (picture(0, (240, 319)), picture()[None], picture().astype(np.float32), picture()[:0])
+        ],
+    ],
+)
+def test_a_step_of_lists_that_do_not_fit_is_refused_and_changes_nothing(place, given, message):
+    lists = list(step_of_two())
+    good, lists[place] = list(lists), given(lists[place])
+    with pytest.raises(ValueError, match=message):
+        _native.step(*lists, 1)
+    lanes, before, frames = good
+    np.testing.assert_array_equal(
+        _native.measure(lanes, frames[0], 1), _native.measure([lane(1), lane(2)], frames[0], 1)
+    )
+    np.testing.assert_array_equal(_native.step(lanes, before, frames, 1), _native.step(*step_of_two(), 2))
+
+
+def test_a_lane_twice_in_a_step_is_refused_and_works_afterwards():
+    one, other = lane(1), lane(2)
+    frames = [picture(4), picture(5)]
+    for lanes, before in (
+        ([one, one], [None] * 2),
+        ([one, other], [other, None]),
+        ([one], [one]),
+        ([one] * 2, [other] * 2),
+    ):
+        with pytest.raises(StateError, match="expected one call of a RoiFlow at a time"):
+            _native.step(lanes, before, frames[: len(lanes)], 1)
+    with pytest.raises(StateError, match="expected one call of a RoiFlow at a time"):
+        _native.step([one, lane(3)], [other, other], frames, 1)
+    np.testing.assert_array_equal(
+        _native.step([one], [other], frames[:1], -3), _native.step([lane(1)], [lane(2)], frames[:1], 1)
+    )
+
+
+def test_a_step_of_lanes_gives_what_a_lane_opened_on_the_frame_before_measures():
+    lanes, before, frames = step_of_two()
+    moved, still = _native.step(lanes, before, frames, 2)
+    np.testing.assert_array_equal(moved, _native.measure([lane(3)], frames[0], 1)[0])
+    assert moved.any() and not still.any() and moved.dtype == np.float32 and moved.shape == (2,)
+    np.testing.assert_array_equal(
+        _native.measure(lanes, picture(6), 1), _native.measure([lane(4), lane(5)], picture(6), 1)
+    )
+    assert _native.step([], [], [], 1) == []
+
+
+def test_lanes_of_different_paths_are_measured_together_but_no_step_leads_from_one_to_another():
+    """Each path lays what it expands out as it reads it best."""
+    frame = picture(4)
+    lanes = [lane(seed, path=path) for seed, path in enumerate(_native.simd_paths())]
+    usual = [_native.measure([lane(seed)], frame, 1)[0] for seed in range(len(lanes))]
+    for order in 1, -1:
+        found = _native.measure(lanes[::order], frame, 1)
+        np.testing.assert_allclose(found[::order], usual, atol=0.01)
+    for own in lanes:
+        for other in lanes:
+            if own is not other:
+                with pytest.raises(ValueError, match="and of the same layout and path as the one before"):
+                    _native.step([own], [other], [frame], 1)
 
 
 def test_a_head_given_twice_is_refused_and_works_afterwards():

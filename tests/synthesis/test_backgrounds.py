@@ -9,14 +9,13 @@ import pytest
 from metst_edge.capture import to_gray
 from metst_edge.face import Box, Face
 from metst_edge.flow.steady import LAG
-from tests.flow.steady_reference import Head
 from training.synthesis.backgrounds import BackgroundFaces, Backgrounds, backwards, mirrored, together
 from training.synthesis.calibration import ALL_POINTS, POINTS, channel_values, lag_of, since
 from training.synthesis.camera import Camera, Sensor
 from training.synthesis.face_actions import action_fields, draw_drawing
 from training.synthesis.generator import FeatureGenerator
 from training.synthesis.measuring import PointFlow, SteadyPoints, find
-from training.synthesis.render import Renderer
+from training.synthesis.render import DRAWINGS, Renderer
 from training.synthesis.timeline import NOTHING, TRACK, TRACKS, Rates, draw_timeline
 
 K = 30
@@ -63,9 +62,13 @@ def test_what_is_put_in_is_what_is_seen_of_a_rendered_action(portrait, finder, n
     assert 0.7 < slope < 1.3, slope
 
 
-def test_of_a_rendered_action_a_face_held_steady_shows_what_is_not_taken_for_the_heads_motion(portrait, finder):
-    """While the head tilts. Skin that is rigid goes with brows and nose, so that the head seems to move with them."""
-    renderer = Renderer(portrait)
+# What there is of it, over all: bounds around 0.95 and 0.70 by our drawing, 0.97 and 0.86 by the other one.
+@pytest.mark.parametrize(
+    ("drawing", "alike", "least", "most"), [("fields", 0.92, 0.65, 0.8), ("bumps", 0.95, 0.8, 0.95)]
+)
+def test_of_a_rendered_action_a_face_held_steady_shows_most(portrait, finder, drawing, alike, least, most):
+    """While the head tilts, by each action. The rest is taken for the head's motion."""
+    renderer = Renderer(portrait, drawing)
 
     def picture(roll: float, **tracks: float) -> np.ndarray:
         column = np.zeros(len(TRACKS), np.float32)
@@ -74,25 +77,25 @@ def test_of_a_rendered_action_a_face_held_steady_shows_what_is_not_taken_for_the
         return to_gray(renderer.draw(column))
 
     face = find(renderer.draw(np.zeros(len(TRACKS), np.float32)), finder, "portrait")
-    flow, head = SteadyPoints(picture(0), face, 0.0), Head.of(face.crop_landmarks)
+    flow = SteadyPoints(picture(0), face, 0.0)
     flow.measure(picture(0), LAG)
     gain = flow.gain(picture(0))
     assert not gain[-1].any()
     rendered, predicted = [], []
-    for i, name in enumerate(("AU1", "AU4", "AU9", "AU12", "AU15", "AU17")):
+    for i, name in enumerate(("AU1", "AU2", "AU4", "AU9", "AU12", "AU15", "AU17")):
         with_action = {f"{name}_left": 1.5, f"{name}_right": 1.5}
         before, after = picture(0.2 * i), picture(0.2 * i, **with_action)
         flow.measure(before, (2 * i + 2) * LAG)
-        still = flow._steady.parameters
         rendered.append(flow.measure(after, (2 * i + 3) * LAG))
         assert not rendered[-1][-1].any()
-        field = 1.5 * action_fields(flow.landmarks, flow.places, names=[name])[name].sum(0)
-        field[:-1] -= head.displacement(flow._steady.parameters - still, *flow.places[:-1].T).T
+        field = 1.5 * DRAWINGS[drawing](flow.landmarks, flow.places, [name])[name].sum(0)
         predicted.append(np.einsum("pde,pe->pd", gain, field))
-    a, b = (np.array(each)[:, :-1].ravel() for each in (rendered, predicted))
-    slope = float(a @ b / (b @ b))
-    assert np.corrcoef(a, b)[0, 1] > 0.9
-    assert 0.8 < slope < 1.1, slope
+    rendered, predicted = (np.array(each)[:, :-1].reshape(7, -1) for each in (rendered, predicted))
+    slope = float((rendered * predicted).sum() / (predicted**2).sum())
+    assert np.corrcoef(rendered.ravel(), predicted.ravel())[0, 1] > alike
+    assert least < slope < most, slope
+    for one, other in zip(rendered, predicted, strict=True):  # the least is 0.63 of a raised inner brow
+        assert np.corrcoef(one, other)[0, 1] > 0.8 and 0.58 < one @ other / (other @ other) < 1.05
 
 
 def test_what_changed_in_a_lag_is_nothing_in_the_first_slots():

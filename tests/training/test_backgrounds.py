@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from metst_edge.capture import Frame, open_source
 from metst_edge.face import FaceFinder
+from metst_edge.scoring.slots import Picture
 from training.data import backgrounds
 from training.data.backgrounds import APART, measure_backgrounds
 from training.data.folder import Video
-from training.presets import PRESETS
+from training.presets import PRESETS, Preset
 from training.samples import Annotation
+from training.synthesis.calibration import ALL_POINTS
 from training.synthesis.measuring import PointFlow, SteadyPoints
 
 PRESET, STEADY = PRESETS["metst_plus_small"], PRESETS["edge"]
@@ -72,6 +77,72 @@ def test_windows_of_a_face_held_steady_are_pieces_of_long_ones(
             expected = rows[first + 3 : first + STEADY.k - 1]
             np.testing.assert_allclose(found.flow[i, 4:].astype(np.float32), expected, atol=0.02)
         assert np.abs(np.diff(found.gain[pieces], axis=0)).max(initial=0) == 0
+
+
+class Shown:
+    """What is measured of a face that leaves its crop on some pictures."""
+
+    places = np.zeros((ALL_POINTS, 2), np.float32)
+    landmarks = np.zeros((68, 2), np.float32)
+    likeness = 1.0
+
+    def __init__(self, anchor: Picture, leaves: Collection[int]) -> None:
+        self._leaves, self._slot = leaves, anchor.index
+
+    def measure(self, gray: npt.NDArray[np.uint8], time: float) -> npt.NDArray[np.float32]:
+        self._slot += 1
+        self.likeness = -1.0 if self._slot in self._leaves else 1.0
+        return np.full((ALL_POINTS, 2), self._slot, np.float32)
+
+    def gain(self, gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.zeros((ALL_POINTS, 2, 2), np.float32)
+
+
+class Finder:
+    """Finds a face, but not at the times it is asked that it is told."""
+
+    def __init__(self, nowhere: Collection[int]) -> None:
+        self._asked, self._nowhere = 0, nowhere
+
+    def find(self, image: npt.NDArray[np.uint8]) -> object:
+        self._asked += 1
+        return None if self._asked in self._nowhere else object()
+
+
+@pytest.mark.parametrize(
+    ("preset", "leaves", "nowhere", "opened", "first"),
+    [
+        (STEADY, (), (), [0, 25, 50], range(0, 41, APART)),
+        (STEADY, (12,), (), [0, 13, 38, 63], [13, 18, 23, 28, 33, 38]),
+        (STEADY, (12,), (2,), [0, 18, 43, 68], [18, 23, 28, 33, 38]),  # where it is looked for there is none
+        (STEADY, (12, 20, 50), (), [0, 13, 21, 46, 51], []),
+        (STEADY, (40,), (), [0, 25, 41, 66], [0, 5, 10, 41]),  # out of two windows
+        (PRESET, (), (), range(0, 71, APART), range(0, 41, APART)),
+        (PRESET, (12,), (2,), [0, *range(10, 71, APART)], range(15, 41, APART)),
+    ],
+)
+def test_where_a_face_held_steady_is_lost_the_next_window_opens_at_once(
+    face_video: Video,
+    monkeypatch: pytest.MonkeyPatch,
+    preset: Preset,
+    leaves: tuple[int, ...],
+    nowhere: tuple[int, ...],
+    opened: Sequence[int],
+    first: Sequence[int],
+) -> None:
+    """And others every few slots, whatever becomes of those before. Of 71 slots, in long windows of 50."""
+    anchors: list[int] = []
+
+    def points(anchor: Picture, face: object, steady: bool) -> Shown:
+        anchors.append(anchor.index)
+        return Shown(anchor, leaves)
+
+    monkeypatch.setattr(backgrounds, "LONG", 50)
+    monkeypatch.setattr(backgrounds, "_points", points)
+    found = backgrounds._measure(face_video, preset, cast(FaceFinder, Finder(nowhere)), lambda share: None)
+    assert anchors == list(opened)
+    assert found["frames"][:, 0].tolist() == list(first)
+    assert not set(leaves) & set(found["frames"].ravel().tolist())
 
 
 def test_windows_with_an_annotated_frame_are_left_out_and_nothing_is_measured_again(

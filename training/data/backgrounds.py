@@ -150,9 +150,11 @@ def _measure(video: Video, preset: Preset, finder: FaceFinder, progress: Callabl
                 if face is not None:
                     open_windows.append(_Window(moment.anchor, _points(moment.anchor, face, steady)))
             to_next -= 1
-            going = {window: window.take(moment, k) and len(window.rows) < length for window in open_windows}
-            ended = [window for window, on in going.items() if not on]
-            open_windows = [window for window, on in going.items() if on]
+            seen = {window: window.take(moment, k) for window in open_windows}
+            ended = [window for window in open_windows if not seen[window] or len(window.rows) == length]
+            if steady and open_windows and not seen[open_windows[-1]]:
+                to_next = 0  # the next was to open where this one would have ended
+            open_windows = [window for window in open_windows if window not in ended]
         for window in ended:
             found += window.pieces(k, still)
     for window in open_windows:

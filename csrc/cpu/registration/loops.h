@@ -16,9 +16,9 @@ constexpr int kLongestRow = 320;
 struct SampleRowArgs {
     const std::uint8_t* pixels;
     std::ptrdiff_t pixel_stride;
-    int height, width;            // of the picture
-    const float* columns;         // of the crop, `count` each
-    const float *depth, *nose;    // the depth there: depth[i] + nose_share nose[i]
+    int height, width;          // of the picture
+    const float* columns;       // of the crop, `count` each
+    const float *depth, *nose;  // the depth there: depth[i] + nose_share nose[i]
     float nose_share;
     float x0, x1, x2, y0, y1, y2;  // x = x0 + x1 columns[i] + x2 depth, y likewise; of any size, or not numbers
     float* out;
@@ -36,11 +36,11 @@ struct ReduceArgs {
 struct ResidualArgs {
     const float* picture;  // size x size
     int size;
-    const float* basis;         // rows of `stride`, `functions` of them
+    const float* basis;  // rows of `stride`, `functions` of them
     int functions;
-    const float *x, *y;         // of the cells, in cells
+    const float *x, *y;  // of the cells, in cells
     const float* anchor;
-    const float* step;          // along x of each function, then along y, in cells
+    const float* step;  // along x of each function, then along y, in cells
     float* residual;
     int count;  // a multiple of 16
     std::ptrdiff_t stride;
@@ -62,7 +62,7 @@ constexpr int kBlock = 4;  // rows of the matrix that are summed together
 
 struct RegistrationLoops {
     void (*sample_row)(const SampleRowArgs&);
-    void (*round_row)(const float* row, int count, std::uint8_t* out);  // 0 to 255, to the nearest
+    void (*round_row)(const float* row, int count, std::uint8_t* out);             // 0 to 255, to the nearest
     void (*halve)(const float* upper, const float* lower, int count, float* out);  // means of 2 x 2, `count` of them
     float (*median)(const float* values, int count);  // of how large they are without their signs, the upper of two
     void (*reduce)(const ReduceArgs&);

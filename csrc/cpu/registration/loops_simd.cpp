@@ -226,8 +226,8 @@ void normal(const NormalArgs& args) {
     }
     for (int j = 0; j < a.terms; j += kBlock) {
         for (int l = 0; l <= j; l += kBlock) {
-            block(a.weighted + j * a.stride, a.jacobian + l * a.stride, a.sum_count, a.stride,
-                  a.sums + j * a.terms + l, a.terms);
+            block(a.weighted + j * a.stride, a.jacobian + l * a.stride, a.sum_count, a.stride, a.sums + j * a.terms + l,
+                  a.terms);
         }
     }
 }
@@ -236,8 +236,7 @@ void normal(const NormalArgs& args) {
 
 template <>
 const RegistrationLoops& registration_loops_on<kPath>() {
-    static constexpr RegistrationLoops kLoops = {sample_row, round_row, halve, median,
-                                                reduce,     residual,  normal};
+    static constexpr RegistrationLoops kLoops = {sample_row, round_row, halve, median, reduce, residual, normal};
     return kLoops;
 }
 

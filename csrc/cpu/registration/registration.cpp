@@ -21,11 +21,11 @@ constexpr float kMiddle = (kSize - 1) / 2.0f, kUnit = 100.0f;
 // A cylinder a little wider than the head, flattened towards its sides, and a nose a quarter of its width high.
 constexpr float kWiden = 1.15f, kDeepest = 0.02f, kRoundness = 0.9f, kNose = 0.25f, kNoseReach = 0.16f;
 constexpr int kSteps = 6;
-constexpr double kDone = 0.02;                     // pixels; a smaller step is the last
+constexpr double kDone = 0.02;                       // pixels; a smaller step is the last
 constexpr float kTolerance = 2.25f, kNoise = 0.45f;  // of the median difference, and gray levels
 constexpr float kContrast = 1.0f / 50.0f;
 constexpr double kDamping = 1e-3;
-constexpr double kStiffness = 16.0;  // of spots, against their shifts in pixels; of squared tolerances
+constexpr double kStiffness = 16.0;        // of spots, against their shifts in pixels; of squared tolerances
 constexpr double kFarthest = 2.0 * kSize;  // pixels
 static_assert(kSize <= kLongestRow, "a row of the crop is sampled at once");
 
@@ -39,7 +39,8 @@ struct Basis {
         for (int i = 0; i < kSize; ++i) {
             const float across = static_cast<float>(i) - shape.middle;
             const float share = across / (kWiden * shape.half_width);
-            column[size(i)] = kRoundness * shape.half_width * std::sqrt(std::max(1.0f - share * share, kDeepest)) / kUnit;
+            column[size(i)] =
+                kRoundness * shape.half_width * std::sqrt(std::max(1.0f - share * share, kDeepest)) / kUnit;
             nose_column[size(i)] = kNose * shape.half_width * bump(across) / kUnit;
             nose_row[size(i)] = bump(static_cast<float>(i) - shape.nose_row);
         }
@@ -184,8 +185,10 @@ struct Registration::State {
 
     // Reads a row of places where the head has taken them.
     void sample(const Gray& frame, const Places& places, float line, float* out) {
-        const double across = static_cast<double>(box.width()) / kSize, down = static_cast<double>(box.height()) / kSize;
-        const double from_middle = (static_cast<double>(line) - static_cast<double>(kMiddle)) / static_cast<double>(kUnit);
+        const double across = static_cast<double>(box.width()) / kSize,
+                     down = static_cast<double>(box.height()) / kSize;
+        const double from_middle =
+            (static_cast<double>(line) - static_cast<double>(kMiddle)) / static_cast<double>(kUnit);
         const auto constant = [&](const double* p) {
             return p[0] - p[1] * static_cast<double>(kMiddle) / static_cast<double>(kUnit) + p[2] * from_middle;
         };
@@ -228,7 +231,8 @@ struct Registration::State {
         const double all = static_cast<double>(cells) / first_cells;  // of the cells over those that were summed
         const double stiffness = kStiffness * static_cast<double>(tolerance) * static_cast<double>(tolerance);
         for (int j = 0; j < terms; ++j) {
-            for (int l = 0; l <= j; ++l) matrix[size(j * terms + l)] = all * static_cast<double>(sums[size(j * terms + l)]);
+            for (int l = 0; l <= j; ++l)
+                matrix[size(j * terms + l)] = all * static_cast<double>(sums[size(j * terms + l)]);
             double& own = matrix[size(j * terms + j)];
             step[size(j)] = static_cast<double>(right[size(j)]);
             const int function = j < 2 * functions ? j % functions : 0;

@@ -228,11 +228,14 @@ void measure(RoiFlow* const* lanes, int count, Gray frame, float* const* feature
     for (int i = 0; i < count; ++i) lanes[i]->lane().still(features[i]);
     list_patches(lanes, count, patches);
     const auto rect = [](const PatchTask& t) -> const Rect& { return t.lane->layout.patches[t.patch]; };
+    // What is expanded for one path is laid out otherwise than for another.
+    const auto path = [](const PatchTask& t) { return &t.lane->patches[size(t.patch)]->loops; };
     for (std::size_t i = 0; i < patches.size(); ++i) {
         for (std::size_t j = 0; j < i && patches[i].shared_with < 0; ++j) {
             const PatchTask &a = patches[i], &b = patches[j];
             const bool same_crop = a.lane->crop.visible() == b.lane->crop.visible();
-            if (b.shared_with < 0 && rect(a) == rect(b) && same_crop && a.lane != b.lane) {
+            const bool same = rect(a) == rect(b) && same_crop && path(a) == path(b);
+            if (b.shared_with < 0 && same && a.lane != b.lane) {
                 patches[i].shared_with = static_cast<int>(j);
             }
         }

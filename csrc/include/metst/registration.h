@@ -40,8 +40,8 @@ public:
     static constexpr int kMostSpots = 32;
 
     // The box lies in the picture. weights: kGrid x kGrid, 0 or more; where it is 0 nothing is looked at.
-    Registration(Gray anchor, Rect box, const HeadShape& shape, const float* weights, const Spot* spots,
-                 int spot_count, SimdPath path = SimdPath::kAuto);
+    Registration(Gray anchor, Rect box, const HeadShape& shape, const float* weights, const Spot* spots, int spot_count,
+                 SimdPath path = SimdPath::kAuto);
     ~Registration();
     Registration(Registration&&) noexcept;
 

@@ -113,8 +113,8 @@ private:
 void measure(RoiFlow* const* lanes, int count, Gray frame, float* const* features, int threads);
 
 // Makes each frame the anchor of its lane, as if that had been opened on it, and measures the frame from the anchor of
-// before[i]: a lane of the same layout, without a nose, and box; or null, where features[i] are zeros. What either needs
-// of a frame is computed once. No lane is among them twice.
+// before[i]: a lane of the same layout, without a nose, box and path; or null, where features[i] are zeros. What either
+// needs of a frame is computed once. No lane is among them twice.
 void step(RoiFlow* const* lanes, RoiFlow* const* before, int count, const Gray* frames, float* const* features,
           int threads);
 
