@@ -155,7 +155,7 @@ def test_a_least_score_that_no_event_can_have_is_refused():
     highest = metst_edge.Bundle.find("demo_plus").calibration.highest
     with metst_edge.Analyzer("demo_plus", min_score=highest):
         pass
-    with pytest.raises(SettingsError, match=rf"min_score \(--min-score\) to be {highest:.2f} at most.* got 0.999; lower"):
+    with pytest.raises(SettingsError, match=rf"\(--min-score\) to be {highest:.2f} at most.* got 0.999; lower"):
         metst_edge.Analyzer("demo_plus", min_score=0.999)
     with metst_edge.Analyzer("demo", min_score=0.999):  # its scores are heights
         pass

@@ -59,6 +59,9 @@ class Lanes:
         0
     """
 
+    _before: Array
+    _last: Array
+
     def __init__(self, stream: Stream, k: int, delay: int = 0, anchored: bool = True) -> None:
         if stream.lanes != LANES:
             raise EngineError(f"expected a stream of {LANES} lanes, got {stream.lanes}; use open_stream(lanes={LANES})")
@@ -89,6 +92,7 @@ class Lanes:
         known = self._step(features, self._starts())
         fed = features.copy() if features is not None else self._on_device().fed()
         self._fed += 1
+        self._before = self._last
         self._last = fed
         self._features.append(fed)
         return self._kept(known)
@@ -104,6 +108,7 @@ class Lanes:
         self._device.take_back()
         self._fed -= 1
         self._given -= self._came
+        self._last = self._before
         self._features.extendleft(score.features for score in reversed(scores))
         self._features.pop()
 
@@ -129,7 +134,8 @@ class Lanes:
         self._fed = 0  # frames of this segment
         self._given = 0  # scores that the network has given of it
         self._came = 0  # of them in the last push
-        self._last = np.zeros((LANES, self._stream.channels), np.float32)  # features of the last frame
+        # Features of the last two frames.
+        self._before = self._last = np.zeros((LANES, self._stream.channels), np.float32)
         self._features: deque[Array] = deque()  # of the frames whose scores are under way
 
     def _starts(self) -> npt.NDArray[np.bool_]:
