@@ -57,12 +57,17 @@ def test_flow_is_opencvs(face, path, height, width):
         assert mean <= 1e-4 and most <= 1e-2
 
 
+# Not at rest along an axis: at the picture's edge the sign of what rounding leaves of nothing then decides whether a
+# pixel counts, in OpenCV as well, and its neighbourhood goes another way.
+SHIFTS = st.one_of(st.floats(-4, -0.25), st.floats(0.25, 4))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(33, 200),
     st.integers(33, 200),
-    st.floats(-4, 4),
-    st.floats(-4, 4),
+    SHIFTS,
+    SHIFTS,
     st.floats(0, 3),
     st.integers(0, 2**16),
     st.sampled_from(PATHS),
