@@ -1,5 +1,5 @@
-// The loops of the registration, one set for each path. Those that read where they are told to are written over the
-// vector wrapper (simd/simd.h); for the others the compiler's own vectors do.
+// The loops of the registration, one set for each path. Those that read where they are told to, and the sums, are written
+// over the vector wrapper (simd/simd.h); for the others the compiler's own vectors do.
 #pragma once
 
 #include <cstddef>

@@ -202,18 +202,22 @@ void normal(const NormalArgs& args) {
     using V = Simd;
     const NormalArgs a = args;
     const V one = V::set(1.0f), scale = V::set(1.0f / (a.tolerance * a.tolerance));
-    float* const weights = a.weighted;  // of all cells, and then rows of those that are summed
+    // Of all cells, where rows of those that are summed go afterwards: the weights in place of row 0, times the residual in
+    // place of row 1.
+    float* const weights = a.weighted;
+    float* const pulls = a.weighted + a.stride;
     for (int i = 0; i < a.count; i += V::kWidth) {
         const V residual = V::load(a.residual + i);
         const V doubt = V::fma(scale, V::mul(residual, residual), one);
-        V::store(weights + i, V::div(V::load(a.weights + i), doubt));
+        const V weight = V::div(V::load(a.weights + i), doubt);
+        V::store(weights + i, weight);
+        V::store(pulls + i, V::mul(weight, residual));
     }
     for (int j = 0; j < a.terms; ++j) {
         const float* const jacobian = a.jacobian + j * a.stride;
         V sum = V::zero();
         for (int i = 0; i < a.count; i += V::kWidth) {
-            const V weighted = V::mul(V::load(weights + i), V::load(a.residual + i));
-            sum = V::fma(weighted, V::load(jacobian + i), sum);
+            sum = V::fma(V::load(pulls + i), V::load(jacobian + i), sum);
         }
         a.right[j] = V::sum(sum);
     }
