@@ -1,6 +1,6 @@
 """What moved: optical flow of facial regions, measured from an anchor frame, or from a little ago.
 
-Knows gray pictures, a crop box and landmarks; nothing of models, time or events.
+Knows gray pictures, their times, a crop box and landmarks; nothing of models or events.
 """
 
 from metst_edge.flow.farneback import Farneback

@@ -85,6 +85,18 @@ def layout(roi_set: str, landmarks: npt.NDArray[np.float32]) -> Layout:
     )
 
 
+def check_anchor(anchor: Gray, box: Box) -> None:
+    """Make sure that a window can begin on a picture.
+
+    Raises:
+        FrameError: the picture is not uint8 (H, W), or the crop box does not lie on it.
+    """
+    _check_gray(anchor, None)
+    height, width = anchor.shape
+    if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
+        raise FrameError(f"expected a crop box inside the {anchor.shape} picture, got {box}")
+
+
 class RoiFlow:
     """Measures frames against one anchor frame.
 
@@ -108,10 +120,7 @@ class RoiFlow:
         roi_set: str = "metst",
         compat: bool = False,
     ) -> None:
-        _check_gray(anchor, None)
-        height, width = anchor.shape
-        if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
-            raise FrameError(f"expected a crop box inside the {anchor.shape} picture, got {box}")
+        check_anchor(anchor, box)
         self._shape = anchor.shape
         places = layout(roi_set, landmarks)
         self._native = _native.RoiFlow(
@@ -194,7 +203,7 @@ def window_features(
         frames: k gray frames, uint8 (H, W), at the model's rate.
         landmarks: float (68, 2), x and y in pixels of the first frame's 320x320 crop.
         box: the crop box on the first frame, in pixels of the picture.
-        roi_set: one of `metst_edge.face.ROI_SETS`.
+        roi_set: "metst" (5 regions) or "metst_plus" (18).
         compat: measure as the published code does; for published checkpoints.
 
     Returns:

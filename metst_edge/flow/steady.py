@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge import _native
-from metst_edge.errors import FrameError, TimestampError
+from metst_edge.errors import TimestampError
 from metst_edge.face.crop import CROP_SIZE, Box
+from metst_edge.face.rois import STEADY
 from metst_edge.flow.farneback import _check_gray
-from metst_edge.flow.regions import Features, Gray, correlation, default_threads, layout, thumbnail
+from metst_edge.flow.regions import Features, Gray, check_anchor, correlation, default_threads, layout, thumbnail
 
 LAG = 4 / 30
 """Seconds: as long as a micro-expression takes to rise, four frames of a model at 30 a second."""
@@ -69,6 +70,16 @@ SPOTS: tuple[tuple[tuple[int, ...], float, float], ...] = (
 )
 """Where a face moves by itself: brows and between them, the forehead above, cheeks, nose wings, lips and their corners,
 chin and beside it. Landmarks whose mean it is, how far below that in half widths of the face, and the reach."""
+
+
+def lag_of(roi_set: str, fps: float) -> int | None:
+    """Return the slots that features of a set reach back; None where they are measured from a window's first frame.
+
+    Args:
+        roi_set: one of `metst_edge.face.ROI_SETS`.
+        fps: slots a second.
+    """
+    return round(LAG * fps) if roi_set == STEADY else None
 
 
 def spots(landmarks: npt.NDArray[np.float32]) -> list[tuple[float, float, float]]:
@@ -145,12 +156,9 @@ class SteadyFlow:
     """
 
     def __init__(
-        self, anchor: Gray, box: Box, landmarks: npt.NDArray[np.float32], time: float = 0.0, roi_set: str = "edge"
+        self, anchor: Gray, box: Box, landmarks: npt.NDArray[np.float32], time: float = 0.0, roi_set: str = STEADY
     ) -> None:
-        _check_gray(anchor, None)
-        height, width = anchor.shape
-        if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
-            raise FrameError(f"expected a crop box inside the {anchor.shape} picture, got {box}")
+        check_anchor(anchor, box)
         if not math.isfinite(time):
             raise TimestampError(f"expected a finite time, got {time}")
         middle, row = (float(value) for value in landmarks[NOSE_TIP])

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from metst_edge.bundle import Bundle
 from metst_edge.decode import DecodeSettings, Interval
 from metst_edge.events import Gap, MicroExpression
-from metst_edge.face.rois import ROI_SETS, STEADY
-from metst_edge.flow.steady import LAG
+from metst_edge.face.rois import ROI_SETS
+from metst_edge.flow.steady import lag_of
 from metst_edge.labels import NEUTRAL
 from metst_edge.scoring.motion import moved
 
@@ -63,7 +63,7 @@ class Told:
         self._labels, self._table = bundle.labels, bundle.calibration
         self._emotions = [label for label in bundle.labels if label != NEUTRAL]
         self._half, self._regions = bundle.k // 2, [roi.name for roi in ROI_SETS[bundle.roi_set]]
-        self._lag = round(LAG * bundle.fps) if bundle.roi_set == STEADY else None
+        self._lag = lag_of(bundle.roi_set, bundle.fps)
 
     def events(self, intervals: Iterable[Interval], at: Callable[[int], Scored]) -> list[MicroExpression]:
         """Return intervals as events, without those of a lower score than the least.

@@ -8,9 +8,9 @@ import pytest
 
 from metst_edge.capture import to_gray
 from metst_edge.face import Box, Face
-from metst_edge.flow.steady import LAG
+from metst_edge.flow.steady import LAG, lag_of
 from training.synthesis.backgrounds import BackgroundFaces, Backgrounds, backwards, mirrored, together
-from training.synthesis.calibration import ALL_POINTS, POINTS, channel_values, lag_of, since
+from training.synthesis.calibration import ALL_POINTS, POINTS, channel_values, since
 from training.synthesis.camera import Camera, Sensor
 from training.synthesis.face_actions import action_fields, draw_drawing
 from training.synthesis.generator import FeatureGenerator

@@ -31,6 +31,7 @@ class Model:
     calibration: None = None
     k: int = 30
     roi_set: str = "metst"
+    fps: float = 30.0
 
 
 def video(model: Model, random: np.random.Generator, labelled: bool, quiet: bool) -> Scored:

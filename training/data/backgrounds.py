@@ -19,7 +19,7 @@ from metst_edge.capture import Interruption, open_source
 from metst_edge.capture.retime import Hole
 from metst_edge.face import Face, FaceFinder
 from metst_edge.face.rois import STEADY
-from metst_edge.flow.steady import LAG
+from metst_edge.flow.steady import lag_of
 from metst_edge.scoring.slots import Moment, Picture, Timeline
 from metst_edge.scoring.windows import lost
 from training.data.features import content_of, keep, load_kept
@@ -134,8 +134,9 @@ def _points(anchor: Picture, face: Face, steady: bool) -> PointFlow | SteadyPoin
 
 def _measure(video: Video, preset: Preset, finder: FaceFinder, progress: Callable[[float], None]) -> dict[str, Any]:
     """Read a video from its first frame to its last and measure its windows on the way."""
-    k, steady = preset.k, preset.roi_set == STEADY
-    length, still = (LONG, round(LAG * preset.fps)) if steady else (k, 0)
+    k, lag = preset.k, lag_of(preset.roi_set, preset.fps)
+    steady, still = lag is not None, lag or 0
+    length = LONG if steady else k
     found: list[dict[str, npt.NDArray[Any]]] = []
     open_windows: list[_Window] = []
     ended: list[_Window]

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face.crop import CROP_SIZE
-from training.synthesis.calibration import ALL_POINTS, CELLS, POINTS, channel_values, lag_of, since
+from metst_edge.flow.steady import lag_of
+from training.synthesis.calibration import ALL_POINTS, CELLS, POINTS, channel_values, since
 from training.synthesis.face_actions import MIRROR, NAMES, Drawing, action_fields, draw_drawing
 from training.synthesis.timeline import NOTHING, SIDES, TRACK, Rates, Timeline, draw_rate
 

@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face import ROI_SETS
-from metst_edge.face.rois import STEADY
-from metst_edge.flow.steady import LAG
 from training.synthesis.face_actions import NAMES
 from training.synthesis.timeline import HEAD, LIGHT, SIDES, TRACKS
 
@@ -161,17 +159,12 @@ def channel_values(flow: FloatArray, roi_set: str) -> FloatArray:
     return out.reshape(2 * len(rois), *flow.shape[2:])
 
 
-def lag_of(roi_set: str, fps: float) -> int | None:
-    """Return the slots that features of a set reach back; None where they are measured from a window's first frame."""
-    return round(LAG * fps) if roi_set == STEADY else None
-
-
 def since(values: FloatArray, lag: int | None, axis: int) -> FloatArray:
     """Return what changed in the ``lag`` slots before each one, nothing in the first ones; None changes nothing.
 
     Args:
         values: float32, as measured from a window's first slot.
-        lag: as of `lag_of`.
+        lag: as of `metst_edge.flow.steady.lag_of`.
         axis: that of the slots.
     """
     if lag is None:

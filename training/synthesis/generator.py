@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metst_edge.face import ROI_SETS
+from metst_edge.flow.steady import lag_of
 from metst_edge.labels import EMOTIONS
 from training.samples import Annotation, frame_labels
 from training.synthesis.backgrounds import BackgroundFaces, Backgrounds
@@ -24,7 +25,6 @@ from training.synthesis.calibration import (
     Calibration,
     channel_values,
     expand,
-    lag_of,
     since,
     window_starts,
 )
