@@ -22,7 +22,11 @@ __device__ inline float softplus(float x) {
     return fmaxf(x, 0.0f) + s * p;
 }
 
-__device__ inline float silu(float x) { return __fdividef(x, 1.0f + exp2f(-x * kLog2E)); }
+// x / (1 + e^-x). By h = e^-|x|/2, so that nothing is large: a fast division by more than 2^126 is 0.
+__device__ inline float silu(float x) {
+    const float h = exp2f(-0.5f * kLog2E * fabsf(x));
+    return __fdividef(x < 0.0f ? x * h * h : x, fmaf(h, h, 1.0f));
+}
 
 }  // namespace
 }  // namespace metst::cuda

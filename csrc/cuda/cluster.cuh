@@ -1,4 +1,4 @@
-// What the blocks of a cluster do together: wait for each other, and read each other's shared memory. A GPU before sm_90
+// What the blocks of a cluster do together: wait for each other, and write into each other's shared memory. A GPU before sm_90
 // has no clusters; what needs them must not be launched there.
 //
 // Included by .cu files alone; internal linkage.
@@ -20,14 +20,15 @@ __device__ inline void sync_cluster() {
 #endif
 }
 
-// Where the block of that rank has what `own` points to in this block's dynamic shared memory.
-__device__ inline const float* of_rank(const float* own, int rank) {
+// Where the block of that rank has what `own` points to in this block's dynamic shared memory. That block must have
+// begun, and must not have ended.
+__device__ inline float* of_rank(float* own, int rank) {
 #ifdef METST_CUDA_ON_CPU
     using namespace cuda_on_cpu;
-    const auto* const base = reinterpret_cast<const float*>(dynamic_shared_of(rank_in_cluster()));
-    return reinterpret_cast<const float*>(dynamic_shared_of(static_cast<unsigned>(rank))) + (own - base);
+    auto* const base = reinterpret_cast<float*>(dynamic_shared_of(rank_in_cluster()));
+    return reinterpret_cast<float*>(dynamic_shared_of(static_cast<unsigned>(rank))) + (own - base);
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    const float* theirs;
+    float* theirs;
     asm("mapa.u64 %0, %1, %2;" : "=l"(theirs) : "l"(own), "r"(rank));
     return theirs;
 #else

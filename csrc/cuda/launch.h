@@ -16,7 +16,10 @@
     type* const name = reinterpret_cast<type*>(name##_memory)
 #define METST_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
-// The same with so many neighbouring blocks in a cluster (sm_90 and later; cluster.cuh).
+// Lets a kernel be launched with more than 48 KB of dynamic shared memory, from now on; may be called in a capture.
+#define METST_ALLOW_SHARED(kernel, bytes) \
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes))
+// A launch with so many neighbouring blocks in a cluster (sm_90 and later; cluster.cuh).
 #define METST_LAUNCH_CLUSTER(kernel, blocks_together, grid, block, shared_bytes, stream, ...) \
     do {                                                                                      \
         cudaLaunchAttribute cluster_attribute{};                                              \

@@ -131,7 +131,7 @@ int pack(const MetstPlusSizes& s, Arrays arrays, float* packed) {
 #define METST_API extern "C" __attribute__((visibility("default")))
 
 // Changes whenever a caller compiled against these functions would no longer fit.
-METST_API int metst_network_step_version() { return 2; }
+METST_API int metst_network_step_version() { return 3; }
 
 // What a status that this thread has just got means, to follow "but".
 METST_API const char* metst_network_step_text(int status) {
@@ -159,7 +159,8 @@ METST_API int metst_network_step_pack(const std::int64_t* sizes, const float* co
     return number(NetworkStepStatus::kTooLarge);
 }
 
-// Addresses in device memory; see NetworkStepBuffers. blocks: 1, or 8 where the device has clusters of blocks.
+// Addresses in device memory; see NetworkStepBuffers. blocks: 1, 8 where the device has clusters of blocks, or 0
+// for whichever is faster.
 METST_API int metst_network_step(const std::int64_t* sizes, std::int64_t lanes, const float* weights,
                                  const float* features, const float* reset, const float* state, float* next_state,
                                  float* spot, float* emotion, int blocks, CUstream_st* stream) {

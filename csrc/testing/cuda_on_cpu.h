@@ -3,13 +3,14 @@
 // memory through METST_SHARED (csrc/cuda/launch.h), and is otherwise plain CUDA.
 //
 // A launch returns when the grid is done. Blocks run one after another; the threads of a block are fibers that switch
-// at barriers and shuffles only; those of a cluster's blocks run together. A warp runs as far as it comes without the others. Blocks, warps and lanes take turns
-// in ascending order, or, where METST_EMULATION_SEED is set, in an order that is drawn anew at every turn: what depends
-// on it is a race, and shows as another result. A barrier that some thread misses ends the process with a message, and
+// at barriers and shuffles only; those of a cluster's blocks run together. A warp runs as far as it comes without the
+// others. Blocks, warps and lanes take turns in ascending order, or, where METST_EMULATION_SEED is set, in an order that
+// is drawn anew at every turn: what depends on it is a race, and shows as another result. A barrier that some thread misses ends the process with a message, and
 // the address and undefined-behaviour sanitizers see every access to an array.
 //
-// Covered: 1-D to 3-D grids, clusters of blocks and the dynamic shared memory of each for all, shared memory (NaN when a block starts), __constant__, shuffles and sums over whole warps,
-// 16-bit floats, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant memory are
+// Covered: 1-D to 3-D grids, clusters of blocks and the dynamic shared memory of each for all, shared memory (NaN when a
+// block starts), asynchronous copies (done when they are waited for), __constant__, shuffles and sums over whole warps,
+// 16-bit floats, fast divisions, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant memory are
 // static variables: launch from one host thread at a time.
 #pragma once
 
@@ -22,6 +23,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -50,6 +52,7 @@
     type* name = reinterpret_cast<type*>(cuda_on_cpu::dynamic_shared_of(cuda_on_cpu::rank_in_cluster()))
 #define METST_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     cuda_on_cpu::launch(grid, block, shared_bytes, stream, [&] { kernel(__VA_ARGS__); })
+#define METST_ALLOW_SHARED(kernel, bytes) cuda_on_cpu::allowed_shared_bytes = (bytes)
 #define METST_LAUNCH_CLUSTER(kernel, blocks_together, grid, block, shared_bytes, stream, ...) \
     cuda_on_cpu::launch(grid, block, shared_bytes, stream, [&] { kernel(__VA_ARGS__); }, blocks_together)
 
@@ -102,6 +105,7 @@ inline Barrier cluster_barrier;
 inline unsigned threads, current, idle_switches;  // threads of a block; a fiber's number among those that run together
 inline unsigned cluster = 1;                      // blocks that run together
 inline std::size_t shared_quads;                  // of a block's dynamic shared memory
+inline std::size_t allowed_shared_bytes;          // beyond what any kernel may have; of all kernels here
 inline void* scheduler[5];
 inline std::function<void()> body;
 inline std::vector<float4> dynamic_shared;
@@ -257,7 +261,19 @@ inline void run_blocks(unsigned first) {
     idle_switches = finished = 0;
     while (finished < all) {
         draw_order(warp_turns, static_cast<unsigned>(warps.size()));
-        for (unsigned warp : warp_turns) run_warp(warp);
+        // In a drawn order the other blocks of a cluster go as far as they come without the one that is held back.
+        const unsigned held =
+            random_order && cluster > 1 ? static_cast<unsigned>((*random_order)()) % cluster : cluster;
+        const auto is_held = [&](unsigned warp) { return warp * kWarpSize / threads == held; };
+        for (unsigned long before = ~0ul; before != progress && (before == ~0ul || held < cluster);) {
+            before = progress;
+            for (unsigned warp : warp_turns) {
+                if (!is_held(warp)) run_warp(warp);
+            }
+        }
+        for (unsigned warp : warp_turns) {
+            if (is_held(warp)) run_warp(warp);
+        }
     }
 }
 
@@ -268,8 +284,9 @@ inline void launch(dim3 grid, dim3 block, std::size_t shared_bytes, const void*,
     threads = block.x * block.y * block.z;
     cluster = blocks_together;
     if (cluster == 0 || cluster > 8 || grid.x % cluster != 0 || (cluster > 1 && threads % kWarpSize != 0) ||
-        threads == 0 || threads > 1024 || shared_bytes > 227 * 1024 || grid.x == 0 || grid.x > 0x7fffffffu ||
-        grid.y == 0 || grid.y > 65535 || grid.z == 0 || grid.z > 65535) {
+        threads == 0 || threads > 1024 ||
+        shared_bytes > std::max(48 * std::size_t{1024}, std::min(allowed_shared_bytes, 227 * std::size_t{1024})) ||
+        grid.x == 0 || grid.x > 0x7fffffffu || grid.y == 0 || grid.y > 65535 || grid.z == 0 || grid.z > 65535) {
         last_error = 9;  // cudaErrorInvalidConfiguration
         return;
     }
@@ -299,6 +316,18 @@ T exchange(unsigned mask, T value, Source source) {
     wait(warp.barrier);
     std::memcpy(&value, &values[source(lane) % kWarpSize], sizeof(T));
     return value;
+}
+
+// Copies that a thread has begun are done when it waits for them and no sooner: what it does not wait for is missing.
+inline std::vector<std::vector<std::pair<float4*, const float4*>>> copies;
+inline void copy_later(float4* to, const float4* from) {
+    if (copies.size() < fibers.size()) copies.resize(fibers.size());
+    copies[current].emplace_back(to, from);
+}
+inline void copy_now() {
+    if (current >= copies.size()) return;
+    for (const auto& [to, from] : copies[current]) *to = *from;
+    copies[current].clear();
 }
 
 }  // namespace cuda_on_cpu
@@ -362,7 +391,12 @@ inline double __dmul_rn(double x, double y) {
     return product;
 }
 inline double __dadd_rn(double x, double y) { return x + y; }
-inline float __fdividef(float x, float y) { return x / y; }
+// As the hardware has it, by the reciprocal, which is subnormal and so 0 where y is large.
+inline float __fdividef(float x, float y) {
+    const float size = std::fabs(y);
+    return size > 0x1p126f && size <= std::numeric_limits<float>::max() ? x * 0.0f : x / y;
+}
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float exp2f_flushed(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }  // as nvcc -ftz=true has it
 #define exp2f exp2f_flushed
 using std::max;
@@ -413,7 +447,7 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
 using cudaStream_t = struct CUstream_st*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidConfiguration = 9 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrClusterLaunch = 120 };
 inline cudaError_t cudaGetLastError() { return static_cast<cudaError_t>(std::exchange(cuda_on_cpu::last_error, 0)); }
 inline cudaError_t cudaGetDevice(int* device) {
     *device = 0;
@@ -423,8 +457,8 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
     *count = 1;
     return cudaSuccess;
 }
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-    *value = cuda_on_cpu::multiprocessors;
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+    *value = attribute == cudaDevAttrClusterLaunch ? 1 : cuda_on_cpu::multiprocessors;
     return cudaSuccess;
 }
 template <class Kernel>

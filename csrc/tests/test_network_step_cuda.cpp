@@ -327,6 +327,22 @@ void a_step_is_one_launch(const Sizes& sizes, int blocks) {
     EXPECT(cuda_on_cpu::launched_blocks == std::vector<unsigned>{3u * static_cast<unsigned>(blocks)}, "%zu launches",
            cuda_on_cpu::launched_blocks.size());
 }
+
+// Clusters until their blocks fill the device.
+void the_fastest_number_of_blocks_is_chosen() {
+    for (std::int64_t lanes : {2, 3}) {
+        Pair pair(MetstSizes{3, 8, 1, 8, 4, 4, 1, 2}, lanes, metst::cuda::kFastestBlocks);
+        std::mt19937 random(1);
+        pair.draw(random, 3);
+        cuda_on_cpu::multiprocessors = 16;
+        cuda_on_cpu::launched_blocks.clear();
+        EXPECT(pair.run() == NetworkStepStatus::kOk, "the fastest");
+        cuda_on_cpu::multiprocessors = 132;
+        EXPECT(cuda_on_cpu::launched_blocks == std::vector<unsigned>{lanes == 2 ? 16u : 3u}, "%u blocks of %d lanes",
+               cuda_on_cpu::launched_blocks.front(), static_cast<int>(lanes));
+        pair.expect_scores_of_the_cpu("with the fastest number of blocks");
+    }
+}
 #else
 bool has_clusters() {
     int device = 0, there = 0;
@@ -393,6 +409,9 @@ int main() {
         lanes_take_slow_steps_by_turns(blocks);
     }
     bad_arguments_are_refused();
+#ifdef METST_CUDA_ON_CPU
+    the_fastest_number_of_blocks_is_chosen();
+#endif
     std::printf("largest difference %.2g, %d failures\n", worst_difference, failures);
     return failures != 0;
 }

@@ -1,18 +1,25 @@
 // The layers of the fused step, of which a network is a chain (networks.cuh); they know none.
 //
-// A linear map: 8, 16 or 32 lanes of a warp read a row together, four inputs each, several rows at once, and sum their
-// products by shuffles that leave each row's sum with another lane. That lane goes on with it. A scan: some lanes hold
-// the states of a channel, as many as give each of them up to eight.
+// A linear map: 2 to 32 neighbouring lanes of a warp read a row together, four inputs each, several rows one after the
+// other, and sum their products by shuffles that leave each row's sum with another lane. That lane goes on with it. A
+// scan: some lanes hold the states of a channel. A layer norm is worked out by every warp for itself.
 //
 // Where several blocks of threads share a lane, each has a part of the inner channels of every Mamba block, whole fours
-// of them, and all of everything else: two barriers of the cluster a Mamba block.
+// of them, and all of everything else. Two barriers of the cluster a Mamba block: before each, all write their part of
+// every output into the others' shared memory.
+//
+// Sizes that the compiler knows (known.h) make the loops and divisions go away, two thirds of all instructions, and the
+// blocks of a cluster then have their share of a Mamba block's weights and state copied into shared memory while they
+// work on the one before.
 //
 // Included by step.cu alone; internal linkage.
 #pragma once
 
 #include "activations.cuh"
+#include "async_copy.cuh"
 #include "cluster.cuh"
 #include "launch.h"
+#include "network_step/known.h"
 #include "network_step/plan.h"
 
 namespace metst::cuda {
@@ -61,58 +68,87 @@ __device__ inline float sum_transposed(const float (&p)[Count], int lanes, int l
     }
 }
 
-// Some inputs of a linear map: from number 4 `first` on, `width` times four; each row has `stride` times four.
-struct Inputs {
-    int first, width, stride;
-};
-
-// Calls done(o, sum) in one thread for every output o of a linear map, whose weights are in row row_of(o). x, in shared
-// memory, is all inputs, padded with zeros. Rows: those that lanes read at once.
-template <int Threads, int Rows, class RowOf, class Done>
-__device__ inline void linear(const float* weights, const Inputs& in, int outputs, const float* x, RowOf&& row_of,
-                              Done&& done) {
-    const int lanes = in.width <= 8 ? 8 : in.width <= 16 ? 16 : 32;
-    const int group = static_cast<int>(threadIdx.x) / lanes, lane = static_cast<int>(threadIdx.x) % lanes;
-    const int each = (outputs + Threads / lanes - 1) / (Threads / lanes);
-    const float4* const rows = reinterpret_cast<const float4*>(weights) + in.first;
-    const float4* const x4 = reinterpret_cast<const float4*>(x) + in.first;
-    for (int base = 0; base < each; base += Rows) {
-        const int first = group * each + base;
-        const int count = min(min(Rows, each - base), outputs - first);
-        float sums[Rows] = {};
-        for (int k = lane; k < in.width; k += lanes) {
-            const float4 value = x4[k];
+// Calls f(i) for every i from `first` below `end` in steps. How often does not depend on `first`, which is less than
+// Step: where the compiler knows `end` there is no loop.
+template <class F>
+__device__ inline void for_steps(int first, int step, int end, F&& f) {
 #pragma unroll
-            for (int some = 0; some < Rows; some += 4) {  // under way at once: more would not fit the registers
-                float4 row[4];
-#pragma unroll
-                for (int r = 0; r < 4; ++r) {
-                    const bool there = some + r < count;
-                    row[r] = there ? __ldg(rows + row_of(first + some + r) * in.stride + k)
-                                   : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                }
-#pragma unroll
-                for (int r = 0; r < 4; ++r) sums[some + r] = dot(row[r], value, sums[some + r]);
-            }
-        }
-        const float sum = sum_transposed<Rows>(sums, lanes, lane);
-        const int r = lane / (lanes / Rows);
-        if (lane % (lanes / Rows) == 0 && r < count) done(first + r, sum);
+    for (int i = first, j = 0; j < end; i += step, j += step) {
+        if (end % step == 0 || i < end) f(i);
     }
 }
 
-// Layer norm by one warp: done(i, value) for every i, each in the lane that has read x[i]. of_norm: factors, summands.
-template <class Done>
-__device__ inline void norm(const float* of_norm, int size, const float* x, Done&& done) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-    float sum = 0.0f, squares = 0.0f;
-    for (int i = lane; i < size; i += kWarpSize) sum += x[i];
-    const float mean = sum_of(sum, kWarpSize) / static_cast<float>(size);
-    for (int i = lane; i < size; i += kWarpSize) squares = fmaf(x[i] - mean, x[i] - mean, squares);
-    const float deviation = sqrtf(sum_of(squares, kWarpSize) / static_cast<float>(size) + kLayerNormEps);
-    for (int i = lane; i < size; i += kWarpSize) {
-        done(i, fmaf((x[i] - mean) / deviation, __ldg(of_norm + i), __ldg(of_norm + size + i)));
+// How many lanes read a row of `width` times four inputs together: few, as long as no thread is left without a row.
+__host__ __device__ constexpr int lanes_for(int threads, int width, int outputs) {
+    int lanes = width >= 8 ? 8 : width >= 4 ? 4 : 2;
+    while (lanes < kWarpSize && lanes < width && 2 * lanes * outputs <= threads) lanes *= 2;
+    return lanes;
+}
+
+// Rows that lanes read one after the other before they sum: `most`, or fewer where that is known to do.
+template <class Sizes>
+__host__ __device__ constexpr int rows_for(int threads, int width, int outputs, int most) {
+    if (!Sizes::kKnown) return most;
+    int rows = 1;
+    const int lanes = lanes_for(threads, width, outputs);
+    while (rows < most && rows < lanes && rows * (threads / lanes) < outputs) rows *= 2;
+    return rows;
+}
+
+// Calls done(o, sum) in one thread for every output o of a linear map. Input k of `width` times four is x(k), times
+// weight(o, k); `lanes` read a row together, Rows one after the other, at most as many.
+template <int Threads, int Rows, class X, class Weight, class Done>
+__device__ inline void linear(int lanes, int width, int outputs, X&& x, Weight&& weight, Done&& done) {
+    const int groups = Threads / lanes;
+    const int group = static_cast<int>(threadIdx.x) / lanes, lane = static_cast<int>(threadIdx.x) % lanes;
+    constexpr int kAtOnce = Rows < 4 ? Rows : 4;
+    for (int first = 0; first < outputs; first += Rows * groups) {
+        float sums[Rows] = {};
+#pragma unroll 2  // as many loads under way as fit the registers
+        for (int k = lane, j = 0; j < width; k += lanes, j += lanes) {
+            if (width % lanes != 0 && k >= width) break;
+            const float4 value = x(k);
+#pragma unroll
+            for (int some = 0; some < Rows; some += kAtOnce) {
+                float4 row[kAtOnce];
+#pragma unroll
+                for (int r = 0; r < kAtOnce; ++r) {
+                    const int o = first + (some + r) * groups + group;
+                    row[r] = o < outputs ? weight(o, k) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                }
+#pragma unroll
+                for (int r = 0; r < kAtOnce; ++r) sums[some + r] = dot(row[r], value, sums[some + r]);
+            }
+        }
+        const float sum = sum_transposed<Rows>(sums, lanes, lane);
+        const int o = first + lane / (lanes / Rows) * groups + group;
+        if (lane % (lanes / Rows) == 0 && o < outputs) done(o, sum);
     }
+}
+
+// The mean of values, and one over their deviation, by every warp for itself. About the first value, so that one pass
+// loses nothing. Done in every lane.
+struct Spread {
+    float mean, scale;
+    __device__ float of(float x) const { return (x - mean) * scale; }
+};
+template <class Value>
+__device__ inline Spread spread_of(int size, Value&& value) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+    const float first = value(0);
+    float sum = 0.0f, squares = 0.0f;
+    for_steps(lane, kWarpSize, size, [&](int i) {
+        const float x = value(i) - first;
+        sum += x;
+        squares = fmaf(x, x, squares);
+    });
+#pragma unroll
+    for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
+        sum += __shfl_xor_sync(kAllLanes, sum, mask);
+        squares += __shfl_xor_sync(kAllLanes, squares, mask);
+    }
+    const float over = 1.0f / static_cast<float>(size), mean = sum * over;
+    return {first + mean, rsqrtf(fmaxf(squares * over - mean * mean, 0.0f) + kLayerNormEps)};
 }
 
 // What a block of threads has at hand of its lane's frame.
@@ -124,21 +160,33 @@ struct Frame {
     int rank;  // among the blocks of the lane
 };
 
+// Where Mamba blocks are copied to, one while the one before is worked on.
+struct Stage {
+    float* memory;
+    int floats;  // of one of the two
+    int fetched = 0, taken = 0;
+
+    __device__ float* next() { return memory + fetched++ % 2 * floats; }
+    __device__ const float* take() { return memory + taken++ % 2 * floats; }
+};
+
 // A linear map of all of its inputs; outputs `first` to `end` of it.
-template <class Team, int Rows, class Done>
+template <class Team, class Done>
 __device__ inline void every_input(const float* map, int inputs, int first, int end, const float* x, Done&& done) {
-    const int width = quads_of(inputs);
-    linear<Team::kThreads, Rows>(
-        map, {0, width, width}, end - first, x, [=](int o) { return first + o; },
-        [&](int o, float sum) { done(first + o, sum); });
+    const int width = quads_of(inputs), lanes = lanes_for(Team::kThreads, max(width, 4), end - first);
+    const float4* const x4 = reinterpret_cast<const float4*>(x);
+    const float4* const rows = reinterpret_cast<const float4*>(map) + first * width;
+    linear<Team::kThreads, 4>(
+        lanes, width, end - first, [=](int k) { return x4[k]; },
+        [=](int o, int k) { return __ldg(rows + o * width + k); }, [&](int o, float sum) { done(first + o, sum); });
 }
 
 // Convolves the frames that are `seen`, with ReLU: done(o, value).
 template <class Team, class Done>
 __device__ inline void convolve(const float* map, const float* bias, int inputs, int outputs, const float* seen,
                                 Done&& done) {
-    every_input<Team, 4>(map, kFrames * inputs, 0, outputs, seen,
-                         [&](int o, float sum) { done(o, fmaxf(sum + __ldg(bias + o), 0.0f)); });
+    every_input<Team>(map, kFrames * inputs, 0, outputs, seen,
+                      [&](int o, float sum) { done(o, fmaxf(sum + __ldg(bias + o), 0.0f)); });
 }
 
 // Value i of the newest frame of a convolution's input: keeps it behind `past_at`, lays out the frames that are seen.
@@ -158,19 +206,19 @@ __device__ inline void see(const Frame& f, int past_at, int seen_at, int inputs,
     kept[inputs + i] = one_ago;
 }
 
-// The stem's two convolutions: done(o, value). Flags: does this frame, the one before, and the one before that begin a
-// window?
-template <class Team, class Done>
-__device__ inline void stem(const Frame& f, const fused::StemPlan& p, const float* features, bool now, bool one_ago,
-                            bool two_ago, Done&& done) {
-    for (int i = static_cast<int>(threadIdx.x); i < p.channels; i += Team::kThreads) {
-        see(f, p.past[0], p.seen[0], p.channels, i, features[i], one_ago, now);
-    }
+// The stem's two convolutions of the lane's features (lanes, channels): done(o, value). Sizes: StemSizes. Flags: does
+// this frame, the one before, and the one before that begin a window?
+template <class Team, class Sizes, class Done>
+__device__ inline void stem(const Frame& f, const fused::StemPlan& p, const float* features, std::ptrdiff_t lane,
+                            bool now, bool one_ago, bool two_ago, Done&& done) {
+    const int channels = Sizes::kKnown ? Sizes::kChannels : p.channels, dim = Sizes::kKnown ? Sizes::kDim : p.dim;
+    for_steps(static_cast<int>(threadIdx.x), Team::kThreads, channels,
+              [&](int i) { see(f, p.past[0], p.seen[0], channels, i, features[lane * channels + i], one_ago, now); });
     __syncthreads();
-    convolve<Team>(f.weights + p.weight[0], f.weights + p.bias[0], p.channels, p.dim, f.shared + p.seen[0],
-                   [&](int o, float value) { see(f, p.past[1], p.seen[1], p.dim, o, value, two_ago, one_ago); });
+    convolve<Team>(f.weights + p.weight[0], f.weights + p.bias[0], channels, dim, f.shared + p.seen[0],
+                   [&](int o, float value) { see(f, p.past[1], p.seen[1], dim, o, value, two_ago, one_ago); });
     __syncthreads();
-    convolve<Team>(f.weights + p.weight[1], f.weights + p.bias[1], p.dim, p.dim, f.shared + p.seen[1], done);
+    convolve<Team>(f.weights + p.weight[1], f.weights + p.bias[1], dim, dim, f.shared + p.seen[1], done);
     __syncthreads();
 }
 
@@ -178,7 +226,7 @@ __device__ inline void stem(const Frame& f, const fused::StemPlan& p, const floa
 template <class Team>
 __device__ inline void heads(const Frame& f, const fused::HeadsPlan& p, int first, int end, const float* x, float* spot,
                              float* emotion) {
-    every_input<Team, 4>(f.weights + p.weight, p.inputs, first, end, x, [&](int o, float sum) {
+    every_input<Team>(f.weights + p.weight, p.inputs, first, end, x, [&](int o, float sum) {
         const float score = sum + __ldg(f.weights + p.bias + o);
         if (o == 0) {
             *spot = 1.0f / (1.0f + exp2f(-score * kLog2E));
@@ -188,147 +236,290 @@ __device__ inline void heads(const Frame& f, const fused::HeadsPlan& p, int firs
     });
 }
 
-// Mamba blocks of the same sizes, of one lane in one block of threads.
-template <class Team>
+// Mamba blocks of the same sizes, of one lane in one block of threads. Sizes: as known.h has them.
+template <class Team, class Sizes>
 struct MambaBlocks {
-    static constexpr int kSize = Team::kThreads;
+    static constexpr int kThreads = Team::kThreads, kBlocks = Team::kBlocks;
+    static constexpr bool kStaged = fused::is_staged<Sizes, kBlocks>();
+    using Share = fused::Share<Sizes, kBlocks>;
 
     const fused::BlockPlan& p;
     const Frame& f;
     int first_own;  // of the channels inside a Mamba block, those of this block of threads
-    int own;        // how many
 
-    __device__ MambaBlocks(const fused::BlockPlan& plan, const Frame& frame) : p(plan), f(frame) {
-        const int share = Team::kBlocks == 1 ? p.inner : 4 * ((quads_of(p.inner) + Team::kBlocks - 1) / Team::kBlocks);
-        first_own = Team::kBlocks == 1 ? 0 : min(f.rank * share, p.inner);
-        own = min(share, p.inner - first_own);
+    // Those of one block that are its own: in place, or in the stage.
+    struct Weights {
+        const float *norm, *in_proj, *gate_proj, *conv, *x_proj, *dt_proj, *rates, *skip, *out_proj, *post_norm;
+        const float *taps, *scan;  // of the state
+    };
+
+    __device__ MambaBlocks(const fused::BlockPlan& plan, const Frame& frame) : p(plan), f(frame), first_own(0) {
+        if constexpr (kBlocks > 1) first_own = min(f.rank * share(), inner());
+    }
+
+    __device__ int dim() const { return known(Sizes::kDim, p.dim); }
+    __device__ int inner() const { return known(Sizes::kInner, p.inner); }
+    __device__ int states() const { return known(Sizes::kStates, p.states); }
+    __device__ int conv() const { return known(Sizes::kConv, p.conv); }
+    __device__ int rank() const { return known(Sizes::kRank, p.rank); }
+    __device__ static int known(int at_compile_time, int planned) { return Sizes::kKnown ? at_compile_time : planned; }
+    // Of the inner channels: what a block has, all of them but in the last blocks.
+    __device__ int share() const { return 4 * ((quads_of(inner()) + kBlocks - 1) / kBlocks); }
+    __device__ int own() const {
+        if constexpr (Sizes::kKnown) return Sizes::kInner / kBlocks;
+        return kBlocks == 1 ? inner() : min(share(), inner() - first_own);
+    }
+    // From one row of inner channels to the next, and of the taps and factors of the time step.
+    __device__ int stride() const { return kStaged ? own() : 4 * quads_of(inner()); }
+    __device__ int tap_stride() const { return kStaged ? own() : inner(); }
+
+    __device__ static float load(const float* from) {
+        if constexpr (kStaged) return *from;
+        return __ldg(from);
+    }
+    __device__ static float4 load4(const float* from) {
+        if constexpr (kStaged) return *reinterpret_cast<const float4*>(from);
+        return __ldg(reinterpret_cast<const float4*>(from));
+    }
+
+    __device__ const float* block_of(int weights_at, int i) const {
+        return f.weights + weights_at + i * p.weight.total;
+    }
+
+    // Begins to copy a block's weights and state to where they are read next.
+    __device__ void fetch(Stage& stage, int weights_at, int state_at, int i) const {
+        if constexpr (kStaged) {
+            constexpr int kOwn = Sizes::kInner / kBlocks;
+            float* const to = stage.next();
+            const float* const block = block_of(weights_at, i);
+            const float* const state = f.state + state_at + i * p.state.total;
+            const auto rows = [](float* to_rows, const float* from, int count, int floats, int from_stride) {
+                const int width = floats / 4;
+                for_steps(static_cast<int>(threadIdx.x), kThreads, count * width, [&](int q) {
+                    copy_async(reinterpret_cast<float4*>(to_rows) + q,
+                               reinterpret_cast<const float4*>(from + q / width * from_stride) + q % width);
+                });
+            };
+            const auto row = [&](float* to_row, const float* from, int floats) { rows(to_row, from, 1, floats, 0); };
+            constexpr int kGate = kOwn * Sizes::kDim;
+            row(to + Share::kInProj, block + p.weight.in_proj + first_own * Sizes::kDim, kGate);
+            row(to + Share::kInProj + kGate, block + p.weight.in_proj + (Sizes::kInner + first_own) * Sizes::kDim,
+                kGate);
+            row(to + Share::kScan, state + p.state.scan + first_own * Sizes::kStates, kOwn * Sizes::kStates);
+            row(to + Share::kRates, block + p.weight.rates + first_own * Sizes::kStates, kOwn * Sizes::kStates);
+            rows(to + Share::kXProj, block + p.weight.x_proj + first_own, 2 * Sizes::kStates + Sizes::kRank, kOwn,
+                 Sizes::kInner);
+            rows(to + Share::kOutProj, block + p.weight.out_proj + first_own, Sizes::kDim, kOwn, Sizes::kInner);
+            rows(to + Share::kConv, block + p.weight.conv + first_own, 1 + Sizes::kConv, kOwn, Sizes::kInner);
+            rows(to + Share::kDtProj, block + p.weight.dt_proj + first_own, 1 + Sizes::kRank, kOwn, Sizes::kInner);
+            rows(to + Share::kTaps, state + p.state.taps + first_own, Sizes::kConv - 1, kOwn, Sizes::kInner);
+            row(to + Share::kSkip, block + p.weight.skip + first_own, kOwn);
+            row(to + Share::kNorm, block + p.weight.norm, 2 * Sizes::kDim);
+            row(to + Share::kPostNorm, block + p.weight.post_norm, 2 * Sizes::kDim);
+        }
+    }
+
+    __device__ Weights weights_of(Stage& stage, int weights_at, int state_at, int i) const {
+        if constexpr (kStaged) {
+            const float* const at = stage.take();
+            const float* const in_proj = at + Share::kInProj;
+            return {at + Share::kNorm,       in_proj,
+                    in_proj + own() * dim(), at + Share::kConv,
+                    at + Share::kXProj,      at + Share::kDtProj,
+                    at + Share::kRates,      at + Share::kSkip,
+                    at + Share::kOutProj,    at + Share::kPostNorm,
+                    at + Share::kTaps,       at + Share::kScan};
+        } else {
+            const float* const at = block_of(weights_at, i);
+            const float* const state = f.state + state_at + i * p.state.total;
+            const float* const in_proj = at + p.weight.in_proj;
+            const int row = 4 * quads_of(dim()), of_states = 4 * quads_of(states());
+            return {at + p.weight.norm,
+                    in_proj + first_own * row,
+                    in_proj + (inner() + first_own) * row,
+                    at + p.weight.conv + first_own,
+                    at + p.weight.x_proj + first_own,
+                    at + p.weight.dt_proj + first_own,
+                    at + p.weight.rates + first_own * of_states,
+                    at + p.weight.skip + first_own,
+                    at + p.weight.out_proj + first_own,
+                    at + p.weight.post_norm,
+                    state + p.state.taps + first_own,
+                    state + p.state.scan + first_own * of_states};
+        }
     }
 
     // x += norm(mamba(norm(x))) of `count` blocks, the first behind these places, from a zero state where the frame
-    // `begins` a window. All threads have written x before, and can read it then.
-    __device__ void run(int count, int weights_at, int state_at, bool begins, float* x) const {
-        const bool of_first_warp = threadIdx.x < kWarpSize;
+    // `begins` a window. All threads have written x before, and can read it then. The first block has been fetched;
+    // fetch_next() fetches what comes behind the last.
+    template <class Next>
+    __device__ void run(int count, int weights_at, int state_at, bool begins, float* x, Stage& stage,
+                        Next&& fetch_next) const {
+        float* const branch = f.shared + p.shared.branch;
+        float* const normed = f.shared + p.shared.normed;
+        float *from = x, *to = f.shared + p.shared.other_x;
+        const float* post_norm = nullptr;
+        if constexpr (kStaged) {
+            wait_for_copies();
+            __syncthreads();
+        }
         for (int i = 0; i < count; ++i) {
-            const float* const block = f.weights + weights_at + i * p.weight.total;
-            const int of_state = state_at + i * p.state.total;
-            if (of_first_warp) {
-                norm(block + p.weight.norm, p.dim, x, [&](int d, float y) { f.shared[p.shared.normed + d] = y; });
+            const Weights w = weights_of(stage, weights_at, state_at, i);
+            float* const next_state = f.next_state + state_at + i * p.state.total;
+            const Spread before = i == 0 ? Spread{} : spread_of(dim(), [&](int d) { return branch[d]; });
+            const auto x_at = [&](int d) { return i == 0 ? from[d] : from[d] + normal(before, branch, post_norm, d); };
+            const Spread now = spread_of(dim(), x_at);
+            for_steps(static_cast<int>(threadIdx.x), kThreads, dim(), [&](int d) {
+                const float value = x_at(d);
+                to[d] = value;
+                normed[d] = fmaf(now.of(value), load(w.norm + d), load(w.norm + dim() + d));
+            });
+            float* const read = from;  // this block's other threads may still be at it
+            from = to;
+            to = read;
+            __syncthreads();
+            project_in(w, next_state + p.state.taps, begins);
+            __syncthreads();
+            if (i + 1 < count) {  // into what the block before had
+                fetch(stage, weights_at, state_at, i + 1);
+            } else {
+                fetch_next();
             }
+            project_x(w);
+            scan(w, next_state + p.state.scan, begins);
             __syncthreads();
-            project_in(block, of_state + p.state.taps, begins);
+            project_out(w);
+            if constexpr (kStaged) wait_for_copies();
             __syncthreads();
-            project_x(block);
-            __syncthreads();
-            scan(block, of_state + p.state.scan, begins);
-            __syncthreads();
-            float* const branch = f.shared + p.shared.branch;
-            inner_channels<4>(block + p.weight.out_proj, p.dim, f.shared + p.shared.y,
-                              f.shared + p.shared.part_of_branch, [&](int o, float sum) { branch[o] = sum; });
-            __syncthreads();
-            if (of_first_warp) {
-                norm(block + p.weight.post_norm, p.dim, branch, [&](int d, float y) { x[d] += y; });
-            }
+            post_norm = w.post_norm;
+        }
+        if (count > 0) {
+            const Spread last = spread_of(dim(), [&](int d) { return branch[d]; });
+            for_steps(static_cast<int>(threadIdx.x), kThreads, dim(),
+                      [&](int d) { x[d] = from[d] + normal(last, branch, post_norm, d); });
         }
         __syncthreads();
     }
 
-    // A linear map of the inner channels. Of several blocks each works out its own channels' part of every output into
-    // `part`, and once all have, sums the parts of all.
-    template <int Rows, class Done>
-    __device__ void inner_channels(const float* map, int outputs, const float* x, float* part, Done&& done) const {
-        const Inputs in{first_own / 4, quads_of(own), quads_of(p.inner)};
-        const auto row_of = [](int o) { return o; };
-        if constexpr (Team::kBlocks == 1) {
-            linear<kSize, Rows>(map, in, outputs, x, row_of, done);
-        } else {
-            linear<kSize, Rows>(map, in, outputs, x, row_of, [&](int o, float sum) { part[o] = sum; });
-            sync_cluster();
-            for (int o = static_cast<int>(threadIdx.x); o < outputs; o += kSize) {
-                float sum = 0.0f;
-#pragma unroll
-                for (int other = 0; other < Team::kBlocks; ++other) sum += of_rank(part, other)[o];
-                done(o, sum);
-            }
-        }
+    __device__ float normal(const Spread& spread, const float* values, const float* of_norm, int d) const {
+        return fmaf(spread.of(values[d]), load(of_norm + d), load(of_norm + dim() + d));
     }
 
     // normed -> u, through the causal convolution with SiLU, and the gate.
-    __device__ void project_in(const float* block, int taps_at, bool begins) const {
-        const float* const conv = block + p.weight.conv;
-        const float* const past = f.state + taps_at;
-        float* const kept = f.next_state + taps_at;
-        const int width = quads_of(p.dim);
-        const auto row_of = [&](int o) { return first_own + (o < own ? o : p.inner - own + o); };
+    __device__ void project_in(const Weights& w, float* kept, bool begins) const {
+        constexpr int kRows = rows_for<Sizes>(kThreads, Sizes::kDim / 4, 2 * Sizes::kInner / kBlocks, 4);
+        const int width = quads_of(dim()), mine = own(), step = tap_stride();
+        const float4* const x4 = reinterpret_cast<const float4*>(f.shared + p.shared.normed);
+        const auto weight = [&](int o, int k) {
+            const float* const rows = kStaged || o < mine ? w.in_proj : w.gate_proj - mine * 4 * width;
+            return load4(rows + 4 * (o * width + k));
+        };
         const auto done = [&](int o, float sum) {
-            if (o >= own) {
-                f.shared[p.shared.gate + first_own + o - own] = silu(sum);
+            if (o >= mine) {
+                f.shared[p.shared.gate + first_own + o - mine] = silu(sum);
                 return;
             }
-            const int d = first_own + o;
-            float u = fmaf(sum, __ldg(conv + p.inner + d), __ldg(conv + d)), newer = sum;
-            for (int age = 1; age < p.conv; ++age) {
-                const float older = begins ? 0.0f : __ldg(past + (age - 1) * p.inner + d);
-                u = fmaf(older, __ldg(conv + (1 + age) * p.inner + d), u);
-                kept[(age - 1) * p.inner + d] = newer;
+            float u = fmaf(sum, load(w.conv + step + o), load(w.conv + o)), newer = sum;
+            for (int age = 1; age < conv(); ++age) {
+                const float older = begins ? 0.0f : load(w.taps + (age - 1) * step + o);
+                u = fmaf(older, load(w.conv + (1 + age) * step + o), u);
+                kept[(age - 1) * inner() + first_own + o] = newer;
                 newer = older;
             }
-            f.shared[p.shared.u + d] = silu(u);
+            f.shared[p.shared.u + first_own + o] = silu(u);
         };
-        linear<kSize, 4>(block + p.weight.in_proj, {0, width, width}, 2 * own, f.shared + p.shared.normed, row_of,
-                         done);
+        linear<kThreads, kRows>(lanes_of(width, 2 * mine), width, 2 * mine, [=](int k) { return x4[k]; }, weight, done);
     }
 
-    // u -> B, C and the factors of the time step.
-    __device__ void project_x(const float* block) const {
-        inner_channels<8>(block + p.weight.x_proj, 2 * p.states + p.rank, f.shared + p.shared.u,
-                          f.shared + p.shared.part_of_x, [&](int o, float sum) {
-                              const int of = o / p.states;
-                              const int at = of == 0 ? p.shared.b : of == 1 ? p.shared.c : p.shared.dt;
-                              f.shared[at + o - min(of, 2) * p.states] = sum;
-                          });
+    // u -> B, C and the factors of the time step. All threads can read them then.
+    __device__ void project_x(const Weights& w) const {
+        constexpr int kRows =
+            rows_for<Sizes>(kThreads, Sizes::kInner / kBlocks / 4, 2 * Sizes::kStates + Sizes::kRank, 8);
+        inner_channels<kRows>(w.x_proj, 2 * states() + rank(), p.shared.u, p.shared.parts_of_x, [&](int o, float sum) {
+            const int of = o / states();
+            const int at = of == 0 ? p.shared.b : of == 1 ? p.shared.c : p.shared.dt;
+            f.shared[at + o - min(of, 2) * states()] = sum;
+        });
+        __syncthreads();
+    }
+
+    // y -> the branch.
+    __device__ void project_out(const Weights& w) const {
+        constexpr int kRows = rows_for<Sizes>(kThreads, Sizes::kInner / kBlocks / 4, Sizes::kDim, 4);
+        inner_channels<kRows>(w.out_proj, dim(), p.shared.y, p.shared.parts_of_branch,
+                              [&](int o, float sum) { f.shared[p.shared.branch + o] = sum; });
+    }
+
+    // A linear map of the inner channels. Of several blocks each works out its own channels' part of every output for
+    // all, and once all have, sums the parts.
+    template <int Rows, class Done>
+    __device__ void inner_channels(const float* map, int outputs, int x_at, int parts_at, Done&& done) const {
+        const int width = quads_of(own()), step = stride();
+        const float4* const x4 = reinterpret_cast<const float4*>(f.shared + x_at + first_own);
+        const auto x = [=](int k) { return x4[k]; };
+        const auto weight = [=](int o, int k) { return load4(map + o * step + 4 * k); };
+        const int lanes = lanes_of(width, outputs);
+        if constexpr (kBlocks == 1) {
+            linear<kThreads, Rows>(lanes, width, outputs, x, weight, done);
+        } else {
+            float* const parts = f.shared + parts_at;
+            float* const part = parts + f.rank * outputs;
+            linear<kThreads, Rows>(lanes, width, outputs, x, weight, [&](int o, float sum) {
+#pragma unroll
+                for (int other = 0; other < kBlocks; ++other) *of_rank(part + o, other) = sum;
+            });
+            sync_cluster();
+            for_steps(static_cast<int>(threadIdx.x), kThreads, outputs, [&](int o) {
+                float sum = 0.0f;
+#pragma unroll
+                for (int other = 0; other < kBlocks; ++other) sum += parts[other * outputs + o];
+                done(o, sum);
+            });
+        }
+    }
+
+    __device__ static int lanes_of(int width, int outputs) {
+        return lanes_for(kThreads, Sizes::kKnown ? width : max(width, 8), outputs);  // as many as rows, at least
     }
 
     // One step of the selective scan -> y.
-    __device__ void scan(const float* block, int scan_at, bool begins) const {
-        const int width = quads_of(p.states);
-        int lanes = 1;
-        while (2 * lanes < width && lanes < kWarpSize) lanes *= 2;
+    __device__ void scan(const Weights& w, float* kept_at, bool begins) const {
+        const int width = quads_of(states()), mine = own();
+        const int lanes = lanes_for(kThreads, width, mine);
         const int lane = static_cast<int>(threadIdx.x) % lanes;
         const float4* const B = reinterpret_cast<const float4*>(f.shared + p.shared.b);
         const float4* const C = reinterpret_cast<const float4*>(f.shared + p.shared.c);
-        const float4* const rates = reinterpret_cast<const float4*>(block + p.weight.rates);
-        const float4* const past = reinterpret_cast<const float4*>(f.state + scan_at);
-        float4* const kept = reinterpret_cast<float4*>(f.next_state + scan_at);
-        const int end = first_own + own;
-        for (int first = first_own; first < end; first += kSize / lanes) {
-            const int d = first + static_cast<int>(threadIdx.x) / lanes;
+        float4* const kept = reinterpret_cast<float4*>(kept_at) + first_own * width;
+        for (int first = 0; first < mine; first += kThreads / lanes) {
+            const int o = first + static_cast<int>(threadIdx.x) / lanes;
             float y = 0.0f;
-            if (d < end) {
-                const float dt = time_step(block + p.weight.dt_proj, d), dt_u = dt * f.shared[p.shared.u + d];
-#pragma unroll 2
-                for (int n = lane; n < width; n += lanes) {
-                    const float4 rate = __ldg(rates + d * width + n), b = B[n];
-                    float4 h = begins ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : __ldg(past + d * width + n);
+            if (o < mine) {
+                const float dt = time_step(w, o), dt_u = dt * f.shared[p.shared.u + first_own + o];
+                for_steps(lane, lanes, width, [&](int n) {
+                    const float4 rate = load4(w.rates + 4 * (o * width + n)), b = B[n];
+                    float4 h = begins ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : load4(w.scan + 4 * (o * width + n));
                     h.x = fmaf(exp2f(dt * rate.x), h.x, dt_u * b.x);
                     h.y = fmaf(exp2f(dt * rate.y), h.y, dt_u * b.y);
                     h.z = fmaf(exp2f(dt * rate.z), h.z, dt_u * b.z);
                     h.w = fmaf(exp2f(dt * rate.w), h.w, dt_u * b.w);
-                    kept[d * width + n] = h;
+                    kept[o * width + n] = h;
                     y = dot(h, C[n], y);
-                }
+                });
             }
             y = sum_of(y, lanes);
-            if (lane == 0 && d < end) {
-                y = fmaf(__ldg(block + p.weight.skip + d), f.shared[p.shared.u + d], y);
+            if (lane == 0 && o < mine) {
+                const int d = first_own + o;
+                y = fmaf(load(w.skip + o), f.shared[p.shared.u + d], y);
                 f.shared[p.shared.y + d] = y * f.shared[p.shared.gate + d];
             }
         }
     }
 
-    __device__ float time_step(const float* dt_proj, int d) const {
-        float sum = __ldg(dt_proj + d);
-        for (int r = 0; r < p.rank; ++r)
-            sum = fmaf(f.shared[p.shared.dt + r], __ldg(dt_proj + (1 + r) * p.inner + d), sum);
+    __device__ float time_step(const Weights& w, int o) const {
+        float sum = load(w.dt_proj + o);
+        for (int r = 0; r < rank(); ++r) {
+            sum = fmaf(f.shared[p.shared.dt + r], load(w.dt_proj + (1 + r) * tap_stride() + o), sum);
+        }
         return softplus(sum);
     }
 };

@@ -9,10 +9,24 @@
 namespace metst::cuda {
 namespace {
 
-// metst_network.h.
+// Makes a block's shared memory what the layers expect it to be.
 template <class Team>
-__device__ inline void step_network(const fused::MetstPlan& p, const Frame& f, const NetworkStepBuffers& at,
-                                    std::ptrdiff_t lane) {
+__device__ inline void clear(const Frame& f, int floats) {
+    for (int i = static_cast<int>(threadIdx.x); i < floats; i += Team::kThreads) f.shared[i] = 0.0f;
+    if constexpr (Team::kBlocks > 1) {
+        sync_cluster();  // before others write into it
+    } else {
+        __syncthreads();
+    }
+}
+
+// metst_network.h. Known: of known.h.
+template <class Team, class Known>
+__device__ inline void step_network(const fused::MetstPlan& p, const Frame& f, Stage stage,
+                                    const NetworkStepBuffers& at, std::ptrdiff_t lane) {
+    const MambaBlocks<Team, typename Known::Block> blocks(p.block, f);
+    if (p.depth > 0) blocks.fetch(stage, p.weights, p.state, 0);
+    clear<Team>(f, p.total.shared);
     const bool now = at.reset[lane] != 0.0f;
     const bool one_ago = f.state[p.resets] != 0.0f, two_ago = f.state[p.resets + 1] != 0.0f;
     if (threadIdx.x == 0 && f.rank == 0) {
@@ -20,10 +34,9 @@ __device__ inline void step_network(const fused::MetstPlan& p, const Frame& f, c
         f.next_state[p.resets + 1] = one_ago ? 1.0f : 0.0f;
     }
     float* const x = f.shared + p.x;
-    stem<Team>(f, p.stem, at.features + lane * p.stem.channels, now, one_ago, two_ago,
-               [&](int o, float value) { x[o] = value; });
-    MambaBlocks<Team>(p.block, f).run(p.depth, p.weights, p.state, two_ago, x);
-    if constexpr (Team::kBlocks > 1) sync_cluster();  // nobody leaves while others read its shared memory
+    stem<Team, typename Known::Stem>(f, p.stem, at.features, lane, now, one_ago, two_ago,
+                                     [&](int o, float value) { x[o] = value; });
+    blocks.run(p.depth, p.weights, p.state, two_ago, x, stage, [] {});
     if (f.rank == 0) {
         heads<Team>(f, p.heads, 0, 1 + p.heads.classes, x, at.spot + lane, at.emotion + lane * p.heads.classes);
     }
@@ -31,9 +44,11 @@ __device__ inline void step_network(const fused::MetstPlan& p, const Frame& f, c
 
 // metst_plus_network.h, with its names: s is the frame fed, f = s-2 the fast stack's, e = s-3 the slow one's and the
 // heads'.
-template <class Team>
+template <class Team, class Known>
 struct MetstPlusFrame {
     static constexpr int kSize = Team::kThreads;
+    using Fast = MambaBlocks<Team, typename Known::Fast>;
+    using Slow = MambaBlocks<Team, typename Known::Slow>;
 
     const fused::MetstPlusPlan& p;
     const Frame& f;
@@ -44,19 +59,29 @@ struct MetstPlusFrame {
 
     // The stem's newest output, in `given`, and the frames around e.
     __device__ void run_stem(bool now, bool one_ago) const {
-        const float* const features = at.features + lane * p.stem.channels;
         float* const given = f.shared + p.shared.given;
-        stem<Team>(f, p.stem, features, now, one_ago, f_begins, [&](int o, float value) {
+        stem<Team, typename Known::Stem>(f, p.stem, at.features, lane, now, one_ago, f_begins, [&](int o, float value) {
             given[o] = value;
-            see(f, p.state.given, p.shared.seen_given, p.stem.dim, o, value, e_begins, f_begins);
+            see(f, p.state.given, p.shared.seen_given, dim(), o, value, e_begins, f_begins);
         });
     }
 
+    __device__ int dim() const { return Fast::known(Known::Fast::kDim, p.fast.dim); }
+    __device__ int slow_dim() const { return Slow::known(Known::Slow::kDim, p.slow.dim); }
+    __device__ int weights_of(int pathway) const { return p.weight.pathways + pathway * p.weight.pathway; }
+    __device__ int state_of(int pathway) const { return p.state.pathways + pathway * p.state.pathway; }
+
+    // Begins to copy the first block of the fast stack's turn in that stage, the first of the next pathway's behind the
+    // last stage.
+    __device__ void fetch_fast(const Fast& fast, Stage& copies, int pathway, int stage) const {
+        if (stage == p.stages) stage = 0, ++pathway;
+        if (pathway == p.pathways) return;
+        fast.fetch(copies, weights_of(pathway) + p.weight.fast, state_of(pathway) + p.state.fast, stage * p.depth);
+    }
+
     // The stacks take turns stage by stage: after each the slow one gets what the fast one gave around e.
-    __device__ void run_pathway(int number) const {
-        const int weights = p.weight.pathways + number * p.weight.pathway;
-        const int state = p.state.pathways + number * p.state.pathway;
-        const MambaBlocks<Team> fast(p.fast, f), slow(p.slow, f);
+    __device__ void run_pathway(const Fast& fast, const Slow& slow, Stage& copies, int number) const {
+        const int weights = weights_of(number), state = state_of(number);
         float* const x = f.shared + p.shared.x;
         float* const slow_x = f.shared + p.shared.of_heads;
         for (int i = static_cast<int>(threadIdx.x); i < p.stem.dim; i += kSize) x[i] = f.shared[p.shared.given + i];
@@ -64,12 +89,21 @@ struct MetstPlusFrame {
         __syncthreads();
         for (int stage = 0; stage < p.stages; ++stage) {
             const int first = stage * p.depth;
-            fast.run(p.depth, weights + p.weight.fast + first * p.fast.weight.total,
-                     state + p.state.fast + first * p.fast.state.total, f_begins, x);
+            const int fast_weights = weights + p.weight.fast + first * p.fast.weight.total;
+            const int fast_state = state + p.state.fast + first * p.fast.state.total;
+            const int slow_weights = weights + p.weight.slow + first * p.slow.weight.total;
+            const int slow_state = state + p.state.slow + first * p.slow.state.total;
+            fast.run(p.depth, fast_weights, fast_state, f_begins, x, copies, [&] {
+                if (due) {
+                    slow.fetch(copies, slow_weights, slow_state, 0);
+                } else {
+                    fetch_fast(fast, copies, number, stage + 1);
+                }
+            });
             keep_fast(stage, state, x);
             if (!due) continue;
-            slow.run(p.depth, weights + p.weight.slow + first * p.slow.weight.total,
-                     state + p.state.slow + first * p.slow.state.total, e_begins, slow_x);
+            slow.run(p.depth, slow_weights, slow_state, e_begins, slow_x, copies,
+                     [&] { fetch_fast(fast, copies, number, stage + 1); });
             if (stage + 1 == p.stages) break;
             around_e(weights + (1 + stage) * p.weight.convolution, p.shared.seen_stage,
                      [&](int o, float value) { slow_x[o] += value; });  // read behind the fast stack's barriers
@@ -87,7 +121,7 @@ struct MetstPlusFrame {
     template <class Done>
     __device__ void around_e(int convolution, int seen, Done&& done) const {
         const float* const map = f.weights + convolution;
-        convolve<Team>(map, map + p.weight.bias, p.stem.dim, p.slow.dim, f.shared + seen, done);
+        convolve<Team>(map, map + p.weight.bias, dim(), slow_dim(), f.shared + seen, done);
     }
 
     // What the fast stack gave: in the last stage for the heads of the next frame, else for the slow stack.
@@ -123,9 +157,12 @@ struct MetstPlusFrame {
     }
 };
 
-template <class Team>
-__device__ inline void step_network(const fused::MetstPlusPlan& p, const Frame& f, const NetworkStepBuffers& at,
-                                    std::ptrdiff_t lane) {
+template <class Team, class Known>
+__device__ inline void step_network(const fused::MetstPlusPlan& p, const Frame& f, Stage stage,
+                                    const NetworkStepBuffers& at, std::ptrdiff_t lane) {
+    using Network = MetstPlusFrame<Team, Known>;
+    const typename Network::Fast fast(p.fast, f);
+    const typename Network::Slow slow(p.slow, f);
     const float* const flags = f.state + p.state.flags;
     const bool now = at.reset[lane] != 0.0f;
     const bool one_ago = flags[0] != 0.0f, two_ago = flags[1] != 0.0f, three_ago = flags[2] != 0.0f;
@@ -137,10 +174,11 @@ __device__ inline void step_network(const fused::MetstPlusPlan& p, const Frame& 
         next[2] = two_ago ? 1.0f : 0.0f;
         next[3] = odd ? 1.0f : 0.0f;
     }
-    const MetstPlusFrame<Team> frame{p, f, at, lane, two_ago, three_ago, !odd};
+    const Network frame{p, f, at, lane, two_ago, three_ago, !odd};
+    frame.fetch_fast(fast, stage, 0, 0);
+    clear<Team>(f, p.total.shared);
     frame.run_stem(now, one_ago);
-    for (int pathway = 0; pathway < p.pathways; ++pathway) frame.run_pathway(pathway);
-    if constexpr (Team::kBlocks > 1) sync_cluster();  // nobody leaves while others read its shared memory
+    for (int pathway = 0; pathway < p.pathways; ++pathway) frame.run_pathway(fast, slow, stage, pathway);
 }
 
 }  // namespace

@@ -87,8 +87,9 @@ BlockPlan lay_out_block(const BlockSizes& s, Places& shared) {
     plan.shared.dt = shared.take(s.rank);
     plan.shared.y = shared.take(s.inner);
     plan.shared.branch = shared.take(s.dim);
-    plan.shared.part_of_x = shared.take(2 * s.states + s.rank);
-    plan.shared.part_of_branch = shared.take(s.dim);
+    plan.shared.other_x = shared.take(s.dim);
+    plan.shared.parts_of_x = shared.take(kClusterBlocks * (2 * s.states + s.rank));
+    plan.shared.parts_of_branch = shared.take(kClusterBlocks * s.dim);
     return plan;
 }
 

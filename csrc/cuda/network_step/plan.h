@@ -11,6 +11,7 @@
 
 #include "metst/metst_network.h"
 #include "metst/metst_plus_network.h"
+#include "metst/network_step_cuda.h"
 
 namespace metst::cuda::fused {
 
@@ -47,14 +48,16 @@ struct BlockPlan {
         int total;  // from one block to the next
     } state;        // in a block's
     struct {
-        int normed;          // (dim)
-        int u, gate;         // (inner)
-        int b, c, dt;        // (states), (states), (rank)
-        int y;               // (inner)
-        int branch;          // (dim)
-        int part_of_x;       // (2 states + rank): what x_proj gives of one block's channels, where several share a lane
-        int part_of_branch;  // (dim): out_proj, likewise
-    } shared;                // of all blocks, one after the other
+        int normed;           // (dim)
+        int u, gate;          // (inner)
+        int b, c, dt;         // (states), (states), (rank)
+        int y;                // (inner)
+        int branch;           // (dim)
+        int other_x;          // (dim): what a block gives, where the next must not yet write what it reads
+        int parts_of_x;       // (kClusterBlocks, 2 states + rank): what x_proj gives of the channels of every block of
+                              // threads, where several share a lane
+        int parts_of_branch;  // (kClusterBlocks, dim): out_proj, likewise
+    } shared;                 // of all blocks, one after the other
 };
 
 struct HeadsPlan {

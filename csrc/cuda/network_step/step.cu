@@ -2,28 +2,27 @@
 // eight of them, so that a layer waits for the one before at a barrier and not for another launch.
 //
 // A layer is a chain: norm, in_proj, the time convolution on what comes out of it, x_proj, scan, out_proj, norm and
-// sum. What one link hands to the next lies in shared memory, weights come from the second-level cache and are read
-// once, the state is read and written once. With dim 64 a layer reads 205 KB of weights and state, which one
-// multiprocessor gets in 3,200 cycles: predicted from that and the trips to memory, 45 us a step on an H100 and on an
-// Orin, 100 with dim 128. Nothing of it has been measured.
+// sum. What one link hands to the next lies in shared memory, the state is read and written once.
 //
 // In a cluster each block has an eighth of the inner channels: of in_proj's outputs, of the scan, and of the inputs of
-// x_proj and out_proj, whose partial sums all blocks read from each other's shared memory. Two barriers of the cluster
-// a layer; stem, norms and the convolutions between ME-TST+'s stacks are done by every block for itself. Predicted:
-// 1.5 us a layer of dim 64, a third of the above.
+// x_proj and out_proj, whose partial sums all blocks write into each other's shared memory. Two barriers of the cluster
+// a layer; stem, norms and the convolutions between ME-TST+'s stacks are done by every block for itself.
 //
 // ME-TST+: whether its lane has a slow step now is the same for all of a lane's threads, so a lane without one skips
-// its layers and barriers. A step lasts as long as that of a lane which has one, predicted 80 us for metst_plus_small
-// and 350 for metst_plus_shared, of which the slow layers take 45 and 250; in clusters 45 and 95.
+// its layers and barriers. A step lasts as long as that of a lane which has one.
 //
-// Counted since: a warp executes about 1,000 instructions a layer, 1,700 where its block has half the threads and dim
-// is 64. On four schedulers 32 warps take 8,000 cycles then, more than the bytes, and 16 of the latter 6,600; each
-// norm, by one warp, adds about 1,000. That is 75 us for metst64 and 120 for metst_plus_small on an H100.
+// An H200 took 126 us for metst64 as one block and 95 as a cluster, 216 and 181 for metst_plus_small, when the sizes
+// were not known to the compiler, one warp did the norms and weights came from the second-level cache when they were
+// needed: 2 to 3 times what bytes and barriers had let expect. Its samples (ncu) gave a fifth of a layer to the two
+// norms and their barriers, a third to waiting for weights, and a warp executed 1,300 instructions a layer. It is 840
+// now, every warp norms for itself, and in a cluster the weights are there before they are needed. What that brings has
+// not been measured: counted are 1.5 us a layer of metst64 in a cluster, 25 to 30 us a step.
 #include <algorithm>
-#include <type_traits>
+#include <tuple>
 
 #include "launch.h"
 #include "metst/network_step_cuda.h"
+#include "network_step/known.h"
 #include "network_step/networks.cuh"
 #include "network_step/pack.h"
 #include "network_step/plan.h"
@@ -42,22 +41,42 @@ struct Job {
     NetworkStepBuffers at;
 };
 
-// A lane as one block, and as a cluster. Two stacks do not fit the 64 registers that each of a thousand threads can
-// have: ME-TST+ would spill.
-template <class Plan>
-using Alone = Team<1, std::is_same_v<Plan, MetstPlan> ? 1024 : 512>;
-using Cluster = Team<kClusterBlocks, 256>;
+// Those who work on a lane of a network of which so much is known.
+template <class Known, int Blocks>
+using TeamOf = Team<Blocks, Known::template kThreads<Blocks>>;
 
-template <class Team, class Plan>
+template <class Team, class Plan, class Known>
 __global__ void __launch_bounds__(Team::kThreads, 1) step_lanes(const Job<Plan> job) {
     METST_DYNAMIC_SHARED(float, shared);
     const Plan& p = job.plan;
     const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(blockIdx.x) / Team::kBlocks;
-    for (int i = static_cast<int>(threadIdx.x); i < p.total.shared; i += Team::kThreads) shared[i] = 0.0f;
-    __syncthreads();
     const Frame frame{job.at.weights, job.at.state + lane * p.total.state, job.at.next_state + lane * p.total.state,
                       shared, static_cast<int>(blockIdx.x) % Team::kBlocks};
-    step_network<Team>(p, frame, job.at, lane);
+    const Stage stage{shared + p.total.shared, Known::template kStage<Team::kBlocks>};
+    step_network<Team, Known>(p, frame, stage, job.at, lane);
+}
+
+template <class Known, class Plan>
+void launch(const Job<Plan>& job, std::int64_t lanes, int blocks, CUstream_st* stream) {
+    const dim3 grid(static_cast<unsigned>(lanes * blocks));
+    const std::size_t bytes = static_cast<std::size_t>(job.plan.total.shared) * sizeof(float);
+    if (blocks == 1) {
+        using Alone = TeamOf<Known, 1>;
+        const auto kernel = step_lanes<Alone, Plan, Known>;
+        METST_LAUNCH(kernel, grid, dim3(Alone::kThreads), bytes, stream, job);
+    } else {
+        using Cluster = TeamOf<Known, kClusterBlocks>;
+        const auto kernel = step_lanes<Cluster, Plan, Known>;
+        const std::size_t all = bytes + 2 * sizeof(float) * Known::template kStage<kClusterBlocks>;
+        METST_ALLOW_SHARED(kernel, all);
+        METST_LAUNCH_CLUSTER(kernel, kClusterBlocks, grid, dim3(Cluster::kThreads), all, stream, job);
+    }
+}
+
+// With what is known first of all that fits.
+template <class Plan, class... Known>
+void launch(std::tuple<Known...>, const Job<Plan>& job, std::int64_t lanes, int blocks, CUstream_st* stream) {
+    (void)((Known::fits(job.plan) && (launch<Known>(job, lanes, blocks, stream), true)) || ...);
 }
 
 bool too_small(const MetstSizes& s) {
@@ -91,6 +110,18 @@ NetworkStepStatus pack(const Sizes& sizes, const Weights& weights, float* packed
     return status;
 }
 
+// Where there are clusters: until their blocks fill the device.
+cudaError_t fastest(std::int64_t lanes, int* blocks) {
+    int device = 0, clusters = 0, multiprocessors = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
+    if (error == cudaSuccess) {
+        error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    }
+    *blocks = clusters != 0 && lanes * kClusterBlocks <= multiprocessors ? kClusterBlocks : 1;
+    return error;
+}
+
 template <class Plan, class Sizes>
 NetworkStepStatus step(const Sizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers, CUstream_st* stream,
                        int blocks) {
@@ -98,21 +129,17 @@ NetworkStepStatus step(const Sizes& sizes, std::int64_t lanes, const NetworkStep
     Job<Plan> job{{}, buffers};
     const NetworkStepStatus status = checked_plan(sizes, &job.plan);
     if (status != NetworkStepStatus::kOk) return status;
-    if (lanes < 1 || lanes > kMostLanes || (blocks != 1 && blocks != kClusterBlocks))
+    if (lanes < 1 || lanes > kMostLanes || (blocks != 1 && blocks != kClusterBlocks && blocks != kFastestBlocks))
         return NetworkStepStatus::kBadSize;
     if (!buffers.weights || !buffers.features || !buffers.reset || !buffers.state || !buffers.next_state ||
         !buffers.spot || !buffers.emotion) {
         return NetworkStepStatus::kNullPointer;
     }
-    const std::size_t bytes = static_cast<std::size_t>(job.plan.total.shared) * sizeof(float);
-    const dim3 grid(static_cast<unsigned>(lanes * blocks));
-    const auto alone = step_lanes<Alone<Plan>, Plan>, in_cluster = step_lanes<Cluster, Plan>;
-    if (blocks == 1) {
-        METST_LAUNCH(alone, grid, dim3(Alone<Plan>::kThreads), bytes, stream, job);
-    } else {
-        METST_LAUNCH_CLUSTER(in_cluster, kClusterBlocks, grid, dim3(Cluster::kThreads), bytes, stream, job);
+    cudaError_t error = blocks == kFastestBlocks ? fastest(lanes, &blocks) : cudaSuccess;
+    if (error == cudaSuccess) {
+        launch(typename fused::Knowledge<Plan>::All{}, job, lanes, blocks, stream);
+        error = cudaGetLastError();
     }
-    const cudaError_t error = cudaGetLastError();
     if (error == cudaSuccess) return NetworkStepStatus::kOk;
     last_error = error;
     return NetworkStepStatus::kCudaError;

@@ -53,13 +53,15 @@ struct NetworkStepBuffers {
 };
 
 constexpr int kClusterBlocks = 8;
+constexpr int kFastestBlocks = 0;  // one or kClusterBlocks, whichever is faster on this device with so many lanes
 
 // Enqueues a step on `stream` of the current device. Neither allocates nor waits, and its arguments may stay the same
 // but for the two states that change places: it may be captured in a CUDA graph. What it has read is left as it was, so
-// a step is taken back by stepping from the same state again. blocks: that a lane is spread over, 1 or kClusterBlocks.
+// a step is taken back by stepping from the same state again. blocks: that a lane is spread over: 1, kClusterBlocks,
+// which needs sm_90 or later, or kFastestBlocks.
 NetworkStepStatus network_step(const MetstSizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers,
-                               CUstream_st* stream, int blocks = 1) noexcept;
+                               CUstream_st* stream, int blocks = kFastestBlocks) noexcept;
 NetworkStepStatus network_step(const MetstPlusSizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers,
-                               CUstream_st* stream, int blocks = 1) noexcept;
+                               CUstream_st* stream, int blocks = kFastestBlocks) noexcept;
 
 }  // namespace metst::cuda

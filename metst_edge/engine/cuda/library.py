@@ -20,11 +20,11 @@ from metst_edge.engine.tensorrt.kernels import load_functions
 from metst_edge.engine.types import Array
 from metst_edge.errors import EngineError
 
-VERSION = 2
+VERSION = 3
 """Of the library's functions, metst_network_step_version in csrc/cuda/network_step_c.cpp."""
 
-CLUSTER = 8
-"""kClusterBlocks of csrc/include/metst/network_step_cuda.h."""
+CLUSTER, FASTEST = 8, 0
+"""kClusterBlocks and kFastestBlocks of csrc/include/metst/network_step_cuda.h."""
 
 ARRAYS = ("features", "reset", "state", "next_state", "spot", "emotion")
 """What a step reads and writes beside its weights: NetworkStepBuffers of csrc/include/metst/network_step_cuda.h."""
@@ -81,7 +81,7 @@ class FusedStep:
         self._check(self._pack(self._sizes, pointers, ctypes.c_size_t(len(arrays)), at))
         return packed
 
-    def enqueue(self, lanes: int, weights: int, arrays: Mapping[str, int], stream: int, blocks: int = 1) -> None:
+    def enqueue(self, lanes: int, weights: int, arrays: Mapping[str, int], stream: int, blocks: int = FASTEST) -> None:
         """Enqueue a step on a raw CUDA stream. Neither allocates nor waits.
 
         Args:
@@ -89,8 +89,7 @@ class FusedStep:
             weights: address of what `pack` returns.
             arrays: addresses of ARRAYS: float32 (lanes, C), (lanes,), (lanes, state) twice, (lanes,) and (lanes, E).
             stream: the raw CUDA stream.
-            blocks: that a lane is spread over: 1, or CLUSTER on a GPU of compute capability 9.0 or later. Which is
-                faster has not been measured; benchmarks/gpu does.
+            blocks: that a lane is spread over: 1, CLUSTER on a GPU of compute capability 9.0 or later, or FASTEST.
 
         Raises:
             EngineError: CUDA refuses the launch.
