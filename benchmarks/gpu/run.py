@@ -18,7 +18,7 @@ paired  the scan's two layouts for N = 64 beside each other: a thread holds 16 s
         reads B and C half as often; checked against float64, timed for the longer sequences
 step    a whole step of ME-TST, two lanes, captured in one CUDA graph: our scan, torch's matrix products, small kernels
 fused   a whole step of every network as one kernel, for 1 to 32 lanes, a block or a cluster of eight each, against the
-        CPU's step; and a frame in one graph: upload, flow, step, download of the scores
+        CPU's step; and a frame of 1, 4 and 16 cameras, a graph each: upload, flow, step, download of the scores
 flow    the regions' optical flow for 1, 2, 16 and 64 lanes, captured
 tests   the C++ tests on the GPU, and under compute-sanitizer where that is there
 
@@ -42,8 +42,8 @@ include/tensorrt in the PyPI wheel kernel-lens, unpacked.
 
 --out writes DATE-gpu-PART.json and .md in FOLDER (benchmarks/results), each as soon as the part is done; the scan's
 after every shape, ours and mamba_ssm for all shapes before torch, and the fused step's after every row. --quick: four
-shapes, N = 64, float32, no compiled peer, no compute-sanitizer. On a machine that is lent for minutes, one process per
-part, so that none costs the others:
+shapes, N = 64, float32, no compiled peer, one camera, no compute-sanitizer. On a machine that is lent for minutes, one
+process per part, so that none costs the others:
 
     for part in errors flow step fused tests paired scan; do
         timeout -k 10 580 python benchmarks/gpu/run.py --only $part --build /tmp/built --out /tmp/results
@@ -221,7 +221,7 @@ class Run:
         def save(rows: list[dict[str, Any]]) -> None:
             self.write(title, rows, "fused", fused.judge(rows))
 
-        rows = fused.run(self.library, self.rates, save)
+        rows = fused.run(self.library, self.rates, self.quick, save)
         self.show(title, rows, "fused", fused.judge(rows))
 
     def flow(self) -> None:
@@ -243,7 +243,7 @@ class Run:
 def main(arguments: list[str] | None = None) -> int:
     """Run every part, or those asked for; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few shapes, the fast peers only")
+    parser.add_argument("--quick", action="store_true", help="few shapes, fast peers, one camera")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--mamba", type=Path, metavar="DIR", help="an unpacked source distribution of mamba_ssm")
     parser.add_argument("--build", type=Path, metavar="DIR", help="keep what is compiled there, and use it again")

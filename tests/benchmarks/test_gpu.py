@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -587,6 +588,8 @@ def machine(emulated, monkeypatch, tmp_path):
         "get_device_capability": lambda: (9, 0),
         "mem_get_info": lambda: (2**24, 2**24),
         "synchronize": lambda: None,
+        "Stream": lambda: None,
+        "stream": lambda stream: nullcontext(),
         "empty_cache": lambda: None,
         "Event": Event,
     }.items():
@@ -609,6 +612,8 @@ def machine(emulated, monkeypatch, tmp_path):
     small = {"channels": 10, "dim": 16, "depth": 2, "d_state": 8, "d_conv": 4, "expand": 2, "dt_rank": 1}
     monkeypatch.setattr(fused, "SIZES", {"metst64": small})
     monkeypatch.setattr(fused, "LANES", (2,))
+    monkeypatch.setattr(fused, "CAMERAS", (1, 2))
+    monkeypatch.setattr(fused, "FRAMES", (2, 2))
     monkeypatch.setattr(fused, "CHECKED", 6)
     monkeypatch.setattr(fused, "STEPS", 1)
     monkeypatch.setattr(flow, "SETS", {"metst": 5})
@@ -645,8 +650,11 @@ def test_a_whole_run_writes_every_part(machine):
     assert [row["a thread"] for row in kept["paired"]["rows"]] == ["16 states", "2 x 8 states"] * 6
     assert kept["paired"]["notes"][: len(kept["errors"]["notes"])] == kept["errors"]["notes"]
     assert kept["step"]["rows"][0]["largest diff"] < step.AGREEMENT
-    told = [(row["what"][:5], row["blocks a lane"]) for row in kept["fused"]["rows"]]
-    assert told == [("step", 1), ("frame", 1), ("step", 8), ("frame", 8)]
+    told = [(row["what"][:5], row["blocks a lane"], row["cameras"]) for row in kept["fused"]["rows"]]
+    assert told == [
+        *(("step", 1, "-"), ("frame", 1, 1), ("frame", 1, 2)),
+        *(("step", 8, "-"), ("frame", 8, 1), ("frame", 8, 2)),
+    ]
     assert max(row["largest diff"] for row in kept["fused"]["rows"] if row["what"] == "step") < 1e-5
     assert "the fused step of metst64, 2 lanes of 8 blocks" in kept["fused"]["notes"][1]
     assert kept["flow"]["rows"][0]["largest diff px"] < 1e-2
