@@ -61,7 +61,9 @@ PREDICTED_MS = {
     ("metst_plus", 8): 0.190,
 }
 """By blocks a lane, of a lane that has a slow step where there are any; from the bytes that one multiprocessor gets of
-its L2 cache, trips to memory and barriers. metst_plus has more weights than an H100's L2 cache holds."""
+its L2 cache, trips to memory and barriers, of an H100. metst_plus has more weights than its L2 cache holds. An H200
+took 1.4 to 1.8 times as long, the wide ones in clusters 2.7 times (benchmarks/results/2026-11-28-gpu-fused.md):
+instructions are left out here."""
 MOST_MS = 0.05
 """For metst64 in two lanes."""
 AGREEMENT = 1e-4

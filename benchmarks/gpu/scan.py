@@ -97,9 +97,9 @@ CHECKED = (
     Shape(1, 600, 128, 64),
     Shape(2, 2048, 64, 16),
     Shape(2, 50, 2000, 64),
-    Shape(2, 50, 8000, 64),
+    Shape(2, 50, 5000, 64),
     Shape(2, 40, 4000, 16),
-    Shape(2, 40, 30000, 16),
+    Shape(2, 40, 16000, 16),
 )
 """Short, chunked, medium and wide sequences (selective_scan.cu, on 132 multiprocessors), and sizes that fit nothing."""
 

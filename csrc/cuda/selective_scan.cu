@@ -16,9 +16,10 @@
 //            spread over as many lanes as it has (16 or 32), 1 or 2 states each. Such a call is made of latencies:
 //            launch, one trip to memory, then 21 instructions per step and warp.
 //   whole    more channels, or N > 64: one launch, sequential in time, every byte moved once. 16 or 32 states per
-//            thread where that makes 12 warps per multiprocessor (wide), else 4 (medium): compiled for sm_90 an update
+//            thread where that makes 6 warps per multiprocessor (wide), else 4 (medium): compiled for sm_90 an update
 //            of a state takes 10.4 instructions instead of 7.7, but there are four times as many warps. On an H200 wide
-//            ones reached 71 % of the exponentials' rate with 31 warps per multiprocessor, 44 % with 8.
+//            ones with 16 states reach 45 % of the exponentials' rate at 8 warps per multiprocessor and 57 % at 31, where
+//            medium ones reach 38 % of it at 31.
 //            With METST_SCAN_PAIRED a thread of the wide layout for 16 < N <= 64 holds 8 states of two channels instead
 //            of 16 of one, so that what is read of B and C serves two: compiled for sm_90, 32 loads of 16 bytes from
 //            shared memory in 8 steps instead of 64, at 14 shuffles instead of 6. Whether such loads hold it back at
@@ -57,9 +58,9 @@ constexpr std::int64_t kChunkedLength = 512;  // shorter: two more launches cost
 constexpr std::int64_t kFewThreads = 8192;    // of a wide launch; with more, no device gains by chunks
 constexpr std::int64_t kManyThreads = 65536;  // what chunking aims at: four warps per scheduler
 constexpr std::int64_t kShortestChunk = 64;
-// Warps per multiprocessor, counted but for kWideWarps.
+// Warps per multiprocessor, counted.
 constexpr std::int64_t kShortWarps = 12;  // more do not fit at once
-constexpr std::int64_t kWideWarps = 12;   // 8 leave every second cycle without an instruction (measured on an H200)
+constexpr std::int64_t kWideWarps = 6;    // in blocks of 8: fewer leave too many multiprocessors without one
 constexpr std::int64_t kWholeWarps = 4;   // of the medium layout: one per scheduler is as good as chunks
 
 struct Job {

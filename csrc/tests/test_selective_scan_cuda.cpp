@@ -77,7 +77,7 @@ Sizes sizes_for(Way way, std::int64_t states) {
     if (way == Way::kShort) return {2, 41, 9, states};
     if (way == Way::kChunked) return {2, 530, 5, states};
     if (way == Way::kMedium) return {3, 21, 9 * multiprocessors() + 6, states};
-    return {3, 21, (states <= 16 ? 140 : 40) * multiprocessors() + 11, states};
+    return {3, 21, (states <= 16 ? 90 : 30) * multiprocessors() + 11, states};
 }
 
 // Makes a way the choice for a few channels, by claiming a device with as few multiprocessors; a GPU needs many.

@@ -167,7 +167,7 @@ struct Stage {
     int fetched = 0, taken = 0;
 
     __device__ float* next() { return memory + fetched++ % 2 * floats; }
-    __device__ const float* take() { return memory + taken++ % 2 * floats; }
+    __device__ float* take() { return memory + taken++ % 2 * floats; }
 };
 
 // A linear map of all of its inputs; outputs `first` to `end` of it.
@@ -250,7 +250,8 @@ struct MambaBlocks {
     // Those of one block that are its own: in place, or in the stage.
     struct Weights {
         const float *norm, *in_proj, *gate_proj, *conv, *x_proj, *dt_proj, *rates, *skip, *out_proj, *post_norm;
-        const float *taps, *scan;  // of the state
+        const float *taps, *scan;      // of the state
+        float *next_taps, *next_scan;  // where the next is written; in the stage that is where this one was read
     };
 
     __device__ MambaBlocks(const fused::BlockPlan& plan, const Frame& frame) : p(plan), f(frame), first_own(0) {
@@ -321,17 +322,18 @@ struct MambaBlocks {
 
     __device__ Weights weights_of(Stage& stage, int weights_at, int state_at, int i) const {
         if constexpr (kStaged) {
-            const float* const at = stage.take();
+            float* const at = stage.take();
             const float* const in_proj = at + Share::kInProj;
             return {at + Share::kNorm,       in_proj,
                     in_proj + own() * dim(), at + Share::kConv,
                     at + Share::kXProj,      at + Share::kDtProj,
                     at + Share::kRates,      at + Share::kSkip,
                     at + Share::kOutProj,    at + Share::kPostNorm,
+                    at + Share::kTaps,       at + Share::kScan,
                     at + Share::kTaps,       at + Share::kScan};
         } else {
             const float* const at = block_of(weights_at, i);
-            const float* const state = f.state + state_at + i * p.state.total;
+            const int state = state_at + i * p.state.total;
             const float* const in_proj = at + p.weight.in_proj;
             const int row = 4 * quads_of(dim()), of_states = 4 * quads_of(states());
             return {at + p.weight.norm,
@@ -344,8 +346,10 @@ struct MambaBlocks {
                     at + p.weight.skip + first_own,
                     at + p.weight.out_proj + first_own,
                     at + p.weight.post_norm,
-                    state + p.state.taps + first_own,
-                    state + p.state.scan + first_own * of_states};
+                    f.state + state + p.state.taps + first_own,
+                    f.state + state + p.state.scan + first_own * of_states,
+                    f.next_state + state + p.state.taps + first_own,
+                    f.next_state + state + p.state.scan + first_own * of_states};
         }
     }
 
@@ -365,7 +369,6 @@ struct MambaBlocks {
         }
         for (int i = 0; i < count; ++i) {
             const Weights w = weights_of(stage, weights_at, state_at, i);
-            float* const next_state = f.next_state + state_at + i * p.state.total;
             const Spread before = i == 0 ? Spread{} : spread_of(dim(), [&](int d) { return branch[d]; });
             const auto x_at = [&](int d) { return i == 0 ? from[d] : from[d] + normal(before, branch, post_norm, d); };
             const Spread now = spread_of(dim(), x_at);
@@ -378,7 +381,7 @@ struct MambaBlocks {
             from = to;
             to = read;
             __syncthreads();
-            project_in(w, next_state + p.state.taps, begins);
+            project_in(w, begins);
             __syncthreads();
             if (i + 1 < count) {  // into what the block before had
                 fetch(stage, weights_at, state_at, i + 1);
@@ -386,9 +389,10 @@ struct MambaBlocks {
                 fetch_next();
             }
             project_x(w);
-            scan(w, next_state + p.state.scan, begins);
+            scan(w, begins);
             __syncthreads();
             project_out(w);
+            write_back(w, f.next_state + state_at + i * p.state.total);
             if constexpr (kStaged) wait_for_copies();
             __syncthreads();
             post_norm = w.post_norm;
@@ -401,12 +405,28 @@ struct MambaBlocks {
         __syncthreads();
     }
 
+    // The next state from the stage to where it belongs. Behind the second of a block's barriers of the cluster: the next
+    // one, which waits for what has been written, is far.
+    __device__ void write_back(const Weights& w, float* next_state) const {
+        if constexpr (kStaged) {
+            constexpr int kTaps = Sizes::kConv - 1, kWidth = Sizes::kInner / kBlocks / 4;
+            const int thread = static_cast<int>(threadIdx.x);
+            const float4* const scan4 = reinterpret_cast<const float4*>(w.next_scan);
+            const float4* const taps4 = reinterpret_cast<const float4*>(w.next_taps);
+            float4* const to_scan = reinterpret_cast<float4*>(next_state + p.state.scan + first_own * Sizes::kStates);
+            float4* const to_taps = reinterpret_cast<float4*>(next_state + p.state.taps + first_own);
+            for_steps(thread, kThreads, kWidth * Sizes::kStates, [&](int q) { to_scan[q] = scan4[q]; });
+            for_steps(thread, kThreads, kTaps * kWidth,
+                      [&](int q) { to_taps[q / kWidth * (Sizes::kInner / 4) + q % kWidth] = taps4[q]; });
+        }
+    }
+
     __device__ float normal(const Spread& spread, const float* values, const float* of_norm, int d) const {
         return fmaf(spread.of(values[d]), load(of_norm + d), load(of_norm + dim() + d));
     }
 
     // normed -> u, through the causal convolution with SiLU, and the gate.
-    __device__ void project_in(const Weights& w, float* kept, bool begins) const {
+    __device__ void project_in(const Weights& w, bool begins) const {
         constexpr int kRows = rows_for<Sizes>(kThreads, Sizes::kDim / 4, 2 * Sizes::kInner / kBlocks, 4);
         const int width = quads_of(dim()), mine = own(), step = tap_stride();
         const float4* const x4 = reinterpret_cast<const float4*>(f.shared + p.shared.normed);
@@ -423,7 +443,7 @@ struct MambaBlocks {
             for (int age = 1; age < conv(); ++age) {
                 const float older = begins ? 0.0f : load(w.taps + (age - 1) * step + o);
                 u = fmaf(older, load(w.conv + (1 + age) * step + o), u);
-                kept[(age - 1) * inner() + first_own + o] = newer;
+                w.next_taps[(age - 1) * step + o] = newer;
                 newer = older;
             }
             f.shared[p.shared.u + first_own + o] = silu(u);
@@ -483,13 +503,13 @@ struct MambaBlocks {
     }
 
     // One step of the selective scan -> y.
-    __device__ void scan(const Weights& w, float* kept_at, bool begins) const {
+    __device__ void scan(const Weights& w, bool begins) const {
         const int width = quads_of(states()), mine = own();
         const int lanes = lanes_for(kThreads, width, mine);
         const int lane = static_cast<int>(threadIdx.x) % lanes;
         const float4* const B = reinterpret_cast<const float4*>(f.shared + p.shared.b);
         const float4* const C = reinterpret_cast<const float4*>(f.shared + p.shared.c);
-        float4* const kept = reinterpret_cast<float4*>(kept_at) + first_own * width;
+        float4* const kept = reinterpret_cast<float4*>(w.next_scan);
         for (int first = 0; first < mine; first += kThreads / lanes) {
             const int o = first + static_cast<int>(threadIdx.x) / lanes;
             float y = 0.0f;

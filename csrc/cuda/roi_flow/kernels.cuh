@@ -26,6 +26,9 @@
 //     55000 cycles, 30 us per measurement, of which a frame has one or two, four at most. As launches, the rounds that
 //     a frame does not need would still cost 10 launches each.
 // Working memory is read from L2: 40 MB a frame, out of 6 MB that are in use.
+//
+// An H200 takes 149 us for two lanes where the head is still and 191 where it moves, 42 for one more measurement of the
+// nose bridge; the other 17 launches 6 us each.
 #pragma once
 
 #include "device.cuh"
