@@ -39,18 +39,20 @@ class Test:
         name: of the program, and of its target in CMake.
         needs: targets of libraries that it is given, as arguments.
         arguments: that follow.
+        briefly: whether under a tool it is told so, by an argument of that name, to run every kernel but once or twice.
     """
 
     name: str
     needs: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    briefly: bool = False
 
 
 CONTRACT = ROOT / "csrc/tensorrt/selective_scan.json"
 TESTS = (
-    Test("test_selective_scan_gpu"),
-    Test("test_network_step_gpu"),
-    Test("test_roi_flow_gpu"),
+    Test("test_selective_scan_gpu", briefly=True),
+    Test("test_network_step_gpu", briefly=True),
+    Test("test_roi_flow_gpu", briefly=True),
     Test("test_cuda_graph", arguments=("gpu",)),
     Test("test_plugin", ("metst_edge_plugin",), (str(CONTRACT),)),
 )
@@ -102,6 +104,7 @@ def run(folder: Path, nvcc: str, architecture: str, sanitize: bool) -> tuple[lis
         program = [str(next(folder.rglob(name))) for name in (test.name, *(f"lib{name}.so" for name in test.needs))]
         program += test.arguments
         jobs.append((test.name, "-", program))
+        program = [*program, *(["briefly"] if test.briefly else [])]
         for tool in TOOLS if sanitizer else ():
             jobs.append((test.name, tool, [sanitizer, "--tool", tool, "--error-exitcode", str(FOUND), *program]))
     programs = Programs()

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <vector>
 
 #ifdef METST_CUDA_ON_CPU
@@ -28,6 +29,10 @@ inline bool has_device() {
     std::printf("skipped: no CUDA device\n");
     return false;
 }
+
+// Whether every kernel is to run once or twice and no more: compute-sanitizer makes a test a thousand times as slow. As a
+// test is told by the argument "briefly".
+inline bool briefly(int argc, char** argv) { return argc > 1 && std::string(argv[1]) == "briefly"; }
 
 template <class T>
 std::vector<T> download(const T* from, std::size_t count) {

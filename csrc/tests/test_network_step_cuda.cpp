@@ -180,23 +180,28 @@ constexpr MetstPlusSizes kPlusSizes[] = {
     {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},          //
     {2, 3, 12, 2, 1, 1, 1100, 1040, 9, 2, 5, 3, 2}};  // more channels than threads
 
+template <class Sizes>
+void frames_are_those_of_the_cpu(const Sizes& sizes, std::int64_t lanes, int blocks, int steps) {
+    Pair pair(sizes, lanes, blocks);
+    std::mt19937 random(static_cast<unsigned>(lanes));
+    for (int t = 0; t < steps; ++t) {
+        pair.draw(random, 4);
+        EXPECT(pair.run() == NetworkStepStatus::kOk, "step %d", t);
+        pair.expect_scores_of_the_cpu("fed one frame after another");
+        pair.go_on();
+    }
+}
+
 // most: steps in two lanes.
 template <class Sizes>
 void scores_are_those_of_the_cpu(const Sizes& sizes, int blocks, int most) {
     for (std::int64_t lanes = 1; lanes <= 3; lanes += 1) {
-        Pair pair(sizes, lanes, blocks);
-        std::mt19937 random(static_cast<unsigned>(lanes));
 #ifdef METST_TEST_QUICK
         const int steps = lanes == 2 ? std::min(most, 10) : 0;
 #else
         const int steps = lanes == 2 ? most : 4;
 #endif
-        for (int t = 0; t < steps; ++t) {
-            pair.draw(random, 4);
-            EXPECT(pair.run() == NetworkStepStatus::kOk, "step %d", t);
-            pair.expect_scores_of_the_cpu("fed one frame after another");
-            pair.go_on();
-        }
+        frames_are_those_of_the_cpu(sizes, lanes, blocks, steps);
     }
 }
 
@@ -392,10 +397,16 @@ void a_network_is_stepped(const Sizes& published, const Sizes& small, const Size
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
     if (!has_device()) return kSkipped;
+    const bool brief = briefly(argc, argv);
     for (int blocks : {1, metst::cuda::kClusterBlocks}) {
         if (blocks > 1 && !has_clusters()) continue;
+        if (brief) {  // two frames, so that ME-TST+ has a slow step and has none
+            for (const MetstSizes& sizes : kSizes) frames_are_those_of_the_cpu(sizes, 2, blocks, 2);
+            for (const MetstPlusSizes& sizes : kPlusSizes) frames_are_those_of_the_cpu(sizes, 2, blocks, 2);
+            continue;
+        }
         for (const MetstSizes& sizes : kSizes) scores_are_those_of_the_cpu(sizes, blocks, 24);
         for (const MetstPlusSizes& sizes : kPlusSizes) scores_are_those_of_the_cpu(sizes, blocks, 10);
         // resets, the two rings of the stem, and of each block taps and scan
@@ -408,7 +419,7 @@ int main() {
                                              blocks);
         lanes_take_slow_steps_by_turns(blocks);
     }
-    bad_arguments_are_refused();
+    if (!brief) bad_arguments_are_refused();
 #ifdef METST_CUDA_ON_CPU
     the_fastest_number_of_blocks_is_chosen();
 #endif

@@ -434,12 +434,19 @@ void bad_arguments_are_refused() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
     if (!has_device()) return kSkipped;
+    const bool brief = briefly(argc, argv);
 #ifdef METST_CUDA_ON_CPU
     cuda_on_cpu::multiprocessors = 2;  // a block takes several tiles then, and fewer blocks that find none are emulated
     tiles_are_spread_over_what_runs_at_once();
 #endif
+    if (brief) {
+        lanes_are_the_cpu_s(eighteen_regions(false), 4);
+        std::printf("worst feature %.2g, worst mean flow %.2g pixels\n%d failures\n", worst_feature, worst_mean_flow,
+                    failures);
+        return failures != 0;
+    }
     bad_arguments_are_refused();
     crops_are_opencv_s();
     dense_flow_is_the_cpu_s({{1, 34, 2, 35},

@@ -116,6 +116,17 @@ void every_combination_of_options_and_types_matches() {
     }
 }
 
+void every_way_matches() {
+    for (Way way : kWays) {
+        const DeviceFor device(way);
+        for (std::int64_t states : {16, 64, 100}) {
+            Sizes sizes = sizes_for(way, states);
+            if (way != Way::kChunked) sizes.length = 9;
+            expect_matches_reference(Problem(sizes, kEverything, Type::kFloat32, Type::kFloat32, 9), name(way));
+        }
+    }
+}
+
 void sizes_around_every_lane_round_and_tile_match() {
     unsigned seed = 0;
     for (std::int64_t states : {0, 1, 3, 16, 17, 64, 100, 256}) {
@@ -362,8 +373,13 @@ void empty_sizes_need_no_arrays() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
     if (!has_device()) return kSkipped;
+    if (briefly(argc, argv)) {
+        every_way_matches();
+        std::printf("largest error %.2g\n%d failures\n", worst_error, failures);
+        return failures != 0;
+    }
     bad_arguments_are_refused();
     one_launch_needs_no_workspace();
     smaller_sizes_need_no_more_workspace();

@@ -661,6 +661,16 @@ def test_a_whole_run_writes_every_part(machine):
     assert kept["tests"]["rows"][0]["outcome"] == "passed" and "not run: the plugin" in kept["tests"]["notes"]
 
 
+def test_under_a_tool_a_test_runs_briefly(monkeypatch, machine):
+    monkeypatch.setattr(cpp_tests, "find_sanitizer", lambda nvcc: "/bin/echo")
+    rows, _ = cpp_tests.run(machine / "tests", "echo", "90", sanitize=True)
+    assert [(row["under"], row["last line"].endswith("gpu briefly")) for row in rows] == [
+        ("-", False),
+        ("memcheck", True),
+        ("racecheck", True),
+    ]
+
+
 def test_the_fused_step_of_two_rates_is_checked_and_timed_in_lanes_by_turns(emulated, machine):
     small = {"channels": 36, "dim": 8, "slow_dim": 12, "stages": 2, "depth": 1, "d_state": 4, "d_conv": 4}
     sizes = {**small, "pathways": 1, "expand": 2, "dt_rank": 1, "slow_dt_rank": 1, "classes": fused.CLASSES}
