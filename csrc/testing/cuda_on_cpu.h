@@ -106,6 +106,7 @@ inline unsigned threads, current, idle_switches;  // threads of a block; a fiber
 inline unsigned cluster = 1;                      // blocks that run together
 inline std::size_t shared_quads;                  // of a block's dynamic shared memory
 inline std::size_t allowed_shared_bytes;          // beyond what any kernel may have; of all kernels here
+inline int most_shared_bytes = 227 * 1024;        // that may be allowed; a test may change it
 inline void* scheduler[5];
 inline std::function<void()> body;
 inline std::vector<float4> dynamic_shared;
@@ -279,14 +280,17 @@ inline void run_blocks(unsigned first) {
 
 inline int last_error = 0;
 
+inline std::size_t most_shared() {
+    return std::max(48 * std::size_t{1024}, std::min(allowed_shared_bytes, std::size_t(most_shared_bytes)));
+}
+
 inline void launch(dim3 grid, dim3 block, std::size_t shared_bytes, const void*, std::function<void()> kernel,
                    unsigned blocks_together = 1) {
     threads = block.x * block.y * block.z;
     cluster = blocks_together;
     if (cluster == 0 || cluster > 8 || grid.x % cluster != 0 || (cluster > 1 && threads % kWarpSize != 0) ||
-        threads == 0 || threads > 1024 ||
-        shared_bytes > std::max(48 * std::size_t{1024}, std::min(allowed_shared_bytes, 227 * std::size_t{1024})) ||
-        grid.x == 0 || grid.x > 0x7fffffffu || grid.y == 0 || grid.y > 65535 || grid.z == 0 || grid.z > 65535) {
+        threads == 0 || threads > 1024 || shared_bytes > most_shared() || grid.x == 0 || grid.x > 0x7fffffffu ||
+        grid.y == 0 || grid.y > 65535 || grid.z == 0 || grid.z > 65535) {
         last_error = 9;  // cudaErrorInvalidConfiguration
         return;
     }
@@ -447,7 +451,11 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
 using cudaStream_t = struct CUstream_st*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidConfiguration = 9 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrClusterLaunch = 120 };
+enum cudaDeviceAttr {
+    cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+    cudaDevAttrClusterLaunch = 120
+};
 inline cudaError_t cudaGetLastError() { return static_cast<cudaError_t>(std::exchange(cuda_on_cpu::last_error, 0)); }
 inline cudaError_t cudaGetDevice(int* device) {
     *device = 0;
@@ -458,7 +466,9 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
     return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-    *value = attribute == cudaDevAttrClusterLaunch ? 1 : cuda_on_cpu::multiprocessors;
+    *value = attribute == cudaDevAttrClusterLaunch                  ? 1
+             : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? cuda_on_cpu::most_shared_bytes
+                                                                    : cuda_on_cpu::multiprocessors;
     return cudaSuccess;
 }
 template <class Kernel>

@@ -333,6 +333,22 @@ void a_step_is_one_launch(const Sizes& sizes, int blocks) {
            cuda_on_cpu::launched_blocks.size());
 }
 
+// A block a lane where a cluster's blocks would not have room for what they copy: sm_120 has clusters and 99 KB.
+void a_cluster_that_does_not_fit_is_not_chosen() {
+    for (const MetstSizes& sizes : {kSizes[0], kSizes[1]}) {
+        Pair pair(sizes, 1, metst::cuda::kFastestBlocks);
+        std::mt19937 random(1);
+        pair.draw(random, 3);
+        cuda_on_cpu::most_shared_bytes = 99 * 1024;
+        cuda_on_cpu::launched_blocks.clear();
+        EXPECT(pair.run() == NetworkStepStatus::kOk, "where there is little room");
+        cuda_on_cpu::most_shared_bytes = 227 * 1024;
+        EXPECT(cuda_on_cpu::launched_blocks == std::vector<unsigned>{sizes.dim == 64 ? 8u : 1u}, "%u blocks of dim %d",
+               cuda_on_cpu::launched_blocks.front(), static_cast<int>(sizes.dim));
+        pair.expect_scores_of_the_cpu("where there is little room");
+    }
+}
+
 // Clusters until their blocks fill the device.
 void the_fastest_number_of_blocks_is_chosen() {
     for (std::int64_t lanes : {2, 3}) {
@@ -422,6 +438,7 @@ int main(int argc, char** argv) {
     if (!brief) bad_arguments_are_refused();
 #ifdef METST_CUDA_ON_CPU
     the_fastest_number_of_blocks_is_chosen();
+    a_cluster_that_does_not_fit_is_not_chosen();
 #endif
     std::printf("largest difference %.2g, %d failures\n", worst_difference, failures);
     return failures != 0;

@@ -47,7 +47,9 @@ struct Share {
     static constexpr int kFloats = kScan + kOwn * Sizes::kStates;
 };
 
-constexpr int kStageFloats = (227 - 48) * 1024 / 4;  // of a block of threads, beside kSharedFloats; sm_90 and later
+// Of a block of threads, beside kSharedFloats: what sm_90 and sm_110 have room for. On others (sm_120) there is a block
+// a lane where it is too much.
+constexpr int kStageFloats = (227 - 48) * 1024 / 4;
 
 // Whether two such shares fit into the stage; all of a Mamba block never does.
 template <class Sizes, int Blocks>

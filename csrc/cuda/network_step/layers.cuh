@@ -8,9 +8,9 @@
 // of them, and all of everything else. Two barriers of the cluster a Mamba block: before each, all write their part of
 // every output into the others' shared memory.
 //
-// Sizes that the compiler knows (known.h) make the loops and divisions go away, two thirds of all instructions, and the
-// blocks of a cluster then have their share of a Mamba block's weights and state copied into shared memory while they
-// work on the one before.
+// Sizes that the compiler knows (known.h) make loops and divisions go away, a third of all instructions, and the blocks
+// of a cluster then have their share of a Mamba block's weights and state copied into shared memory while they work on
+// the one before.
 //
 // Included by step.cu alone; internal linkage.
 #pragma once

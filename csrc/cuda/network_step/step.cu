@@ -57,10 +57,29 @@ __global__ void __launch_bounds__(Team::kThreads, 1) step_lanes(const Job<Plan> 
     step_network<Team, Known>(p, frame, stage, job.at, lane);
 }
 
+// Clusters where the device has them and room for so many bytes of each block, until their blocks fill it.
+cudaError_t fastest(std::int64_t lanes, std::size_t bytes_in_cluster, int* blocks) {
+    int device = 0, clusters = 0, multiprocessors = 0, bytes = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
+    if (error == cudaSuccess) {
+        error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    }
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    const bool fits = clusters != 0 && bytes_in_cluster <= static_cast<std::size_t>(bytes);
+    *blocks = fits && lanes * kClusterBlocks <= multiprocessors ? kClusterBlocks : 1;
+    return error;
+}
+
 template <class Known, class Plan>
-void launch(const Job<Plan>& job, std::int64_t lanes, int blocks, CUstream_st* stream) {
-    const dim3 grid(static_cast<unsigned>(lanes * blocks));
+cudaError_t launch(const Job<Plan>& job, std::int64_t lanes, int blocks, CUstream_st* stream) {
     const std::size_t bytes = static_cast<std::size_t>(job.plan.total.shared) * sizeof(float);
+    const std::size_t in_cluster = bytes + 2 * sizeof(float) * Known::template kStage<kClusterBlocks>;
+    if (blocks == kFastestBlocks) {
+        const cudaError_t error = fastest(lanes, in_cluster, &blocks);
+        if (error != cudaSuccess) return error;
+    }
+    const dim3 grid(static_cast<unsigned>(lanes * blocks));
     if (blocks == 1) {
         using Alone = TeamOf<Known, 1>;
         const auto kernel = step_lanes<Alone, Plan, Known>;
@@ -68,16 +87,18 @@ void launch(const Job<Plan>& job, std::int64_t lanes, int blocks, CUstream_st* s
     } else {
         using Cluster = TeamOf<Known, kClusterBlocks>;
         const auto kernel = step_lanes<Cluster, Plan, Known>;
-        const std::size_t all = bytes + 2 * sizeof(float) * Known::template kStage<kClusterBlocks>;
-        METST_ALLOW_SHARED(kernel, all);
-        METST_LAUNCH_CLUSTER(kernel, kClusterBlocks, grid, dim3(Cluster::kThreads), all, stream, job);
+        METST_ALLOW_SHARED(kernel, in_cluster);
+        METST_LAUNCH_CLUSTER(kernel, kClusterBlocks, grid, dim3(Cluster::kThreads), in_cluster, stream, job);
     }
+    return cudaGetLastError();
 }
 
 // With what is known first of all that fits.
 template <class Plan, class... Known>
-void launch(std::tuple<Known...>, const Job<Plan>& job, std::int64_t lanes, int blocks, CUstream_st* stream) {
-    (void)((Known::fits(job.plan) && (launch<Known>(job, lanes, blocks, stream), true)) || ...);
+cudaError_t launch(std::tuple<Known...>, const Job<Plan>& job, std::int64_t lanes, int blocks, CUstream_st* stream) {
+    cudaError_t error = cudaSuccess;
+    (void)((Known::fits(job.plan) && (error = launch<Known>(job, lanes, blocks, stream), true)) || ...);
+    return error;
 }
 
 bool too_small(const MetstSizes& s) {
@@ -111,18 +132,6 @@ NetworkStepStatus pack(const Sizes& sizes, const Weights& weights, float* packed
     return status;
 }
 
-// Where there are clusters: until their blocks fill the device.
-cudaError_t fastest(std::int64_t lanes, int* blocks) {
-    int device = 0, clusters = 0, multiprocessors = 0;
-    cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
-    if (error == cudaSuccess) {
-        error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    }
-    *blocks = clusters != 0 && lanes * kClusterBlocks <= multiprocessors ? kClusterBlocks : 1;
-    return error;
-}
-
 template <class Plan, class Sizes>
 NetworkStepStatus step(const Sizes& sizes, std::int64_t lanes, const NetworkStepBuffers& buffers, CUstream_st* stream,
                        int blocks) {
@@ -136,11 +145,7 @@ NetworkStepStatus step(const Sizes& sizes, std::int64_t lanes, const NetworkStep
         !buffers.spot || !buffers.emotion) {
         return NetworkStepStatus::kNullPointer;
     }
-    cudaError_t error = blocks == kFastestBlocks ? fastest(lanes, &blocks) : cudaSuccess;
-    if (error == cudaSuccess) {
-        launch(typename fused::Knowledge<Plan>::All{}, job, lanes, blocks, stream);
-        error = cudaGetLastError();
-    }
+    const cudaError_t error = launch(typename fused::Knowledge<Plan>::All{}, job, lanes, blocks, stream);
     if (error == cudaSuccess) return NetworkStepStatus::kOk;
     last_error = error;
     return NetworkStepStatus::kCudaError;
