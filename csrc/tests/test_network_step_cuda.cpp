@@ -197,7 +197,7 @@ template <class Sizes>
 void scores_are_those_of_the_cpu(const Sizes& sizes, int blocks, int most) {
     for (std::int64_t lanes = 1; lanes <= 3; lanes += 1) {
 #ifdef METST_TEST_QUICK
-        const int steps = lanes == 2 ? std::min(most, 10) : 0;
+        const int steps = lanes == 2 ? std::min(most, 5) : 0;
 #else
         const int steps = lanes == 2 ? most : 4;
 #endif
