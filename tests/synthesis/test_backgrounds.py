@@ -62,9 +62,9 @@ def test_what_is_put_in_is_what_is_seen_of_a_rendered_action(portrait, finder, n
     assert 0.7 < slope < 1.3, slope
 
 
-# What there is of it, over all: bounds around 0.95 and 0.70 by our drawing, 0.97 and 0.86 by the other one.
+# What there is of it, over all: slopes around 0.80 by our drawing, 0.93 by the other one.
 @pytest.mark.parametrize(
-    ("drawing", "alike", "least", "most"), [("fields", 0.92, 0.65, 0.8), ("bumps", 0.95, 0.8, 0.95)]
+    ("drawing", "alike", "least", "most"), [("fields", 0.92, 0.73, 0.88), ("bumps", 0.95, 0.85, 1.0)]
 )
 def test_of_a_rendered_action_a_face_held_steady_shows_most(portrait, finder, drawing, alike, least, most):
     """While the head tilts, by each action. The rest is taken for the head's motion."""

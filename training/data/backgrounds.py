@@ -32,6 +32,8 @@ from training.synthesis.measuring import PointFlow, SteadyPoints
 
 FORMAT = 1
 """Change it when windows are measured differently: every cache is then made anew."""
+STEADY_FORMAT = 2
+"""The same of faces held steady: change it when the registration does."""
 APART = 5
 """Slots from the start of one window to the next: those between them look too much alike to be worth their memory."""
 LONG = 120
@@ -64,7 +66,7 @@ def measure_backgrounds(
         DataError: the cache cannot be written.
     """
     name = re.sub(r"[^\w.-]+", "_", video.name)[-60:]
-    steady = (STEADY, LONG) if preset.roi_set == STEADY else ()
+    steady = (STEADY, LONG, STEADY_FORMAT) if preset.roi_set == STEADY else ()
     settings = (FORMAT, preset.fps, preset.k, APART, video.fps, *steady)
     digest = hashlib.sha256(repr(settings).encode() + content_of(video))
     path = cache / f"{name}-{digest.hexdigest()[:16]}.npz"
