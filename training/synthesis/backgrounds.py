@@ -192,5 +192,6 @@ def _left(
     whole = np.concatenate(list(action_fields(landmarks, grid, names, drawing).values()))
     if not looked_at.any():
         return whole
-    of_head = np.einsum("fmd,pmd->fp", whole[:, len(places) :], absorbed[:, looked_at].astype(np.float32))
+    of_nodes = whole[:, len(places) :].reshape(len(whole), -1)
+    of_head = of_nodes @ absorbed[:, looked_at].astype(np.float32).reshape(len(absorbed), -1).T
     return whole[:, : len(places)] - head_displacement(of_head, landmarks, places)
