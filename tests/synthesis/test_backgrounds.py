@@ -6,17 +6,19 @@ import cv2
 import numpy as np
 import pytest
 
-from metst_edge.capture import to_gray
+from metst_edge.capture import open_source, to_gray
 from metst_edge.face import Box, Face
 from metst_edge.flow.steady import LAG, lag_of
-from training.synthesis.backgrounds import BackgroundFaces, Backgrounds, backwards, mirrored, together
+from training.synthesis.absorption import NODE_PLACES, NODES, PARAMETERS, head_displacement
+from training.synthesis.backgrounds import BackgroundFaces, Backgrounds, _left, backwards, mirrored, together
 from training.synthesis.calibration import ALL_POINTS, POINTS, channel_values, since
 from training.synthesis.camera import Camera, Sensor
-from training.synthesis.face_actions import action_fields, draw_drawing
+from training.synthesis.face_actions import NAMES, OWN, action_fields, draw_drawing
 from training.synthesis.generator import FeatureGenerator
+from training.synthesis.insert import warp
 from training.synthesis.measuring import PointFlow, SteadyPoints, find
 from training.synthesis.render import DRAWINGS, Renderer
-from training.synthesis.timeline import NOTHING, TRACK, TRACKS, Rates, draw_timeline
+from training.synthesis.timeline import NOTHING, SIDES, TRACK, TRACKS, Rates, draw_timeline
 
 K = 30
 
@@ -31,7 +33,13 @@ def drawn(n: int = 6, seed: int = 0, subject: str = "a", kind: str = "") -> Back
     landmarks[:, 39], landmarks[:, 42] = (140, 120), (180, 121)
     gain = rng.uniform(-1, 1, (n, ALL_POINTS, 2, 2))
     return Backgrounds(
-        flow.astype(np.float16), gain.astype(np.float16), places, landmarks, np.full(n, subject), np.full(n, kind)
+        flow.astype(np.float16),
+        gain.astype(np.float16),
+        np.zeros((n, PARAMETERS, 0, 2), np.float16),
+        places,
+        landmarks,
+        np.full(n, subject),
+        np.full(n, kind),
     )
 
 
@@ -62,12 +70,12 @@ def test_what_is_put_in_is_what_is_seen_of_a_rendered_action(portrait, finder, n
     assert 0.7 < slope < 1.3, slope
 
 
-# What there is of it, over all: bounds around 0.95 and 0.70 by our drawing, 0.97 and 0.86 by the other one.
+# What there is of it, over all: slopes around 0.80 by our drawing, 0.93 by the other one.
 @pytest.mark.parametrize(
-    ("drawing", "alike", "least", "most"), [("fields", 0.92, 0.65, 0.8), ("bumps", 0.95, 0.8, 0.95)]
+    ("drawing", "alike", "least", "most"), [("fields", 0.92, 0.73, 0.88), ("bumps", 0.95, 0.85, 1.0)]
 )
 def test_of_a_rendered_action_a_face_held_steady_shows_most(portrait, finder, drawing, alike, least, most):
-    """While the head tilts, by each action. The rest is taken for the head's motion."""
+    """While the head tilts, by each action. The rest is taken for the head's motion, as far as can be said before."""
     renderer = Renderer(portrait, drawing)
 
     def picture(roll: float, **tracks: float) -> np.ndarray:
@@ -96,6 +104,40 @@ def test_of_a_rendered_action_a_face_held_steady_shows_most(portrait, finder, dr
     assert least < slope < most, slope
     for one, other in zip(rendered, predicted, strict=True):  # the least is 0.63 of a raised inner brow
         assert np.corrcoef(one, other)[0, 1] > 0.8 and 0.58 < one @ other / (other @ other) < 1.05
+
+
+@pytest.mark.parametrize(
+    ("clip", "first", "alike", "least"),
+    [("single_face.mp4", 20, 0.95, 0.85), ("WolfgangLanger_Pexels.mp4", 10, 0.7, 0.6)],
+)
+def test_of_an_action_in_real_video_what_is_left_is_put_in(clip, first, alike, least, test_data, finder):
+    """Put into the pictures it changes as much. Correlation and slope 0.98 and 0.97, of the whole action 0.80 and 0.49;
+    in the second clip, where the head turns away, 0.82 and 0.78, of the whole 0.58 and 0.39."""
+    with open_source(test_data / clip) as source:
+        frames = [frame.image for frame in source][first : first + 16]
+    face = find(frames[0], finder, clip)
+    measured, said, whole = [], [], []
+    for name in "AU1", "AU2", "AU6", "AU12", "AU15":
+        column = np.zeros(len(TRACKS), np.float32)
+        column[[TRACK[f"{name} {side}"] for side in ("left", "right")]] = 1.5
+        seen = []
+        for amounts in (np.zeros(16), np.repeat((0, 1), (8, 8))):
+            flow = SteadyPoints(to_gray(frames[0]), face, 0.0)
+            for i, (image, amount) in enumerate(zip(frames[1:14], amounts[1:], strict=False), 1):
+                found = finder.find(image)
+                shown = warp(image, found.landmarks, np.float32(amount) * column) if amount else image
+                seen.append(flow.measure(to_gray(shown), i / 30))
+                if i == 6:
+                    gain, taken = flow.gain(to_gray(shown)), flow.absorbed()
+        measured.append(seen[13 + 9] - seen[9])  # two pictures after it came
+        whole.append(1.5 * sum(action_fields(flow.landmarks, flow.places, [name])[name]))
+        said.append(1.5 * sum(_left(flow.landmarks, flow.places, taken.astype(np.float16), [name], OWN)))
+    measured = np.array(measured)[:, :-1].ravel()
+    said, whole = (np.einsum("pde,npe->npd", gain, each)[:, :-1].ravel() for each in (said, whole))
+    of_said, of_whole = (float(np.corrcoef(measured, each)[0, 1]) for each in (said, whole))
+    assert of_said > max(alike, of_whole + 0.1)
+    assert least < measured @ said / (said @ said) < 1.1
+    assert measured @ whole / (whole @ whole) < 0.65
 
 
 def test_what_changed_in_a_lag_is_nothing_in_the_first_slots():
@@ -145,6 +187,34 @@ def test_actions_on_a_face_held_steady_are_what_they_changed_within_the_lag():
     assert not features[:, :, :4].any() and features[:, :, 4:].any()
 
 
+def test_what_is_taken_for_the_heads_motion_is_not_put_in():
+    """Of each window and drawing; in the mirror too."""
+    still = drawn(4)
+    rng = np.random.default_rng(2)
+    taken = (rng.normal(size=(4, PARAMETERS, NODES**2, 2)) / NODES**2).astype(np.float16)
+    taken[:, :, rng.uniform(size=NODES**2) < 0.5] = 0
+    held = replace(still, absorbed=taken)
+    timeline = draw_timeline(np.random.default_rng(3), 200, rates=Rates(micro=60, micro_pixels=(1, 3), macros=0))
+    span, drawing = np.arange(0, 40, 10)[:, None] + np.arange(K), draw_drawing(np.random.default_rng(5))
+    for some in held, mirrored(held):
+        found = BackgroundFaces._actions(some, timeline, span, drawing)
+        amounts = timeline.tracks[:, span] - timeline.tracks[:, span[:, :1]]
+        expected = np.zeros_like(found)
+        for row in range(len(some)):
+            used = some.absorbed[row].any((0, 2))
+            grid = np.concatenate((some.places[row], NODE_PLACES[used]))
+            moving = [name for name in NAMES if any(amounts[TRACK[f"{name} {side}"]].any() for side in SIDES)]
+            fields = action_fields(some.landmarks[row], grid, moving, drawing)
+            for name, halves in fields.items():
+                for side, field in zip(SIDES, halves, strict=True):
+                    of_head = np.einsum("pmd,md->p", some.absorbed[row][:, used], field[ALL_POINTS:])
+                    left = field[:ALL_POINTS] - head_displacement(of_head, some.landmarks[row], some.places[row])
+                    course = amounts[TRACK[f"{name} {side}"], row]
+                    expected[row] += course[:, None, None] * np.einsum("pde,pe->pd", some.gain[row], left)
+        assert np.abs(expected).max() > 0.5
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_the_head_is_moved_by_no_action_and_gain_is_whole_where_there_is_texture():
     rng = np.random.default_rng(0)
     picture = cv2.GaussianBlur(rng.integers(0, 255, (400, 400)).astype(np.uint8), (0, 0), 2)
@@ -178,7 +248,7 @@ def test_what_lies_outside_the_crop_does_not_move():
 def test_a_mirror_image_of_a_mirror_image_is_the_face_itself():
     once = drawn()
     twice = mirrored(mirrored(once))
-    for name in ("flow", "gain", "places", "landmarks", "subject", "kind"):
+    for name in ("flow", "gain", "absorbed", "places", "landmarks", "subject", "kind"):
         left, right = getattr(twice, name), getattr(once, name)
         if right.dtype.kind == "f":
             np.testing.assert_allclose(left.astype(np.float32), right.astype(np.float32), atol=1e-4)

@@ -19,6 +19,7 @@ from training.data.backgrounds import APART, measure_backgrounds
 from training.data.folder import Video
 from training.presets import PRESETS, Preset
 from training.samples import Annotation
+from training.synthesis.absorption import PARAMETERS
 from training.synthesis.calibration import ALL_POINTS
 from training.synthesis.measuring import PointFlow, SteadyPoints
 
@@ -96,6 +97,9 @@ class Shown:
 
     def gain(self, gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return np.zeros((ALL_POINTS, 2, 2), np.float32)
+
+    def absorbed(self) -> npt.NDArray[np.float32]:
+        return np.zeros((PARAMETERS, 0, 2), np.float32)
 
 
 class Finder:

@@ -26,12 +26,15 @@ from training.data.features import content_of, keep, load_kept
 from training.data.folder import Video
 from training.presets import Preset
 from training.samples import frame_labels
+from training.synthesis.absorption import NODES, PARAMETERS
 from training.synthesis.backgrounds import Backgrounds
 from training.synthesis.calibration import ALL_POINTS
 from training.synthesis.measuring import PointFlow, SteadyPoints
 
 FORMAT = 1
 """Change it when windows are measured differently: every cache is then made anew."""
+STEADY_FORMAT = 2
+"""The same of faces held steady: change it when the registration does."""
 APART = 5
 """Slots from the start of one window to the next: those between them look too much alike to be worth their memory."""
 LONG = 120
@@ -64,16 +67,18 @@ def measure_backgrounds(
         DataError: the cache cannot be written.
     """
     name = re.sub(r"[^\w.-]+", "_", video.name)[-60:]
-    steady = (STEADY, LONG) if preset.roi_set == STEADY else ()
+    steady = (STEADY, LONG, STEADY_FORMAT) if preset.roi_set == STEADY else ()
     settings = (FORMAT, preset.fps, preset.k, APART, video.fps, *steady)
     digest = hashlib.sha256(repr(settings).encode() + content_of(video))
     path = cache / f"{name}-{digest.hexdigest()[:16]}.npz"
-    kept = load_kept(path, ("flow", "gain", "places", "landmarks", "frames"))
+    of_steady = ("absorbed",) if steady else ()
+    kept = load_kept(path, ("flow", "gain", *of_steady, "places", "landmarks", "frames"))
     if kept is None:
         kept = _measure(video, preset, finder or FaceFinder(), progress)
         keep(path, kept, "measured backgrounds")
     progress(1.0)
     frames = kept.pop("frames")
+    kept.setdefault("absorbed", np.zeros((len(frames), PARAMETERS, 0, 2), np.float16))
     inside, _ = frame_labels(video.annotations, int(frames.max(initial=0)) + 1)
     quiet = ~inside[frames].any(axis=1)
     parts = {each: values[quiet] for each, values in kept.items()}
@@ -88,6 +93,7 @@ class _Window:
         self.rows: list[FloatArray] = []
         self.frames: list[int] = []
         self.gain: FloatArray | None = None
+        self.absorbed = flow.absorbed()
         self._anchor, self._flow = anchor, flow
         self._known: dict[int, FloatArray] = {anchor.index: np.zeros((ALL_POINTS, 2), np.float32)}
 
@@ -100,7 +106,7 @@ class _Window:
         self.frames.append(moment.anchor.index)
         if self.gain is None and len(self.rows) > k // 3:
             # Some way into the window: the anchor itself has no noise against itself.
-            self.gain = self._flow.gain(moment.after.gray)
+            self.gain, self.absorbed = self._flow.gain(moment.after.gray), self._flow.absorbed()
         return True
 
     def _at(self, picture: Picture) -> FloatArray | None:
@@ -122,9 +128,9 @@ class _Window:
         for first in range(0, len(flow) - k + 1, APART):
             part = flow[first : first + k].copy()
             part[:still] = 0
-            of_all = {"gain": self.gain.astype(np.float16), "places": self._flow.places}
-            frames_of = frames[first : first + k]
-            out.append({"flow": part, **of_all, "landmarks": self._flow.landmarks, "frames": frames_of})
+            measured = {"gain": self.gain.astype(np.float16), "absorbed": self.absorbed.astype(np.float16)}
+            seen = {"places": self._flow.places, "landmarks": self._flow.landmarks}
+            out.append({"flow": part, **measured, **seen, "frames": frames[first : first + k]})
         return out
 
 
@@ -165,6 +171,7 @@ def _measure(video: Video, preset: Preset, finder: FaceFinder, progress: Callabl
     return {
         "flow": np.zeros((0, k, ALL_POINTS, 2), np.float16),
         "gain": np.zeros((0, ALL_POINTS, 2, 2), np.float16),
+        "absorbed": np.zeros((0, PARAMETERS, NODES**2 if steady else 0, 2), np.float16),
         "places": np.zeros((0, ALL_POINTS, 2), np.float32),
         "landmarks": np.zeros((0, 68, 2), np.float32),
         "frames": np.zeros((0, k), np.int64),

@@ -2,7 +2,8 @@
 
 A background is a window in which nothing is annotated. What the face does, how it is lit, filmed and compressed, is
 taken as it was measured; an action is a displacement field times the gain, the share of a small movement that is
-measured at a point of this very face: little on smooth skin, all of it on hair and lip corners.
+measured at a point of this very face: little on smooth skin, all of it on hair and lip corners. On a face held steady
+the field comes first without what would be taken for the head's motion (`training.synthesis.absorption`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from metst_edge.face.crop import CROP_SIZE
 from metst_edge.flow.steady import lag_of
+from training.synthesis.absorption import NODE_PLACES, head_displacement, mirrored_absorbed
 from training.synthesis.calibration import ALL_POINTS, CELLS, POINTS, channel_values, since
 from training.synthesis.face_actions import MIRROR, NAMES, Drawing, action_fields, draw_drawing
 from training.synthesis.timeline import NOTHING, SIDES, TRACK, Rates, Timeline, draw_rate
@@ -33,6 +35,7 @@ class Backgrounds:
             of the head.
         gain: float16 (n, ALL_POINTS, 2, 2), see `training.synthesis.measuring.PointFlow.gain`.
         places: float32 (n, ALL_POINTS, 2), where the points lie, pixels of the crop.
+        absorbed: float16 (n, 8, m, 2), see `training.synthesis.absorption.absorbed`; m = 0 where no head is fitted.
         landmarks: float32 (n, 68, 2), pixels of the crop.
         subject: str (n,), who is seen.
         kind: str (n,), what sort of video it is: each sort is seen as often as any other.
@@ -40,6 +43,7 @@ class Backgrounds:
 
     flow: npt.NDArray[np.float16]
     gain: npt.NDArray[np.float16]
+    absorbed: npt.NDArray[np.float16]
     places: FloatArray
     landmarks: FloatArray
     subject: npt.NDArray[np.str_]
@@ -81,7 +85,8 @@ def mirrored(backgrounds: Backgrounds) -> Backgrounds:
     gain = (backgrounds.gain[:, _OTHER_SIDE] * _MIRRORED[:, None] * _MIRRORED).astype(np.float16)
     places = at + backgrounds.places[:, _OTHER_SIDE] * _MIRRORED
     landmarks = at + backgrounds.landmarks[:, list(MIRROR)] * _MIRRORED
-    return replace(backgrounds, flow=flow, gain=gain, places=places, landmarks=landmarks)
+    taken = mirrored_absorbed(backgrounds.absorbed).astype(np.float16)
+    return replace(backgrounds, flow=flow, gain=gain, absorbed=taken, places=places, landmarks=landmarks)
 
 
 def backwards(backgrounds: Backgrounds, lag: int | None = None) -> Backgrounds:
@@ -160,7 +165,33 @@ class BackgroundFaces:
         courses = np.stack([amounts[TRACK[f"{name} {side}"]] for name in moving for side in SIDES], -1)
         for row, course in enumerate(courses):
             if course.any():
-                drawn = action_fields(some.landmarks[row], some.places[row], moving, drawing)
-                moved = np.tensordot(course, np.concatenate(list(drawn.values())), 1)
+                left = _left(some.landmarks[row], some.places[row], some.absorbed[row], moving, drawing)
+                moved = np.tensordot(course, left, 1)
                 out[row] = np.einsum("pde,kpe->kpd", some.gain[row].astype(np.float32), moved)
         return out
+
+
+def _left(
+    landmarks: FloatArray,
+    places: FloatArray,
+    absorbed: npt.NDArray[np.float16],
+    names: Sequence[str],
+    drawing: Drawing,
+) -> FloatArray:
+    """Return the fields of actions without what is taken for the head's motion: float32 (2 len(names), n, 2).
+
+    Args:
+        landmarks: float32 (68, 2), pixels of the crop.
+        places: float32 (n, 2), likewise.
+        absorbed: float16 (8, m, 2), of the window.
+        names: of the actions.
+        drawing: how they are drawn.
+    """
+    looked_at = absorbed.any((0, 2))  # elsewhere it does not matter what moves
+    grid = np.concatenate((places, NODE_PLACES[np.flatnonzero(looked_at)]))
+    whole = np.concatenate(list(action_fields(landmarks, grid, names, drawing).values()))
+    if not looked_at.any():
+        return whole
+    of_nodes = whole[:, len(places) :].reshape(len(whole), -1)
+    of_head = of_nodes @ absorbed[:, looked_at].astype(np.float32).reshape(len(absorbed), -1).T
+    return whole[:, : len(places)] - head_displacement(of_head, landmarks, places)

@@ -17,6 +17,7 @@ from metst_edge.capture import to_gray
 from metst_edge.face import Box, Face, FaceFinder, crop, rectangles
 from metst_edge.face.rois import NOSE_BRIDGE
 from metst_edge.flow import Farneback, RoiFlow, SteadyFlow, channels, window_features
+from training.synthesis.absorption import PARAMETERS, absorbed
 from training.synthesis.calibration import (
     ALL_POINTS,
     BASIS,
@@ -59,6 +60,13 @@ class _Points:
         # A patch may lie outside the crop: nothing moves there.
         self._patches = {name: rect for name, rect in patches.items() if not rect.empty}
         self.places = self._places(patches)
+
+    def absorbed(self) -> FloatArray:
+        """Return what is taken for the head's motion of a displacement: float32 (PARAMETERS, m, 2).
+
+        m places: none where no head is fitted. See `training.synthesis.absorption.absorbed`.
+        """
+        return np.zeros((PARAMETERS, 0, 2), np.float32)
 
     def _flows(self, image: Gray) -> dict[str, Farneback]:
         """Open flow from a crop."""
@@ -144,6 +152,7 @@ class SteadyPoints(_Points):
     def __init__(self, anchor: Gray, face: Face, time: float) -> None:
         super().__init__(face)
         self._steady = SteadyFlow(anchor, face.box, face.crop_landmarks, time)
+        self._anchor = self._steady.crop
 
     @property
     def likeness(self) -> float:
@@ -162,6 +171,10 @@ class SteadyPoints(_Points):
         """Return the same as `PointFlow.gain` of the last frame measured, its crop against itself a little ago."""
         before = self._steady.before
         return self._gain(self._flows(self._steady.crop if before is None else before), self._steady.crop)
+
+    def absorbed(self) -> FloatArray:
+        """As of the last frame measured."""
+        return absorbed(self._anchor, self._steady.crop, self.landmarks)
 
 
 def _part(image: Gray, rect: Box) -> Gray:

@@ -25,7 +25,7 @@ constexpr double kDone = 0.02;                       // pixels; a smaller step i
 constexpr float kTolerance = 2.25f, kNoise = 0.45f;  // of the median difference, and gray levels
 constexpr float kContrast = 1.0f / 50.0f;
 constexpr double kDamping = 1e-3;
-constexpr double kStiffness = 16.0;        // of spots, against their shifts in pixels; of squared tolerances
+constexpr double kStiffness = 2.0;         // of spots, against their shifts in pixels; of squared tolerances
 constexpr double kFarthest = 2.0 * kSize;  // pixels
 static_assert(kSize <= kLongestRow, "a row of the crop is sampled at once");
 
