@@ -1,5 +1,5 @@
-// What the blocks of a cluster do together: wait for each other, and write into each other's shared memory. A GPU before sm_90
-// has no clusters; what needs them must not be launched there.
+// What the blocks of a cluster do together: wait for each other, and write into each other's shared memory. A GPU
+// before sm_90 has no clusters; what needs them must not be launched there.
 //
 // Included by .cu files alone; internal linkage.
 #pragma once

@@ -5,13 +5,14 @@
 // A launch returns when the grid is done. Blocks run one after another; the threads of a block are fibers that switch
 // at barriers and shuffles only; those of a cluster's blocks run together. A warp runs as far as it comes without the
 // others. Blocks, warps and lanes take turns in ascending order, or, where METST_EMULATION_SEED is set, in an order that
-// is drawn anew at every turn: what depends on it is a race, and shows as another result. A barrier that some thread misses ends the process with a message, and
-// the address and undefined-behaviour sanitizers see every access to an array.
+// is drawn anew at every turn: what depends on it is a race, and shows as another result. A barrier that some thread
+// misses ends the process with a message, and the address and undefined-behaviour sanitizers see every access to an
+// array.
 //
 // Covered: 1-D to 3-D grids, clusters of blocks and the dynamic shared memory of each for all, shared memory (NaN when a
 // block starts), asynchronous copies (done when they are waited for), __constant__, shuffles and sums over whole warps,
-// 16-bit floats, fast divisions, atomicAdd, and of the run-time library what launchers and tests need. Shared and constant memory are
-// static variables: launch from one host thread at a time.
+// 16-bit floats, fast divisions, atomicAdd, and of the run-time library what launchers and tests need. Shared and
+// constant memory are static variables: launch from one host thread at a time.
 #pragma once
 
 #include <ucontext.h>
@@ -266,12 +267,13 @@ inline void run_blocks(unsigned first) {
         const unsigned held =
             random_order && cluster > 1 ? static_cast<unsigned>((*random_order)()) % cluster : cluster;
         const auto is_held = [&](unsigned warp) { return warp * kWarpSize / threads == held; };
-        for (unsigned long before = ~0ul; before != progress && (before == ~0ul || held < cluster);) {
+        unsigned long before;
+        do {
             before = progress;
             for (unsigned warp : warp_turns) {
                 if (!is_held(warp)) run_warp(warp);
             }
-        }
+        } while (held < cluster && before != progress);
         for (unsigned warp : warp_turns) {
             if (is_held(warp)) run_warp(warp);
         }

@@ -30,7 +30,7 @@ inline bool has_device() {
     return false;
 }
 
-// Whether every kernel is to run once or twice and no more: compute-sanitizer makes a test a thousand times as slow. As a
+// Whether every kernel is to run once or twice and no more: compute-sanitizer makes a test many times as slow. As a
 // test is told by the argument "briefly".
 inline bool briefly(int argc, char** argv) { return argc > 1 && std::string(argv[1]) == "briefly"; }
 

@@ -202,8 +202,8 @@ void normal(const NormalArgs& args) {
     using V = Simd;
     const NormalArgs a = args;
     const V one = V::set(1.0f), scale = V::set(1.0f / (a.tolerance * a.tolerance));
-    // Of all cells, where rows of those that are summed go afterwards: the weights in place of row 0, times the residual in
-    // place of row 1.
+    // Of all cells, where rows of those that are summed go afterwards: the weights in place of row 0, times the
+    // residual in place of row 1.
     float* const weights = a.weighted;
     float* const pulls = a.weighted + a.stride;
     for (int i = 0; i < a.count; i += V::kWidth) {

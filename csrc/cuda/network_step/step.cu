@@ -11,13 +11,14 @@
 // ME-TST+: whether its lane has a slow step now is the same for all of a lane's threads, so a lane without one skips
 // its layers and barriers. A step lasts as long as that of a lane which has one.
 //
-// An H200 takes 76 us for metst64 as one block and 42 as a cluster, 108 and 80 for metst_plus_small, 1,220 and 530 for
-// metst_plus, in 1 to 8 lanes; from 17 on, clusters no longer run all at once. It took 126 and 95, 216 and 181, 2,700
-// and 1,100 before the compiler knew the sizes, when one warp did the norms and weights came from the second-level cache
-// as they were needed: samples (ncu) gave a fifth of a layer to the norms and their barriers, a third to waiting for
-// weights, and a warp executed 1,300 instructions a layer, which are 840 now. Copying into the stage is worth a tenth
-// of metst_plus_small and 2 % of metst64; writing the state behind the barrier 5 % of metst_plus and nothing of others.
-// What is left of 3.5 us a layer: the two barriers of the cluster a fifth, shuffles and shared memory most.
+// An H200 takes 76 us for two lanes of metst64 as one block each and 42 as clusters, 108 and 80 for metst_plus_small,
+// 1,220 and 530 for metst_plus; of 8 lanes metst64 and metst_plus_small take no longer, of 32 clusters take 1.3 times
+// as long as blocks and more. It took 126 and 95, 216 and 181, 2,700 and 1,100 before the compiler knew the sizes, when
+// one warp did the norms and weights came from the second-level cache as they were needed: samples (ncu) gave a fifth
+// of a layer to the norms and their barriers, a third to waiting for weights, and a warp executed 1,300 instructions a
+// layer, which are 840 now. Copying into the stage is worth a tenth of metst_plus_small and 2 % of metst64; writing the
+// state behind the barrier 5 % of metst_plus and nothing of others. What is left of 3.5 us a layer: the two barriers of
+// the cluster a fifth, shuffles and shared memory most.
 #include <algorithm>
 #include <tuple>
 
